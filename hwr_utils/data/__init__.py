@@ -1,0 +1,197 @@
+"""Load a dataset by name: every source ends as upright 28x28 uint8 images, white ink on black, and labels from 0."""
+
+import hashlib
+import os
+import tempfile
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwr_utils import preprocessing
+from hwr_utils.data import folders, idx
+from hwr_utils.data.catalog import CATALOG, Entry, entry
+from hwr_utils.errors import InputError, MissingFiles
+from hwr_utils.files import sha256
+
+__all__ = ["CATALOG", "SIZE", "Dataset", "Entry", "default_root", "entry", "load"]
+
+SIZE = 28  # pixels a side
+
+Reader = Callable[[str, int], NDArray[np.uint8]]  # file name without .gz, dimensions -> array
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset in memory."""
+
+    name: str
+    classes: tuple[str, ...]  # the characters, by label
+    train_images: NDArray[np.uint8]  # (N, 28, 28), 0 = paper, 255 = ink
+    train_labels: NDArray[np.int64]  # (N,), 0 to len(classes) - 1
+    test_images: NDArray[np.uint8]
+    test_labels: NDArray[np.int64]
+    files: dict[str, str]  # file name without .gz -> SHA-256 of its uncompressed content
+    published: bool  # are these the published files, by checksum?
+
+
+def default_root() -> Path:
+    """Return the folder of all datasets: the environment's HWR_DATA_ROOT, else `data` in the working directory."""
+    return Path(os.environ.get("HWR_DATA_ROOT") or "data")
+
+
+def load(name: str, data_root: Path | str, download: bool = False) -> Dataset:
+    """Return the dataset `name` from the files under `data_root`.
+
+    Args:
+        name: a name in `CATALOG`, or custom:NAME.
+        data_root: the folder of all datasets, laid out as torchvision does.
+        download: fetch a published dataset whose files are missing.
+
+    Raises:
+        InputError: an unknown name; files that are missing, damaged, or other than what the name promises.
+    """
+    promise = entry(name)
+    root = Path(data_root)
+    try:
+        return _load(promise, root, download)
+    except OSError as error:
+        raise InputError(f"{name}: cannot read {error.filename or root}: {error.strerror or error}.") from error
+
+
+def _load(promise: Entry, root: Path, download: bool) -> Dataset:
+    candidates = [root / path for path in promise.folders]
+    folder = next((path for path in candidates if _paths(promise, path)), candidates[0])
+    if promise.name.startswith("custom:"):
+        if (folder / "train").is_dir():
+            return _load_folders(promise, folder)
+        if any(folder.glob("test-images-idx3-ubyte*")):
+            promise = replace(promise, prefixes=("train", "test"))
+    paths = _paths(promise, folder)
+    if download and promise.published and len(paths) < len(promise.stored):
+        _download(promise, folder)
+        paths = _paths(promise, folder)
+    if missing := [file for file in promise.stored if file not in paths]:
+        raise MissingFiles(f"{promise.name}: {folder} lacks {', '.join(missing)}. {promise.how.format(root=root)}")
+    for file, expected in promise.md5.items():
+        with open(paths[file], "rb") as stream:
+            found = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        if found != expected:
+            raise InputError(
+                f"{paths[file]} is not the published file of {promise.name}: its md5 is {found}, and {expected} was "
+                "expected. If it is other data, use it as custom:NAME. If its download broke, remove it. "
+                + promise.how.format(root=root)
+            )
+    if not promise.archive:
+        return _load_idx(promise, folder, lambda file, ndim: idx.read_idx(paths[f"{file}.gz"], ndim))
+    with zipfile.ZipFile(paths[promise.archive]) as archive:
+
+        def read_member(file: str, ndim: int) -> NDArray[np.uint8]:
+            with archive.open(f"gzip/{file}.gz") as stream:
+                return idx.read_stream(stream, f"{archive.filename}: gzip/{file}.gz", ndim)
+
+        return _load_idx(promise, folder, read_member)
+
+
+def _paths(promise: Entry, folder: Path) -> dict[str, Path]:
+    """Return where the files of a set are, by name: only those that are there."""
+    paths = {file: folder / file for file in promise.stored}
+    if not promise.published:  # no checksum of the compressed file is known, so an unpacked one will do
+        paths = {file: path if path.is_file() else path.with_suffix("") for file, path in paths.items()}
+    return {file: path for file, path in paths.items() if path.is_file()}
+
+
+def _load_idx(promise: Entry, folder: Path, read: Reader) -> Dataset:
+    """Read the four IDX files of a set and undo how it stores them."""
+    files: dict[str, str] = {}
+    classes = promise.classes
+    names_file = folder / "classes.txt"
+    if not classes and names_file.is_file():
+        classes = _read_classes(names_file)
+        files[names_file.name] = sha256(names_file)
+    images_of, labels_of = [], []  # train, test
+    for images_file, labels_file in (promise.files[:2], promise.files[2:]):
+        images, raw_labels = read(images_file, 3), read(labels_file, 1)
+        files |= {images_file: idx.checksum(images), labels_file: idx.checksum(raw_labels)}
+        if len(images) != len(raw_labels):
+            raise InputError(
+                f"{folder}: {images_file} holds {len(images)} images and {labels_file} {len(raw_labels)} labels; "
+                "equal counts were expected. Are they of two different sets?"
+            )
+        if images.shape[1:] != (SIZE, SIZE):
+            raise InputError(
+                f"{folder}: {images_file} holds images of {images.shape[1]}x{images.shape[2]}; {SIZE}x{SIZE} was "
+                "expected. Images of other sizes go into folders, one a class: these are resized."
+            )
+        labels = raw_labels.astype(np.int64) - promise.first_label
+        # a custom set without classes.txt has the classes that its training labels name
+        classes = classes or tuple(str(label) for label in range(int(labels.max()) + 1))
+        if not 0 <= labels.min() <= labels.max() < len(classes):
+            low, high = promise.first_label, promise.first_label + len(classes) - 1
+            raise InputError(
+                f"{folder}: {labels_file} holds labels {raw_labels.min()} to {raw_labels.max()}; "
+                f"{low} to {high} was expected, for {len(classes)} classes. Correct the labels, or the classes."
+            )
+        images_of.append(np.ascontiguousarray(images.transpose(0, 2, 1)) if promise.transposed else images)
+        labels_of.append(labels)
+    if promise.name.startswith("custom:") and preprocessing.is_dark_on_light(images_of[0]):
+        images_of = [255 - images for images in images_of]
+    return Dataset(
+        promise.name, classes, images_of[0], labels_of[0], images_of[1], labels_of[1], files, promise.published
+    )
+
+
+def _read_classes(path: Path) -> tuple[str, ...]:
+    """Read the names of classes, one a line, in the order of their labels."""
+    try:
+        classes = tuple(line.strip() for line in path.read_text("utf-8").rstrip().split("\n"))
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: {error}. One class a line in UTF-8 was expected.") from error
+    if "" in classes or len(set(classes)) < len(classes):
+        raise InputError(f"{path}: found an empty or repeated line; one different class a line was expected.")
+    return classes
+
+
+def _load_folders(promise: Entry, folder: Path) -> Dataset:
+    """Read train/ and test/, whose folders are the classes; test/ may lack some classes, and adds none."""
+    images, labels, classes = folders.read_class_folders(folder / "train")
+    test_images, found, test_classes = folders.read_class_folders(folder / "test")
+    if extra := sorted(set(test_classes) - set(classes)):
+        raise InputError(
+            f"{folder / 'test'}: class {extra[0]!r} is not in {folder / 'train'}, so no model can learn it. "
+            "Add training images of it, or remove it."
+        )
+    test_labels = np.array([classes.index(name) for name in test_classes], np.int64)[found]
+    files = {split: folders.checksum(folder / split) for split in ("train", "test")}
+    return Dataset(promise.name, classes, images, labels, test_images, test_labels, files, published=False)
+
+
+def _download(promise: Entry, folder: Path) -> None:
+    """Fetch the published files; progress bars and checksums are torchvision's.
+
+    They arrive in a temporary folder and are moved when complete, so a broken download leaves nothing behind, and
+    files of the user's own are not overwritten.
+    """
+    from torchvision.datasets import EMNIST, KMNIST, MNIST  # slow to import, and seldom needed
+    from torchvision.datasets.utils import download_url
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as temporary:
+            if promise.archive:
+                # EMNIST(download=True) would unpack every split as well: 1.7 GB, of which this study reads 0.1
+                download_url(EMNIST.url, temporary, promise.archive, EMNIST.md5)
+                source = Path(temporary)
+            else:
+                source = Path({"mnist": MNIST, "kmnist": KMNIST}[promise.name](temporary, download=True).raw_folder)
+            for file in set(promise.stored) - set(_paths(promise, folder)):
+                os.replace(source / file, folder / file)
+    # torchvision raises RuntimeError and URLError, which is an OSError; so are a full disk and a lost connection
+    except (RuntimeError, OSError) as error:
+        raise MissingFiles(
+            f"{promise.name} could not be downloaded: {error}. On a machine with a network, get "
+            f"{', '.join(promise.stored)} and put them into {folder}."
+        ) from error

@@ -1,0 +1,124 @@
+"""Count and measure what datasets hold, as records that pages show where the data itself is absent."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwr_utils.data import Dataset
+from hwr_utils.data.catalog import LETTERS
+from hwr_utils.data.idx import checksum, read_idx
+from hwr_utils.errors import InputError
+
+INK = 128  # the level from which a pixel counts as ink
+
+
+def describe(dataset: Dataset) -> dict[str, Any]:
+    """Return the facts of a dataset, ready for JSON.
+
+    Pixel values are in 0..1: `mean` and `std` over all pixels of a split, `ink` the share of pixels of at least half
+    brightness. `duplicates` counts images that equal an earlier one of their split, pixel by pixel, and
+    `test_images_in_train` those that a model has seen in training.
+    """
+    train_hashes, test_hashes = _hashes(dataset.train_images), _hashes(dataset.test_images)
+    count = len(dataset.classes)
+    return {
+        "name": dataset.name,
+        "published": dataset.published,
+        "classes": list(dataset.classes),
+        "image_size": list(dataset.train_images.shape[1:]),
+        "files": dataset.files,
+        "train": _split_facts(dataset.train_images, dataset.train_labels, count, train_hashes),
+        "test": _split_facts(dataset.test_images, dataset.test_labels, count, test_hashes),
+        "test_images_in_train": sum(map(set(train_hashes).__contains__, test_hashes)),
+    }
+
+
+def _hashes(images: NDArray[np.uint8]) -> list[bytes]:
+    return [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in images]
+
+
+def _split_facts(
+    images: NDArray[np.uint8], labels: NDArray[np.int64], classes: int, hashes: list[bytes]
+) -> dict[str, Any]:
+    # whole numbers until the end, so that every machine finds the same
+    levels = np.bincount(images.ravel(), minlength=256)
+    values = np.arange(256)
+    mean = int(levels @ values) / images.size
+    variance = int(levels @ values**2) / images.size - mean**2
+    return {
+        "n": len(images),
+        "per_class": np.bincount(labels, minlength=classes).tolist(),
+        "mean": mean / 255,
+        "std": variance**0.5 / 255,
+        "ink": int(levels[INK:].sum()) / images.size,
+        "duplicates": len(hashes) - len(set(hashes)),
+    }
+
+
+def sample_sheet(dataset: Dataset, per_class: int = 10, seed: int = 0) -> NDArray[np.uint8]:
+    """Return (C, per_class, 28, 28) training images drawn at random; black where a class has too few."""
+    if per_class < 1:
+        raise InputError(f"per_class: found {per_class}, expected 1 or more.")
+    draws = np.random.Generator(np.random.PCG64(seed)).random(len(dataset.train_labels))
+    sheet = np.zeros((len(dataset.classes), per_class, *dataset.train_images.shape[1:]), np.uint8)
+    for label, row in enumerate(sheet):
+        members = np.flatnonzero(dataset.train_labels == label)
+        chosen = members[np.argsort(draws[members], kind="stable")[:per_class]]
+        row[: len(chosen)] = dataset.train_images[chosen]
+    return sheet
+
+
+def label_file_facts(
+    train_labels_path: str | Path, test_labels_path: str | Path, kept_train: int = 88_800, kept_test: int = 14_800
+) -> dict[str, Any]:
+    """Return what keeping only the first records of EMNIST-letters does to its classes.
+
+    The release holds 124,800 and 20,800 records; TensorFlow Datasets declares 88,800 and 14,800, and so does the table
+    in the paper of Cohen et al. (2017). Reads the original label files (labels 1..26), which need no images.
+    `train_tail` is the end of the training file, as long as the test file: a validation set by design.
+
+    Raises:
+        InputError: a file that cannot be read, or is not the labels of the release, or holds fewer records than kept.
+    """
+    train, test = (_letter_labels(path) for path in (train_labels_path, test_labels_path))
+    return {
+        "classes": list(LETTERS),
+        "train": _order_facts(train, kept_train, train_labels_path),
+        "test": _order_facts(test, kept_test, test_labels_path),
+        "train_tail": {"n": len(test), "per_class": np.bincount(train[-len(test) :], minlength=len(LETTERS)).tolist()},
+    }
+
+
+def _letter_labels(path: str | Path) -> NDArray[np.int64]:
+    labels = read_idx(path, ndim=1).astype(np.int64) - 1
+    if not 0 <= labels.min() <= labels.max() < len(LETTERS):
+        raise InputError(f"{path} holds labels {labels.min() + 1} to {labels.max() + 1}; 1 to 26 was expected.")
+    return labels
+
+
+def _order_facts(labels: NDArray[np.int64], kept: int, path: str | Path) -> dict[str, Any]:
+    """Describe the order of a label file, and the classes that its first `kept` records hold."""
+    if not 1 <= kept <= len(labels):
+        raise InputError(f"{path} holds {len(labels)} labels; keeping {kept} of them is impossible.")
+    whole = np.bincount(labels, minlength=len(LETTERS))
+    part = np.bincount(labels[:kept], minlength=len(LETTERS))
+    share = part[whole > 0] / whole[whole > 0]
+    starts = np.flatnonzero(np.diff(labels, prepend=-1))  # where another class begins
+    lengths = np.diff(starts, append=len(labels))
+    return {
+        "sha256": checksum((labels + 1).astype(np.uint8)),
+        "n": len(labels),
+        "per_class": whole.tolist(),
+        "sorted": bool((np.diff(labels) >= 0).all()),
+        "runs": {"count": len(lengths), "shortest": int(lengths.min()), "longest": int(lengths.max())},
+        "kept": {
+            "n": kept,
+            "per_class": part.tolist(),
+            "missing": [LETTERS[label] for label in np.flatnonzero((part == 0) & (whole > 0))],
+            # a class that keeps half as large a share as the best kept one counts one half
+            "classes": round(float(share.sum() / share.max()), 6),
+        },
+    }

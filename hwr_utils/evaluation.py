@@ -1,0 +1,192 @@
+"""Measure a classifier: predictions, accuracy with intervals, per-class scores, confusions, tests between models."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from hwr_utils.models import to_input
+
+TOP_K = 10
+
+
+def predict_logits(model: nn.Module, images: Tensor, image_size: int, batch_size: int = 500) -> Tensor:
+    """Run a network over images without gradients.
+
+    Args:
+        model: any network of the study; put into evaluation mode and left there.
+        images: (N, H, W) uint8 on the model's device.
+        image_size: side of the network's input in pixels.
+        batch_size: images at a time.
+
+    Returns:
+        (N, C) float32 logits on the same device.
+    """
+    model.eval()
+    with torch.inference_mode():
+        batches = [model(to_input(batch, image_size)).float() for batch in images.split(batch_size)]
+    return torch.cat(batches)
+
+
+def top_predictions(logits: Tensor, k: int = TOP_K) -> tuple[np.ndarray, np.ndarray]:
+    """Rank the classes of each image, best first.
+
+    Args:
+        logits: (N, C) float.
+        k: how many to keep; C where C is smaller.
+
+    Returns:
+        (N, k) uint16 classes and (N, k) float16 probabilities (softmax over all C).
+    """
+    scores, classes = logits.softmax(dim=1).topk(min(k, logits.shape[1]), dim=1)
+    return classes.cpu().numpy().astype(np.uint16), scores.cpu().numpy().astype(np.float16)
+
+
+def wilson_interval(correct: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Return Wilson's score interval of a proportion (Wilson, JASA 22, 1927), as two numbers in 0..1.
+
+    Raises:
+        ValueError: n is not positive, or correct is not in 0..n.
+    """
+    if n <= 0 or not 0 <= correct <= n:
+        raise ValueError(f"correct={correct} of n={n}: expected n > 0 and 0 <= correct <= n")
+    from scipy.stats import norm  # here, because a bare CUDA machine has no scipy and trains all the same
+
+    z = float(norm.ppf(0.5 + confidence / 2))
+    share, spread = correct / n, z * z / n
+    centre = (share + spread / 2) / (1 + spread)
+    half = z / (1 + spread) * math.sqrt(share * (1 - share) / n + spread / (4 * n))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, n_classes: int) -> np.ndarray:
+    """Count test images by (true class, predicted class).
+
+    Args:
+        labels: (N,) integers in 0..n_classes-1.
+        predicted: (N,) integers in 0..n_classes-1.
+        n_classes: C.
+
+    Returns:
+        (C, C) int64; rows are true classes.
+    """
+    flat = labels.astype(np.int64) * n_classes + predicted.astype(np.int64)
+    return np.bincount(flat, minlength=n_classes**2).reshape(n_classes, n_classes)
+
+
+def per_class(confusion: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
+    """Score each class from a (C, C) confusion matrix.
+
+    Returns:
+        One row a class: n (test images of it), precision, recall, f1, all in 0..1. A class that was never predicted
+        has precision 0; one without test images has recall and f1 NaN.
+    """
+    hits = np.diag(confusion).astype(float)
+    n, guesses = confusion.sum(axis=1), confusion.sum(axis=0)
+    recall = np.divide(hits, n, out=np.full(len(hits), np.nan), where=n > 0)
+    precision = np.divide(hits, guesses, out=np.zeros(len(hits)), where=guesses > 0)
+    f1 = np.where(n > 0, 2 * hits / np.maximum(n + guesses, 1), np.nan)
+    return pd.DataFrame({"class": list(classes), "n": n, "precision": precision, "recall": recall, "f1": f1})
+
+
+def macro_f1(confusion: np.ndarray) -> float:
+    """Return the plain mean of the per-class F1 scores (0..1), over the classes that the test set has."""
+    return float(per_class(confusion, [""] * len(confusion))["f1"].mean())
+
+
+def most_confused(confusion: np.ndarray, classes: Sequence[str], k: int = 10) -> pd.DataFrame:
+    """List the k unordered pairs of classes that are taken for each other most often.
+
+    Returns:
+        Rows (pair, errors, first_as_second, second_as_first), most errors first; pairs never confused are left out.
+    """
+    errors = confusion - np.diag(np.diag(confusion))
+    both = np.triu(errors + errors.T)
+    order = np.argsort(both, axis=None, kind="stable")[::-1][:k]
+    rows = [(*divmod(int(flat), len(classes)), int(both.flat[flat])) for flat in order if both.flat[flat] > 0]
+    return pd.DataFrame(
+        [(f"{classes[a]} {classes[b]}", n, int(errors[a, b]), int(errors[b, a])) for a, b, n in rows],
+        columns=["pair", "errors", "first_as_second", "second_as_first"],
+    )
+
+
+def summarise_test(labels: np.ndarray, logits: Tensor) -> dict[str, float | int]:
+    """Compute the figures that a record keeps of one evaluation.
+
+    Args:
+        labels: (N,) integers.
+        logits: (N, C) float.
+
+    Returns:
+        n, correct, accuracy, top5, macro_f1 (all 0..1) and loss (mean cross-entropy in nats).
+    """
+    target = torch.as_tensor(labels, device=logits.device)
+    ranked, _ = top_predictions(logits)
+    correct = int((ranked[:, 0] == labels).sum())
+    return {
+        "n": len(labels),
+        "correct": correct,
+        "accuracy": correct / len(labels),
+        "top5": float((ranked[:, :5] == labels[:, None]).any(axis=1).mean()),
+        "macro_f1": macro_f1(confusion_matrix(labels, ranked[:, 0], logits.shape[1])),
+        "loss": float(nn.functional.cross_entropy(logits, target)),
+    }
+
+
+def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
+    """Return the mean and the sample standard deviation (n - 1) over seeds; None for a single run."""
+    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return float(np.mean(values)), deviation
+
+
+def mcnemar(labels: np.ndarray, first: np.ndarray, second: np.ndarray) -> tuple[int, int, float]:
+    """Test whether two models differ on the same test images: McNemar's exact test.
+
+    Under the null hypothesis an image that just one model gets right is as likely to be the one's as the other's, so
+    their numbers are binomial with one half (McNemar, Psychometrika 12, 1947).
+
+    Args:
+        labels: (N,) true classes.
+        first: (N,) classes that the first model predicts.
+        second: (N,) classes that the second model predicts.
+
+    Returns:
+        Images that only the first gets right, images that only the second gets right, two-sided p in 0..1.
+
+    Raises:
+        ValueError: the arrays differ in shape.
+    """
+    if not labels.shape == first.shape == second.shape:
+        raise ValueError(f"shapes differ: labels {labels.shape}, first {first.shape}, second {second.shape}")
+    only_first = int(((first == labels) & (second != labels)).sum())
+    only_second = int(((first != labels) & (second == labels)).sum())
+    return only_first, only_second, exact_sign_test(only_first, only_second)
+
+
+def exact_sign_test(successes: int, failures: int) -> float:
+    """Return the two-sided exact p (0..1) that a fair coin parts at least so unequally; 1 for no throws."""
+    if successes + failures == 0:
+        return 1.0
+    from scipy.stats import binomtest  # here, as in wilson_interval
+
+    return float(binomtest(successes, successes + failures, 0.5).pvalue)
+
+
+def two_proportions(correct_a: int, n_a: int, correct_b: int, n_b: int) -> tuple[float, float]:
+    """Test whether two accuracies differ, taking their errors as independent: the pooled two-proportion z-test.
+
+    This is all that two published percentages allow. On one shared test set errors coincide, so a paired test on the
+    predictions (`mcnemar`) usually sees smaller differences.
+
+    Returns:
+        The difference a - b (-1..1) and its two-sided p (0..1).
+    """
+    from scipy.stats import norm  # here, as in wilson_interval
+
+    difference = correct_a / n_a - correct_b / n_b
+    pooled = (correct_a + correct_b) / (n_a + n_b)
+    error = math.sqrt(pooled * (1 - pooled) * (1 / n_a + 1 / n_b))
+    return difference, float(2 * norm.sf(abs(difference) / error)) if error else 1.0

@@ -1,0 +1,58 @@
+"""Write files so that a reader sees the old content or the new, never a half."""
+
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hwr_utils.errors import InputError
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Replace `path` by `data` in one step, making its folder where it is missing.
+
+    Raises:
+        InputError: the folder cannot be written or the disk is full; an older file at `path` is left as it was.
+    """
+    path = Path(path)
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # in the same folder, because os.replace is atomic only within one file system
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())  # or a power cut could leave the new name on empty content
+        # mkstemp makes files for their owner alone; give them the rights that open() would have given
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        raise InputError(
+            f"cannot write {path}: {error.strerror or error}. Nothing already written is lost; "
+            f"free some space or make {path.parent} writable, and run the same command again."
+        ) from error
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Replace `path` by `text` (UTF-8) in one step; errors as `write_bytes`."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Replace `path` by `value` as indented JSON that diffs well; errors as `write_bytes`."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def sha256(source: bytes | str | Path) -> str:
+    """Return the SHA-256 of bytes, or of a file's content, as 64 hexadecimal digits."""
+    if isinstance(source, bytes):
+        return hashlib.sha256(source).hexdigest()
+    with open(source, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,92 @@
+"""The networks, a file each, built by name; and what every one of them shares: its input and its count of work."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hwr_utils.models.simple_cnn import SimpleCNN
+
+_BUILDERS: dict[str, Callable[..., nn.Module]] = {"simple_cnn": SimpleCNN}
+
+
+def build(architecture: str, n_classes: int, image_size: int, options: Mapping[str, Any]) -> nn.Module:
+    """Build a network by its name; its weights come from torch's global random generator.
+
+    Args:
+        architecture: a key of `recipes.MODEL_OPTIONS`.
+        n_classes: number of logits.
+        image_size: side of the input in pixels.
+        options: the architecture's options, as in `recipes.MODEL_OPTIONS`.
+    """
+    return _BUILDERS[architecture](n_classes=n_classes, image_size=image_size, **options)
+
+
+def to_input(images: Tensor, image_size: int) -> Tensor:
+    """Turn stored images into what every network of the study takes.
+
+    Args:
+        images: (N, H, W) uint8, white ink on black, on any device.
+        image_size: side of the result in pixels; other sizes are resized bilinearly on the images' device.
+
+    Returns:
+        (N, 1, image_size, image_size) float32 in 0..1, in channels-last layout.
+    """
+    batch = images.unsqueeze(1).to(torch.float32).div_(255.0)
+    if batch.shape[-2:] != (image_size, image_size):
+        batch = F.interpolate(batch, size=(image_size, image_size), mode="bilinear", align_corners=False)
+    return batch.contiguous(memory_format=torch.channels_last)
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One layer with weights: its name, its output's shape without the batch, and its cost for one image."""
+
+    layer: str
+    kind: str
+    output_shape: tuple[int, ...]
+    parameters: int
+    macs: int
+
+
+def layer_table(model: nn.Module, image_size: int) -> list[LayerRow]:
+    """Count parameters and multiply-accumulates layer by layer, from the module itself.
+
+    A convolution's MACs are output positions x kernel area x input channels per group x output channels; a linear
+    layer's are inputs x outputs. Biases, activations and pooling are not counted, as is usual.
+
+    Args:
+        model: any network of the study; its mode and weights are left as they are.
+        image_size: side of the input in pixels.
+    """
+    rows: list[LayerRow] = []
+
+    def count(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
+        def hook(layer: nn.Module, inputs: Any, output: Tensor) -> None:
+            parameters = sum(parameter.numel() for parameter in layer.parameters(recurse=False))
+            macs = 0
+            if isinstance(layer, nn.Conv2d):
+                macs = output[0].numel() * layer.weight[0].numel()
+            elif isinstance(layer, nn.Linear):
+                macs = layer.weight.numel()
+            rows.append(LayerRow(name, type(layer).__name__, tuple(output.shape[1:]), parameters, macs))
+
+        return hook
+
+    training = model.training
+    hooks = [
+        layer.register_forward_hook(count(name))
+        for name, layer in model.named_modules()
+        if any(True for _ in layer.parameters(recurse=False))
+    ]
+    device = next(model.parameters()).device
+    model.eval()
+    with torch.no_grad():
+        model(torch.zeros(1, 1, image_size, image_size, device=device))
+    model.train(training)
+    for hook in hooks:
+        hook.remove()
+    return rows

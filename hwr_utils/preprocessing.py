@@ -1,0 +1,132 @@
+"""Turn any picture of a character into what a network takes: a square of uint8, white ink on black.
+
+The one definition for files, own data and canvases. It is plain arithmetic on purpose, so that it can be written again
+in another language and compared on test vectors.
+"""
+
+import io
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from hwr_utils.errors import InputError
+
+MAX_PIXELS = 50_000_000  # more than a telephone's camera makes; decoded, at most 0.2 GB
+MIN_CONTRAST = 16  # grey levels between paper and ink, below which an image counts as blank
+INK = 64  # the level above which a pixel counts as ink when the character is cropped
+
+
+def from_file(path: str | Path, size: int = 28, margin: int = 4) -> NDArray[np.uint8]:
+    """Return the character in a PNG or JPEG file as (size, size) uint8, white on black.
+
+    An image that has this size already is taken to be prepared: it is not cropped and scaled again, only turned to
+    white on black.
+
+    Raises:
+        InputError: the file cannot be read, is no PNG or JPEG, is damaged, or is larger than `MAX_PIXELS`.
+    """
+    gray = read_gray(path)
+    if gray.shape == (size, size):
+        return 255 - gray if is_dark_on_light(gray) else gray
+    return to_square(white_on_black(gray), size, margin)
+
+
+def read_gray(path: str | Path) -> NDArray[np.uint8]:
+    """Decode a PNG or JPEG file into (H, W) uint8, upright, in the polarity it has; errors as `from_file`."""
+    try:
+        with Image.open(io.BytesIO(Path(path).read_bytes()), formats=("PNG", "JPEG")) as image:
+            pixels = image.width * image.height  # known from the header, before anything is decoded
+            if pixels > MAX_PIXELS:
+                raise InputError(f"{path} has {pixels} pixels; at most {MAX_PIXELS} were expected. Scale it down.")
+            return to_gray(ImageOps.exif_transpose(image))
+    except InputError:
+        raise
+    except OSError as error:
+        raise InputError(f"cannot read {path} as PNG or JPEG: {error}. Replace or remove it.") from error
+    except Exception as error:  # on damaged files Pillow raises SyntaxError, ValueError, struct.error and others
+        raise InputError(f"{path} is a damaged image: {error}. Replace or remove it.") from error
+
+
+def to_gray(image: Image.Image) -> NDArray[np.uint8]:
+    """Return the brightness of an image of any mode as (H, W) uint8; what is transparent becomes paper."""
+    if image.mode.startswith("I"):  # 16 bits: 65535 becomes 255
+        wide = np.asarray(image).astype(np.int64).clip(0, 65535)
+        return _round(wide / 257)
+    if not image.has_transparency_data:
+        return np.asarray(image.convert("RGB").convert("L"))
+    layers = image.convert("RGBA")
+    alpha = np.asarray(layers.getchannel("A"), dtype=np.float64) / 255
+    gray = np.asarray(layers.convert("RGB").convert("L"), dtype=np.float64)
+    # the paper under it is the opposite of the ink: white strokes drawn on nothing would be lost on white
+    bright = (gray * alpha).sum() > 127.5 * alpha.sum()
+    mixed = gray * alpha + (0 if bright else 255) * (1 - alpha)
+    return _round(mixed)
+
+
+def is_dark_on_light(images: NDArray[np.uint8]) -> bool:
+    """Tell by the border's brightness whether (..., H, W) images have dark ink on light paper."""
+    low, high = float(images.min()), float(images.max())
+    middle = (low + high) / 2 if high - low >= MIN_CONTRAST else 127.5
+    return _paper(images) > middle
+
+
+def _paper(images: NDArray[np.uint8]) -> float:
+    """Return the median brightness of the outermost pixels, which ink seldom reaches."""
+    edges = (images[..., 0, :], images[..., -1, :], images[..., 1:-1, 0], images[..., 1:-1, -1])
+    return float(np.median(np.concatenate([edge.ravel() for edge in edges])))
+
+
+def white_on_black(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return (H, W) uint8 whose paper is 0 and whose strongest ink is 255; a blank image becomes all 0."""
+    upright = 255 - image if is_dark_on_light(image) else image
+    ink = upright.astype(np.float64) - _paper(upright)
+    if ink.max() < MIN_CONTRAST:
+        return np.zeros_like(image)
+    return _round(ink * 255 / ink.max())
+
+
+def to_square(image: NDArray[np.uint8], size: int = 28, margin: int = 4) -> NDArray[np.uint8]:
+    """Crop (H, W) white on black to its ink and fit that, keeping its shape, into the middle of (size, size).
+
+    Args:
+        image: (H, W) uint8, ink bright.
+        size: pixels a side of the result.
+        margin: pixels left free on each side; 4 of 28 is what MNIST leaves.
+
+    Raises:
+        InputError: a size and margin that leave no room.
+    """
+    room = size - 2 * margin
+    if margin < 0 or room < 1:
+        raise InputError(f"size {size} and margin {margin}: a margin of 0 or more that leaves a pixel was expected.")
+    square = np.zeros((size, size), np.uint8)
+    rows, columns = np.flatnonzero((image > INK).any(1)), np.flatnonzero((image > INK).any(0))
+    if len(rows) == 0:
+        return square
+    crop = image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    scale = room / max(crop.shape)
+    height, width = (max(1, int(side * scale + 0.5)) for side in crop.shape)
+    top, left = (size - height) // 2, (size - width) // 2
+    square[top : top + height, left : left + width] = resize(crop, height, width)
+    return square
+
+
+def resize(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """Scale (H, W) uint8 to (height, width): linear between pixels when it grows, averaging when it shrinks."""
+    return _round(_weights(image.shape[0], height) @ image @ _weights(image.shape[1], width).T)
+
+
+def _round(values: NDArray[np.float64]) -> NDArray[np.uint8]:
+    rounded: NDArray[np.uint8] = np.floor(np.clip(values, 0, 255) + 0.5).astype(np.uint8)  # halves go up
+    return rounded
+
+
+def _weights(old: int, new: int) -> NDArray[np.float64]:
+    """Return the (new, old) weights of a triangle filter, scaled to the larger of input and output pixels."""
+    step = old / new
+    centres = (np.arange(new) + 0.5) * step
+    distance = np.abs(np.arange(old) + 0.5 - centres[:, None]) / max(step, 1.0)
+    weights = np.clip(1 - distance, 0, None)
+    return np.asarray(weights / weights.sum(1, keepdims=True))

@@ -1,0 +1,111 @@
+"""The only home of hyperparameters: what each recipe sets for each architecture, and which values may be asked for."""
+
+import difflib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hwr_utils.errors import InputError
+from hwr_utils.records import RunConfig
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """What one hyperparameter may be: its type, its bounds (both allowed) and what it means."""
+
+    type: type
+    low: float
+    high: float
+    meaning: str
+
+
+PARAMETERS: dict[str, Parameter] = {
+    "epochs": Parameter(int, 1, 10_000, "passes over the training images, at most"),
+    "batch_size": Parameter(int, 1, 65_536, "images a step"),
+    "learning_rate": Parameter(float, 1e-8, 10.0, "Adam's initial rate"),
+    "patience": Parameter(int, 1, 10_000, "epochs without a better validation loss after which training stops"),
+    "validation_fraction": Parameter(float, 0.01, 0.5, "share of each training class held out for validation"),
+    "image_size": Parameter(int, 16, 512, "side of the network's input in pixels; images are resized on the device"),
+    "train_size": Parameter(int, 10, 10_000_000, "use this many training images, stratified; all where it is not set"),
+}
+
+# Options of each architecture that the reproduced works leave open, with the study's default. They are part of the
+# run's config, and a recipe says nothing about them.
+MODEL_OPTIONS: dict[str, dict[str, Any]] = {
+    # Song, Si and Kim name two convolutions and two dense layers and nothing between; Keras' example has dropout.
+    "simple_cnn": {"dropout": False},
+}
+
+# Song, Si and Kim, section III: at most 50 epochs, early stopping after 10 epochs without a better validation loss,
+# Adam at 1e-4, no augmentation, from scratch. They give no batch size (64 here) and no validation share (10 % here).
+_PAPER = {"epochs": 50, "patience": 10, "learning_rate": 1e-4, "batch_size": 64, "validation_fraction": 0.1}
+
+# Minutes on a laptop's CPU, on data that the project draws; a rate at which a few epochs are enough.
+_QUICK = {"epochs": 6, "patience": 6, "learning_rate": 1e-3, "batch_size": 64, "validation_fraction": 0.1}
+
+RECIPES: dict[str, dict[str, dict[str, Any]]] = {
+    "paper": {"simple_cnn": _PAPER | {"image_size": 28}},
+    "quick": {"simple_cnn": _QUICK | {"image_size": 28}},
+}
+
+
+def nearest(name: str, valid: Mapping[str, Any] | list[str]) -> str:
+    """Return "; did you mean X?" with the closest valid name, or an empty text where none is close."""
+    close = difflib.get_close_matches(str(name), list(valid), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _check(name: str, value: Any) -> Any:
+    rule = PARAMETERS[name]
+    if rule.type is float and type(value) is int:
+        value = float(value)
+    if type(value) is not rule.type:  # not isinstance: True would pass for an int
+        raise InputError(f"{name}={value!r} is of type {type(value).__name__}, expected {rule.type.__name__}: {rule.meaning}.")
+    if not (math.isfinite(value) and rule.low <= value <= rule.high):
+        raise InputError(f"{name}={value!r} is out of range, expected {rule.low:g} to {rule.high:g}: {rule.meaning}.")
+    return value
+
+
+def configure(dataset: str, architecture: str, recipe: str = "paper", seed: int = 0, **overrides: Any) -> RunConfig:
+    """Build a run's config: the recipe's values, with those overrides that are not None in their place.
+
+    Args:
+        dataset: a dataset's name; whether it exists is checked where it is loaded.
+        architecture: a key of `MODEL_OPTIONS`.
+        recipe: a key of `RECIPES`.
+        seed: 0 to 2**32 - 1.
+        overrides: values of `PARAMETERS` or of the architecture's options. None means the recipe's own.
+
+    Returns:
+        A config whose `recipe` is "custom" where a hyperparameter differs from the recipe's.
+
+    Raises:
+        InputError: an unknown name (the nearest valid one is given), a wrong type, or a value out of range.
+    """
+    if architecture not in MODEL_OPTIONS:
+        raise InputError(
+            f"architecture={architecture!r} is unknown, expected one of {', '.join(MODEL_OPTIONS)}"
+            f"{nearest(architecture, MODEL_OPTIONS)}"
+        )
+    if recipe not in RECIPES:
+        raise InputError(f"recipe={recipe!r} is unknown, expected one of {', '.join(RECIPES)}{nearest(recipe, RECIPES)}")
+    if type(seed) is not int or not 0 <= seed < 2**32:
+        raise InputError(f"seed={seed!r} is not a whole number from 0 to 4294967295.")
+    training = dict(RECIPES[recipe][architecture])
+    model = dict(MODEL_OPTIONS[architecture])
+    for name, value in overrides.items():
+        if name not in PARAMETERS and name not in model:
+            valid = list(PARAMETERS) + list(model)
+            raise InputError(f"parameter {name!r} is unknown for {architecture}, expected one of {', '.join(valid)}{nearest(name, valid)}")
+        if value is None:
+            continue
+        if name in PARAMETERS:
+            training[name] = _check(name, value)
+        elif type(value) is not type(model[name]):
+            raise InputError(f"{name}={value!r} is of type {type(value).__name__}, expected {type(model[name]).__name__}.")
+        else:
+            model[name] = value
+    if training != RECIPES[recipe][architecture]:
+        recipe = "custom"
+    return RunConfig(dataset, architecture, recipe, seed, model, training)

@@ -1,0 +1,161 @@
+"""Run configs, run ids and run records: what a run was asked to do, its name, and the evidence it leaves.
+
+A record is a folder `<results>/<run_id>/` with `record.json` (validated by `record.schema.json`), `predictions.npz`
+and, where the data's licence allows its images to be shown, `errors.npz`. The record is written last, so a folder
+without one is a run that has not ended.
+"""
+
+import dataclasses
+import hashlib
+import io
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hwr_utils import files
+from hwr_utils.errors import InputError
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """All that determines a run besides its data. Made by `recipes.configure`, never by hand.
+
+    Attributes:
+        dataset: a name of `data.catalog`.
+        architecture: a name of `models`.
+        recipe: the recipe whose values these are, or "custom" where one differs.
+        seed: drives initialisation, batch order, dropout and the validation split.
+        model: options of the architecture, for instance {"dropout": False}.
+        training: hyperparameters, in the units of `recipes.PARAMETERS`.
+    """
+
+    dataset: str
+    architecture: str
+    recipe: str
+    seed: int
+    model: Mapping[str, Any]
+    training: Mapping[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values, keys in a fixed order."""
+        values = dataclasses.asdict(self)
+        return values | {key: dict(sorted(values[key].items())) for key in ("model", "training")}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "RunConfig":
+        """Read back what `to_dict` gave."""
+        return cls(**{field.name: values[field.name] for field in dataclasses.fields(cls)})
+
+
+def run_id(config: RunConfig, data_files: Mapping[str, str]) -> str:
+    """Name a run by what determines it: its config and the checksums of its data.
+
+    Args:
+        config: the run's config.
+        data_files: file name -> SHA-256 of its content, of every file the dataset was read from.
+
+    Returns:
+        `<dataset>-<architecture>-<recipe>-s<seed>-<hash>`, safe as a folder name. No path, device or worker count
+        enters the hash: the same experiment has one name everywhere.
+    """
+    content = json.dumps({"config": config.to_dict(), "files": dict(sorted(data_files.items()))}, sort_keys=True)
+    digest = hashlib.sha256(content.encode()).hexdigest()[:8]
+    dataset = config.dataset.replace(":", "-")
+    return f"{dataset}-{config.architecture}-{config.recipe}-s{config.seed}-{digest}"
+
+
+def validate(record: Any, source: str | Path) -> None:
+    """Check a record against the schema.
+
+    Raises:
+        InputError: the record, named by `source`, is of another version or breaks the schema; says where and how.
+    """
+    # The schema library comes with the book's tools. A bare CUDA machine has none and writes records all the same;
+    # they are validated when they are read where the book is built.
+    try:
+        import jsonschema
+    except ImportError:
+        return
+    if not isinstance(record, dict) or record.get("schema_version") != SCHEMA_VERSION:
+        found = record.get("schema_version") if isinstance(record, dict) else type(record).__name__
+        raise InputError(
+            f"{source}: schema_version is {found!r}, expected {SCHEMA_VERSION}. "
+            "Delete the folder and run its command again, or check out the revision that wrote it."
+        )
+    schema = json.loads((Path(__file__).parent / "record.schema.json").read_text())
+    errors = sorted(jsonschema.Draft202012Validator(schema).iter_errors(record), key=lambda error: list(error.path))
+    if errors:
+        where = "/".join(map(str, errors[0].path)) or "the top level"
+        raise InputError(
+            f"{source}: at {where}: {errors[0].message}. A record is written by `hwr train` and never edited; "
+            "restore it from version control, or delete its folder and run the command again."
+        )
+
+
+def write(folder: Path, record: Mapping[str, Any], arrays: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+    """Write a run's arrays and then its record, each in one step.
+
+    Args:
+        folder: `<results>/<run_id>`.
+        record: what `record.schema.json` describes.
+        arrays: file stem -> arrays of that `.npz`, for instance {"predictions": {"labels": ...}}.
+
+    Raises:
+        InputError: the record breaks the schema, or the folder cannot be written.
+    """
+    validate(record, folder / "record.json")
+    for stem, content in arrays.items():
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, allow_pickle=False, **content)
+        files.write_bytes(folder / f"{stem}.npz", buffer.getvalue())
+    files.write_json(folder / "record.json", record)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read and validate one `record.json`.
+
+    Raises:
+        InputError: not JSON, or against the schema; names the file.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(
+            f"{path}: not a readable JSON record ({error}). Restore it from version control, "
+            "or delete its folder and run the command again."
+        ) from error
+    validate(record, path)
+    return record  # type: ignore[no-any-return]
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Read one `.npz` of a run folder, without pickle.
+
+    Raises:
+        InputError: missing or damaged; names the file.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            return {name: content[name] for name in content.files}
+    except Exception as error:  # zipfile, zlib and numpy each raise their own on damaged bytes
+        raise InputError(
+            f"{path}: cannot be read ({type(error).__name__}: {error}). Restore it from version control, "
+            "or delete its folder and run the record's command again."
+        ) from error
+
+
+def read_all(results_dir: str | Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield (folder, record) of every ended run under `results_dir`, in the order of their names.
+
+    Raises:
+        InputError: a record is damaged. One bad record stops the reader: a table with a run silently left out
+            would be a wrong table.
+    """
+    for path in sorted(Path(results_dir).glob("*/record.json")):
+        yield path.parent, read(path)

@@ -1,0 +1,361 @@
+"""Load a run or train it: the one door to runs, for notebooks and the command line."""
+
+import fcntl
+import os
+import platform
+import shlex
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import save as save_safetensors
+
+from hwr_utils import data, evaluation, files, models, recipes, records, training
+from hwr_utils.data import catalog, splits
+from hwr_utils.errors import InputError, MissingFiles
+from hwr_utils.records import RunConfig
+
+RESULTS_DIR = "results"
+MAX_GALLERY = 60
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that has ended: its folder and its record, with the arrays read when they are asked for."""
+
+    folder: Path
+    record: dict[str, Any]
+
+    @property
+    def config(self) -> RunConfig:
+        """The run's config."""
+        return RunConfig.from_dict(self.record["config"])
+
+    @property
+    def classes(self) -> list[str]:
+        """The characters, by label."""
+        return list(self.record["dataset"]["classes"])
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """One row an epoch; the columns of `training.FitResult.history`."""
+        return pd.DataFrame(self.record["history"])
+
+    @cached_property
+    def predictions(self) -> dict[str, np.ndarray]:
+        """Test labels (N,), top classes (N, k) and scores (N, k) best first, and validation_indices (M,) of train."""
+        return records.read_arrays(self.folder / "predictions.npz")
+
+    @cached_property
+    def gallery(self) -> dict[str, np.ndarray] | None:
+        """The most confident errors: images (K, 28, 28), index, labels, predicted, scores; None where they may not be shown."""
+        path = self.folder / "errors.npz"
+        return records.read_arrays(path) if path.exists() else None
+
+    @property
+    def confusion(self) -> np.ndarray:
+        """The (C, C) confusion matrix of the test set; rows are true classes."""
+        return evaluation.confusion_matrix(
+            self.predictions["labels"], self.predictions["classes"][:, 0], len(self.classes)
+        )
+
+    def banner(self) -> str:
+        """Say in one line of Markdown which run this is, and where and when it was made."""
+        environment = self.record["environment"]
+        dataset = self.record["dataset"]
+        kind = "the published files" if dataset["published"] else "**not** the published data set"
+        return (
+            f"**Run record** `{self.record['run_id']}`: trained on {self.record['created'][:10]} on "
+            f"{environment['device_name']} ({environment['device']}), torch {environment['torch']}; "
+            f"data `{dataset['name']}` ({kind}), seed {self.record['config']['seed']}, "
+            f"{self.record['test']['n']:,} test images."
+        )
+
+
+def command(config: RunConfig) -> str:
+    """Return the shell command that makes this run."""
+    words = ["hwr", "train", "--dataset", config.dataset, "--architecture", config.architecture]
+    # a custom run is asked for by the recipe it starts from and what it changes
+    recipe = config.recipe if config.recipe in recipes.RECIPES else "paper"
+    words += ["--recipe", recipe, "--seed", str(config.seed)]
+    base = recipes.RECIPES[recipe][config.architecture] | recipes.MODEL_OPTIONS[config.architecture]
+    for name, value in sorted((dict(config.training) | dict(config.model)).items()):
+        if value != base.get(name):
+            words += ["--set", f"{name}={value}"]
+    return shlex.join(words)
+
+
+def find(config: RunConfig, results_dir: str | Path, data_files: Mapping[str, str] | None = None) -> Run | None:
+    """Look for the record of a config.
+
+    Args:
+        config: what was asked for.
+        results_dir: folder of run folders.
+        data_files: the data's checksums where it is at hand; only a run on that very data is then found.
+
+    Raises:
+        InputError: a record is damaged, or several runs on different data answer and `data_files` cannot decide.
+    """
+    wanted = config.to_dict()
+    found = [
+        Run(folder, record)
+        for folder, record in records.read_all(results_dir)
+        if record["config"] == wanted and (data_files is None or record["dataset"]["files"] == dict(data_files))
+    ]
+    if len(found) > 1:
+        names = ", ".join(run.folder.name for run in found)
+        raise InputError(
+            f"{results_dir}: {names} answer to one config on different data, and the data itself is not there to "
+            "decide. Delete those that are out of date, or put the data under the data root."
+        )
+    return found[0] if found else None
+
+
+def load_or_train(
+    config: RunConfig,
+    results_dir: str | Path = RESULTS_DIR,
+    data_root: str | Path | None = None,
+    device: str = "auto",
+    train: bool | None = None,
+) -> Run | None:
+    """Return the run of a config: from its record where there is one, else by training it.
+
+    Args:
+        config: made by `recipes.configure`.
+        results_dir: folder of run folders.
+        data_root: folder of the datasets; None takes `data.default_root()`.
+        device: see `training.choose_device`.
+        train: whether a missing run may be trained; None allows it unless the environment has HWR_TRAIN=never.
+
+    Returns:
+        The run, or None where there is no record and training is not allowed.
+
+    Raises:
+        InputError: see `train_run`.
+    """
+    root = Path(data_root) if data_root is not None else data.default_root()
+    published = catalog.entry(config.dataset).published
+    # The files under a published name never change, so its record is taken without reading them; a data set of one's
+    # own may have changed since, so its files are compared where they are there.
+    dataset = None if published else _load_if_there(config.dataset, root)
+    run = find(config, results_dir, dataset.files if dataset else None)
+    if run is not None:
+        return run
+    if train is None:
+        train = os.environ.get("HWR_TRAIN") != "never"
+    return train_run(config, results_dir, root, device) if train else None
+
+
+def _load_if_there(name: str, root: Path) -> data.Dataset | None:
+    try:
+        return data.load(name, root)
+    except MissingFiles:
+        return None
+
+
+def train_run(config: RunConfig, results_dir: str | Path, data_root: str | Path, device: str = "auto") -> Run:
+    """Train, evaluate and record one run; resume it where a checkpoint of it is found.
+
+    Raises:
+        InputError: the data is missing, damaged or not what its name promises; the device is absent; the results
+            folder cannot be written; another process is at this very run; a checkpoint belongs to another config.
+        FloatingPointError: the loss became NaN or infinite.
+    """
+    chosen = training.choose_device(device)
+    dataset = data.load(config.dataset, data_root)
+    name = records.run_id(config, dataset.files)
+    folder = Path(results_dir) / name
+    with _only_one(Path(results_dir), name):
+        if (folder / "record.json").exists():
+            return Run(folder, records.read(folder / "record.json"))
+        train, validation = _split(dataset, config)
+        result = training.fit(
+            config,
+            len(dataset.classes),
+            (dataset.train_images[train], dataset.train_labels[train]),
+            (dataset.train_images[validation], dataset.train_labels[validation]),
+            chosen,
+            checkpoint=folder / "checkpoint.pt",
+        )
+        record, arrays, weights = _report(config, dataset, train, validation, result, chosen)
+        record["run_id"] = name
+        files.write_bytes(folder / "model.safetensors", weights)
+        records.write(folder, record, arrays)
+        (folder / "checkpoint.pt").unlink(missing_ok=True)
+    return Run(folder, record)
+
+
+def _split(dataset: data.Dataset, config: RunConfig) -> tuple[np.ndarray, np.ndarray]:
+    train, validation = splits.stratified_split(
+        dataset.train_labels, config.training["validation_fraction"], config.seed
+    )
+    size = config.training.get("train_size")
+    if size is not None:
+        if size > len(train):
+            raise InputError(
+                f"train_size={size} is more than the {len(train)} training images that {dataset.name} leaves after "
+                "the validation split. Use a smaller one, or none at all."
+            )
+        _, kept = splits.stratified_split(dataset.train_labels[train], size / len(train), config.seed)
+        train = train[kept]
+    return train, validation
+
+
+def _report(
+    config: RunConfig,
+    dataset: data.Dataset,
+    train: np.ndarray,
+    validation: np.ndarray,
+    result: training.FitResult,
+    device: torch.device,
+) -> tuple[dict[str, Any], dict[str, dict[str, np.ndarray]], bytes]:
+    """Evaluate the best and the last weights on the test set; return record, arrays and the best weights' bytes."""
+    image_size = config.training["image_size"]
+    model = models.build(config.architecture, len(dataset.classes), image_size, config.model)
+    model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    test_images = torch.from_numpy(dataset.test_images).to(device)
+
+    model.load_state_dict(result.last)
+    last_logits = evaluation.predict_logits(model, test_images, image_size)
+    model.load_state_dict(result.best)
+    logits = evaluation.predict_logits(model, test_images, image_size)
+    ranked, scores = evaluation.top_predictions(logits)
+    weights = save_safetensors(result.best)
+
+    layers = models.layer_table(model, image_size)
+    best = result.history[result.best_epoch - 1]
+    record = {
+        "schema_version": records.SCHEMA_VERSION,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "config": config.to_dict(),
+        "dataset": {
+            "name": dataset.name,
+            "published": dataset.published,
+            "files": dict(sorted(dataset.files.items())),
+            "classes": list(dataset.classes),
+            "n_train": len(train),
+            "n_validation": len(validation),
+            "n_test": len(dataset.test_labels),
+        },
+        "model": {"parameters": sum(row.parameters for row in layers), "macs": sum(row.macs for row in layers)},
+        "environment": _environment(device),
+        "history": result.history,
+        "best_epoch": result.best_epoch,
+        "stopped_early": result.stopped_early,
+        "validation": {
+            "n": len(validation),
+            "accuracy": best["validation_accuracy"],
+            "loss": best["validation_loss"],
+        },
+        "test": evaluation.summarise_test(dataset.test_labels, logits),
+        "test_last_epoch": evaluation.summarise_test(dataset.test_labels, last_logits),
+        "timing": {
+            "seconds": round(sum(result.epoch_seconds), 2),
+            "images_per_second": round(len(train) / float(np.median(result.epoch_seconds)), 1),
+            "epoch_seconds": [round(seconds, 3) for seconds in result.epoch_seconds],
+            "sessions": result.sessions,
+        },
+        "weights": {"sha256": files.sha256(weights), "bytes": len(weights)},
+    }
+    arrays = {
+        "predictions": {
+            "labels": dataset.test_labels.astype(np.uint16),
+            "classes": ranked,
+            "scores": scores,
+            "validation_indices": validation.astype(np.uint32),
+        }
+    }
+    if catalog.entry(dataset.name).pictures:
+        wrong = np.flatnonzero(ranked[:, 0] != dataset.test_labels)
+        worst = wrong[np.argsort(-scores[wrong, 0], kind="stable")][:MAX_GALLERY]
+        arrays["errors"] = {
+            "images": dataset.test_images[worst],
+            "index": worst.astype(np.uint32),
+            "labels": dataset.test_labels[worst].astype(np.uint16),
+            "predicted": ranked[worst, 0],
+            "scores": scores[worst, 0],
+        }
+    return record, arrays, weights
+
+
+def _environment(device: torch.device) -> dict[str, Any]:
+    return {
+        "device": device.type,
+        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),
+        "precision": "bfloat16 autocast" if device.type == "cuda" else "float32",
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "git_revision": _git_revision(),
+        "source_hash": source_hash(),
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return f"{line.split(':', 1)[1].strip()}, {os.cpu_count()} cores"
+    except OSError:
+        pass
+    return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+
+
+def _git_revision() -> str:
+    given = os.environ.get("HWR_GIT_REVISION")  # for machines that have the files but no git
+    if given:
+        return given
+    try:
+        here = Path(__file__).parent
+        git = ["git", "-C", str(here)]
+        revision = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        changed = subprocess.run([*git, "status", "--porcelain", "--", "."], capture_output=True, text=True, check=True)
+        return revision + ("-modified" if changed.stdout.strip() else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def source_hash() -> str:
+    """Return the SHA-256 of the sources that decide a run's numbers; equal hashes mean the same code."""
+    package = Path(__file__).parent
+    names = ["recipes.py", "training.py", "evaluation.py", "models/*.py", "data/__init__.py", "data/idx.py", "data/splits.py"]
+    paths = sorted(path for name in names for path in package.glob(name) if path.is_file())
+    listing = "".join(f"{path.relative_to(package).as_posix()} {files.sha256(path)}\n" for path in paths)
+    return files.sha256(listing.encode())
+
+
+@contextmanager
+def _only_one(results_dir: Path, name: str) -> Iterator[None]:
+    """Hold the lock of a run; the system gives it back when the process ends, however it ends."""
+    path = results_dir / ".locks" / f"{name}.lock"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.open("a+")
+    except OSError as error:
+        raise InputError(
+            f"cannot write into results_dir={results_dir}: {error.strerror}. Make it writable, or give another one."
+        ) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            lock.seek(0)
+            raise InputError(
+                f"another process (number {lock.read().strip() or 'unknown'}) is training {name}. Wait for it: its record will be "
+                "found here; or stop it, and this command goes on where it stopped."
+            ) from error
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
