@@ -43,8 +43,8 @@ def _parser() -> argparse.ArgumentParser:
         "--set", type=_assignment, action="append", default=[], metavar="NAME=VALUE", help="change a value of the recipe"
     )
     train.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    train.add_argument("--data-root", type=Path, default=data.default_root(), help="default: $HWR_DATA_ROOT, else data")
-    train.add_argument("--results-dir", type=Path, default=Path(runs.RESULTS_DIR))
+    train.add_argument("--data-root", type=Path, default=data.default_root(), help="default: $HWR_DATA_ROOT, else data/")
+    train.add_argument("--results-dir", type=Path, default=runs.RESULTS_DIR)
     train.set_defaults(run=_train)
     return parser
 

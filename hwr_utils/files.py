@@ -9,6 +9,9 @@ from typing import Any
 
 from hwr_utils.errors import InputError
 
+# the checkout that the package is used from: its results/ and data/ are the defaults wherever a notebook is started
+REPOSITORY = Path(__file__).resolve().parent.parent
+
 
 def write_bytes(path: str | Path, data: bytes) -> None:
     """Replace `path` by `data` in one step, making its folder where it is missing.

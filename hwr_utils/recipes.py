@@ -28,6 +28,7 @@ PARAMETERS: dict[str, Parameter] = {
     "validation_fraction": Parameter(float, 0.01, 0.5, "share of each training class held out for validation"),
     "image_size": Parameter(int, 16, 512, "side of the network's input in pixels; images are resized on the device"),
     "train_size": Parameter(int, 10, 10_000_000, "use this many training images, stratified; all where it is not set"),
+    "n_outputs": Parameter(int, 2, 65_535, "logits, where there are to be more of them than classes"),
 }
 
 # Options of each architecture that the reproduced works leave open, with the study's default. They are part of the

@@ -111,10 +111,15 @@ def write(folder: Path, record: Mapping[str, Any], arrays: Mapping[str, Mapping[
     """
     validate(record, folder / "record.json")
     for stem, content in arrays.items():
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, allow_pickle=False, **content)
-        files.write_bytes(folder / f"{stem}.npz", buffer.getvalue())
+        write_arrays(folder / f"{stem}.npz", content)
     files.write_json(folder / "record.json", record)
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write arrays as a compressed `.npz` in one step, without pickle; errors as `files.write_bytes`."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    files.write_bytes(path, buffer.getvalue())
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -123,15 +128,27 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
         InputError: not JSON, or against the schema; names the file.
     """
+    record = read_json(path)
+    validate(record, path)
+    return record
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        InputError: not a JSON object; names the file.
+    """
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(value, dict):
+            raise ValueError(f"found a {type(value).__name__}, expected an object")
+    except (OSError, ValueError) as error:  # broken JSON and broken UTF-8 are ValueErrors
         raise InputError(
             f"{path}: not a readable JSON record ({error}). Restore it from version control, "
             "or delete its folder and run the command again."
         ) from error
-    validate(record, path)
-    return record  # type: ignore[no-any-return]
+    return value
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:

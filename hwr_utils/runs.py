@@ -7,7 +7,7 @@ import shlex
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -19,11 +19,11 @@ import torch
 from safetensors.torch import save as save_safetensors
 
 from hwr_utils import data, evaluation, files, models, recipes, records, training
-from hwr_utils.data import catalog, splits
+from hwr_utils.data import catalog, facts, splits
 from hwr_utils.errors import InputError, MissingFiles
 from hwr_utils.records import RunConfig
 
-RESULTS_DIR = "results"
+RESULTS_DIR = files.REPOSITORY / "results"
 MAX_GALLERY = 60
 
 
@@ -80,16 +80,24 @@ class Run:
         )
 
 
+def changes(config: RunConfig) -> dict[str, Any]:
+    """Return the values of a config that depart from its recipe and its architecture's defaults.
+
+    A custom run is measured against the recipe `paper`.
+    """
+    recipe = config.recipe if config.recipe in recipes.RECIPES else "paper"
+    base = recipes.RECIPES[recipe][config.architecture] | recipes.MODEL_OPTIONS[config.architecture]
+    values = dict(config.training) | dict(config.model)
+    return {name: value for name, value in sorted(values.items()) if value != base.get(name)}
+
+
 def command(config: RunConfig) -> str:
     """Return the shell command that makes this run."""
-    words = ["hwr", "train", "--dataset", config.dataset, "--architecture", config.architecture]
-    # a custom run is asked for by the recipe it starts from and what it changes
     recipe = config.recipe if config.recipe in recipes.RECIPES else "paper"
+    words = ["hwr", "train", "--dataset", config.dataset, "--architecture", config.architecture]
     words += ["--recipe", recipe, "--seed", str(config.seed)]
-    base = recipes.RECIPES[recipe][config.architecture] | recipes.MODEL_OPTIONS[config.architecture]
-    for name, value in sorted((dict(config.training) | dict(config.model)).items()):
-        if value != base.get(name):
-            words += ["--set", f"{name}={value}"]
+    for name, value in changes(config).items():
+        words += ["--set", f"{name}={value}"]
     return shlex.join(words)
 
 
@@ -121,7 +129,7 @@ def find(config: RunConfig, results_dir: str | Path, data_files: Mapping[str, st
 
 def load_or_train(
     config: RunConfig,
-    results_dir: str | Path = RESULTS_DIR,
+    results_dir: str | Path | None = None,
     data_root: str | Path | None = None,
     device: str = "auto",
     train: bool | None = None,
@@ -130,7 +138,7 @@ def load_or_train(
 
     Args:
         config: made by `recipes.configure`.
-        results_dir: folder of run folders.
+        results_dir: folder of run folders; None takes `RESULTS_DIR`.
         data_root: folder of the datasets; None takes `data.default_root()`.
         device: see `training.choose_device`.
         train: whether a missing run may be trained; None allows it unless the environment has HWR_TRAIN=never.
@@ -141,6 +149,7 @@ def load_or_train(
     Raises:
         InputError: see `train_run`.
     """
+    results_dir = Path(results_dir) if results_dir is not None else RESULTS_DIR
     root = Path(data_root) if data_root is not None else data.default_root()
     published = catalog.entry(config.dataset).published
     # The files under a published name never change, so its record is taken without reading them; a data set of one's
@@ -161,6 +170,54 @@ def _load_if_there(name: str, root: Path) -> data.Dataset | None:
         return None
 
 
+def dataset_facts(
+    name: str, results_dir: str | Path | None = None, data_root: str | Path | None = None
+) -> tuple[dict[str, Any], np.ndarray | None] | None:
+    """Return what is known of a dataset: from its record where there is one, else from its files, recording it.
+
+    Args:
+        name: a name of the catalogue, or custom:NAME.
+        results_dir: as in `load_or_train`; the record is `datasets/<name>/` in it.
+        data_root: as in `load_or_train`.
+
+    Returns:
+        The facts of `data.facts.describe` and a (C, K, 28, 28) uint8 sheet of samples (None where the images may not
+        be shown), or None where there is neither a record nor the data.
+
+    Raises:
+        InputError: the record or the data is damaged.
+    """
+    folder = Path(results_dir or RESULTS_DIR) / "datasets" / name.replace(":", "-")
+    pictures = catalog.entry(name).pictures
+    if not (folder / "facts.json").exists():
+        dataset = _load_if_there(name, Path(data_root or data.default_root()))
+        if dataset is None:
+            return None
+        if pictures:
+            records.write_arrays(folder / "samples.npz", {"samples": facts.sample_sheet(dataset)})
+        files.write_json(folder / "facts.json", facts.describe(dataset))
+    samples = records.read_arrays(folder / "samples.npz")["samples"] if pictures else None
+    return records.read_json(folder / "facts.json"), samples
+
+
+def emnist_label_facts(
+    results_dir: str | Path | None = None, data_root: str | Path | None = None
+) -> dict[str, Any] | None:
+    """Return what `data.facts.label_file_facts` says of the original EMNIST-letters label files.
+
+    Read from its record, or from the files in `<data_root>/emnist-letters-labels/`, which are then recorded; None
+    where there is neither. Arguments and errors as in `dataset_facts`.
+    """
+    path = Path(results_dir or RESULTS_DIR) / "datasets" / "emnist-letters-labels" / "facts.json"
+    source = Path(data_root or data.default_root()) / "emnist-letters-labels"
+    if not path.exists():
+        if not source.is_dir():
+            return None
+        names = [f"emnist-letters-{split}-labels-idx1-ubyte.gz" for split in ("train", "test")]
+        files.write_json(path, facts.label_file_facts(*(source / name for name in names)))
+    return records.read_json(path)
+
+
 def train_run(config: RunConfig, results_dir: str | Path, data_root: str | Path, device: str = "auto") -> Run:
     """Train, evaluate and record one run; resume it where a checkpoint of it is found.
 
@@ -176,6 +233,7 @@ def train_run(config: RunConfig, results_dir: str | Path, data_root: str | Path,
     with _only_one(Path(results_dir), name):
         if (folder / "record.json").exists():
             return Run(folder, records.read(folder / "record.json"))
+        dataset = _with_spare_outputs(dataset, config)
         train, validation = _split(dataset, config)
         result = training.fit(
             config,
@@ -207,6 +265,17 @@ def _split(dataset: data.Dataset, config: RunConfig) -> tuple[np.ndarray, np.nda
         _, kept = splits.stratified_split(dataset.train_labels[train], size / len(train), config.seed)
         train = train[kept]
     return train, validation
+
+
+def _with_spare_outputs(dataset: data.Dataset, config: RunConfig) -> data.Dataset:
+    """Give the dataset the classes that no image has but the network shall: torchvision's 27 for EMNIST-letters, say."""
+    spare = config.training.get("n_outputs", len(dataset.classes)) - len(dataset.classes)
+    if spare < 0:
+        raise InputError(
+            f"n_outputs={config.training['n_outputs']} is less than the {len(dataset.classes)} classes of "
+            f"{dataset.name}. Use more, or none at all."
+        )
+    return replace(dataset, classes=dataset.classes + ("N/A",) * spare)
 
 
 def _report(

@@ -15,7 +15,7 @@ from hwr_utils import preprocessing
 from hwr_utils.data import folders, idx
 from hwr_utils.data.catalog import CATALOG, Entry, entry
 from hwr_utils.errors import InputError, MissingFiles
-from hwr_utils.files import sha256
+from hwr_utils.files import REPOSITORY, sha256
 
 __all__ = ["CATALOG", "SIZE", "Dataset", "Entry", "default_root", "entry", "load"]
 
@@ -39,8 +39,8 @@ class Dataset:
 
 
 def default_root() -> Path:
-    """Return the folder of all datasets: the environment's HWR_DATA_ROOT, else `data` in the working directory."""
-    return Path(os.environ.get("HWR_DATA_ROOT") or "data")
+    """Return the folder of all datasets: the environment's HWR_DATA_ROOT, else `data` in the checkout."""
+    return Path(os.environ.get("HWR_DATA_ROOT") or REPOSITORY / "data")
 
 
 def load(name: str, data_root: Path | str, download: bool = False) -> Dataset:
@@ -72,7 +72,7 @@ def _load(promise: Entry, root: Path, download: bool) -> Dataset:
             promise = replace(promise, prefixes=("train", "test"))
     paths = _paths(promise, folder)
     if download and promise.published and len(paths) < len(promise.stored):
-        _download(promise, folder)
+        _download(promise, folder, root)
         paths = _paths(promise, folder)
     if missing := [file for file in promise.stored if file not in paths]:
         raise MissingFiles(f"{promise.name}: {folder} lacks {', '.join(missing)}. {promise.how.format(root=root)}")
@@ -169,7 +169,7 @@ def _load_folders(promise: Entry, folder: Path) -> Dataset:
     return Dataset(promise.name, classes, images, labels, test_images, test_labels, files, published=False)
 
 
-def _download(promise: Entry, folder: Path) -> None:
+def _download(promise: Entry, folder: Path, root: Path) -> None:
     """Fetch the published files; progress bars and checksums are torchvision's.
 
     They arrive in a temporary folder and are moved when complete, so a broken download leaves nothing behind, and
@@ -192,6 +192,7 @@ def _download(promise: Entry, folder: Path) -> None:
     # torchvision raises RuntimeError and URLError, which is an OSError; so are a full disk and a lost connection
     except (RuntimeError, OSError) as error:
         raise MissingFiles(
-            f"{promise.name} could not be downloaded: {error}. On a machine with a network, get "
+            f"{promise.name} could not be downloaded: {' '.join(str(error).split()).rstrip('.')}. Where there is "
+            f"a network, run `hwr download {promise.name} --data-root {root}`, or get "
             f"{', '.join(promise.stored)} and put them into {folder}."
         ) from error

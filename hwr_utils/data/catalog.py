@@ -54,7 +54,7 @@ _MNIST = Entry(
     title="MNIST",
     licence="CC BY-SA 3.0",
     folders=("MNIST/raw", "canonical/MNIST/raw"),
-    how="With a network, run `hwr download mnist --data-root {root}`.",
+    how="With a network, run `hwr download mnist --data-root {root}`; or copy the files there.",
     classes=tuple(string.digits),
     citation=("lecun1998mnist",),
     md5={
@@ -71,7 +71,7 @@ _KMNIST = Entry(
     title="Kuzushiji-MNIST",
     licence="CC BY-SA 4.0",
     folders=("KMNIST/raw", "canonical/KMNIST/raw"),
-    how="With a network, run `hwr download kmnist --data-root {root}`.",
+    how="With a network, run `hwr download kmnist --data-root {root}`; or copy the files there.",
     classes=tuple("おきすつなはまやれを"),
     citation=("clanuwat2018kmnist",),
     md5={
@@ -88,7 +88,7 @@ _LETTERS = Entry(
     title="EMNIST letters",
     licence="derived from NIST Special Database 19",
     folders=("EMNIST/raw", "canonical/EMNIST/raw"),
-    how="With a network, run `hwr download emnist-letters --data-root {root}`.",
+    how="With a network, run `hwr download emnist-letters --data-root {root}`; or copy the files there.",
     classes=LETTERS,
     prefixes=("emnist-letters-train", "emnist-letters-test"),
     citation=("cohen2017emnist",),
@@ -160,7 +160,7 @@ def entry(name: str) -> Entry:
             folders=(f"custom/{own}",),
             how="Or put images there as train/CLASS/*.png and test/CLASS/*.png (or .jpg).",
         )
-    near = difflib.get_close_matches(name, [*CATALOG, "custom:NAME"], n=1, cutoff=0.0)[0]
+    near = difflib.get_close_matches(name.lower(), [*CATALOG, "custom:NAME"], n=1, cutoff=0.0)[0]
     raise InputError(
         f"dataset: found {name!r}, which is unknown. Did you mean {near!r}? Known: {', '.join(CATALOG)}, custom:NAME."
     )

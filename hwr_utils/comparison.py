@@ -1,0 +1,81 @@
+"""Put runs side by side: one row for all seeds of an experiment, beside what was published."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from hwr_utils import evaluation, literature, records, runs
+from hwr_utils.records import RunConfig
+
+
+def load_all(results_dir: str | Path | None = None) -> list[runs.Run]:
+    """Return every ended run under `results_dir` (None: the repository's), in the order of their names."""
+    return [runs.Run(folder, record) for folder, record in records.read_all(results_dir or runs.RESULTS_DIR)]
+
+
+def experiment(config: RunConfig) -> RunConfig:
+    """Return the config without its seed: runs that share it are repetitions of one experiment."""
+    return replace(config, seed=0)
+
+
+def variant(config: RunConfig) -> str:
+    """Say in words how a config departs from its architecture's and recipe's defaults; empty where it does not."""
+    changes = runs.changes(config)
+    words = {"dropout=True": "with dropout"}
+    return ", ".join(words.get(change, change) for change in (f"{name}={value}" for name, value in changes.items()))
+
+
+def group(found: Iterable[runs.Run]) -> list[list[runs.Run]]:
+    """Sort runs into experiments, each a list over seeds; an experiment's runs share data and config but the seed."""
+    groups: dict[str, list[runs.Run]] = {}
+    for run in found:
+        key = records.run_id(experiment(run.config), run.record["dataset"]["files"])
+        groups.setdefault(key, []).append(run)
+    return [sorted(members, key=lambda run: run.config.seed) for members in groups.values()]
+
+
+def summarise(members: list[runs.Run]) -> dict[str, Any]:
+    """Return one row for an experiment.
+
+    Returns:
+        dataset, architecture, variant, recipe, seeds (their number), accuracy (mean over seeds, 0..1), deviation
+        (sample standard deviation over seeds, None for one), low and high (Wilson's 95 % interval at the mean, for
+        one test set of n images), n, published, device, reference (Song, Si and Kim's accuracy on the published data
+        by the plain recipe, else None) and difference from it.
+    """
+    first = members[0]
+    config, test = first.config, first.record["test"]
+    accuracy, deviation = evaluation.mean_and_deviation([run.record["test"]["accuracy"] for run in members])
+    low, high = evaluation.wilson_interval(round(accuracy * test["n"]), test["n"])
+    comparable = first.record["dataset"]["published"] and config.recipe == "paper"
+    reference = literature.song_accuracy(config.dataset, config.architecture) if comparable else None
+    return {
+        "dataset": config.dataset,
+        "architecture": config.architecture,
+        "variant": variant(config),
+        "recipe": config.recipe,
+        "seeds": len(members),
+        "accuracy": accuracy,
+        "deviation": deviation,
+        "low": low,
+        "high": high,
+        "n": test["n"],
+        "published": first.record["dataset"]["published"],
+        "device": " and ".join(sorted({run.record["environment"]["device"] for run in members})),
+        "reference": reference,
+        "difference": None if reference is None else accuracy - reference,
+    }
+
+
+def table(found: Iterable[runs.Run]) -> pd.DataFrame:
+    """Return `summarise` of every experiment among the runs, a row each, sorted by dataset, architecture and variant."""
+    rows = pd.DataFrame([summarise(members) for members in group(found)])
+    return rows if rows.empty else rows.sort_values(["dataset", "architecture", "variant"], ignore_index=True)
+
+
+def percent(accuracy: float, deviation: float | None = None) -> str:
+    """Write an accuracy (0..1) as a percentage with two decimals, "± standard deviation" where there is one."""
+    return f"{100 * accuracy:.2f}" + (f" ± {100 * deviation:.2f}" if deviation is not None else "")

@@ -1,0 +1,170 @@
+"""Figures that notebooks and run pages share, in one style.
+
+Every function returns a figure on a white card, so it reads the same on a light and on a dark page, with a font that
+has kana and hanzi.
+"""
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib import font_manager
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from hwr_utils.runs import Run
+
+# Okabe and Ito's colours, told apart with any colour vision
+BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+
+
+@cache
+def use_style() -> None:
+    """Set matplotlib's defaults for the study, once a process."""
+    import mplfonts
+
+    # The package only ships the file: its own activation would rewrite the user's matplotlib configuration.
+    path = Path(mplfonts.__file__).parent / "fonts" / "NotoSansCJKsc-Regular.otf"
+    font_manager.fontManager.addfont(path)
+    sns.set_theme(style="whitegrid", palette=[BLUE, ORANGE, GREEN, RED])
+    plt.rcParams.update(
+        {
+            "font.family": font_manager.FontProperties(fname=path).get_name(),
+            "axes.unicode_minus": False,
+            "figure.facecolor": "white",
+            "figure.dpi": 110,
+            "savefig.dpi": 110,
+            "figure.constrained_layout.use": True,
+            "font.size": 11,
+            "axes.titlesize": 12,
+            "axes.titlelocation": "left",
+            "legend.frameon": False,
+        }
+    )
+
+
+def history(run: Run) -> Figure:
+    """Draw loss and accuracy over the epochs, training beside validation, and mark the epoch that was kept."""
+    use_style()
+    rows, best = run.history, run.record["best_epoch"]
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.4))
+    for axis, name in zip(axes, ("loss", "accuracy"), strict=True):
+        axis.plot(rows["epoch"], rows[f"train_{name}"], color=ORANGE, marker=".", label="training")
+        axis.plot(rows["epoch"], rows[f"validation_{name}"], color=BLUE, marker=".", label="validation")
+        axis.axvline(best, color="0.4", linestyle=":", label=f"kept: epoch {best}")
+        axis.set(xlabel="epoch", title=name.capitalize())
+        axis.xaxis.get_major_locator().set_params(integer=True)
+    axes[0].set(ylabel="mean cross-entropy (nats)", ylim=(0, None))
+    axes[1].set(ylabel="share of images right")
+    axes[0].legend()
+    return figure
+
+
+def confusion(run: Run) -> Figure:
+    """Draw the test set's confusions: the share of each true class that went elsewhere, right answers left out."""
+    use_style()
+    counts = run.confusion
+    n = counts.sum(axis=1, keepdims=True)
+    share = 100 * np.divide(counts, n, out=np.zeros(counts.shape), where=n > 0)
+    np.fill_diagonal(share, np.nan)
+    size = max(5.0, 0.28 * len(run.classes) + 1.5)
+    figure, axis = plt.subplots(figsize=(size + 1, size))
+    sns.heatmap(
+        share,
+        cmap="rocket_r",
+        square=True,
+        linewidths=0.3,
+        linecolor="0.9",
+        vmin=0,
+        xticklabels=run.classes,
+        yticklabels=run.classes,
+        cbar_kws={"label": "% of the true class", "shrink": 0.8},
+        ax=axis,
+    )
+    axis.set(xlabel="predicted", ylabel="true", title="Where the errors went")
+    axis.tick_params(rotation=0)
+    axis.grid(visible=False)
+    return figure
+
+
+def _tile(axis: Axes, image: np.ndarray, title: str = "") -> None:
+    axis.imshow(image, cmap="gray_r", vmin=0, vmax=255, interpolation="nearest")
+    axis.set_title(title, fontsize=10, loc="center", pad=2)
+    axis.set(xticks=[], yticks=[])
+    axis.grid(visible=False)
+
+
+def gallery(run: Run, n: int = 24) -> Figure | None:
+    """Show the errors the model was surest of, as "true→predicted"; None where the images may not be shown."""
+    use_style()
+    content = run.gallery
+    if content is None or len(content["index"]) == 0:
+        return None
+    n = min(n, len(content["index"]))
+    columns = min(12, n)
+    rows = -(-n // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(0.82 * columns, 1.05 * rows), squeeze=False)
+    for axis in axes.flat[n:]:
+        axis.set_visible(False)
+    for axis, image, label, predicted in zip(
+        axes.flat, content["images"], content["labels"], content["predicted"], strict=False
+    ):
+        _tile(axis, image, f"{run.classes[label]}→{run.classes[predicted]}")
+    return figure
+
+
+def contact_sheet(samples: np.ndarray, classes: Sequence[str], title: str = "") -> Figure:
+    """Show samples of every class, a class a column.
+
+    Args:
+        samples: (C, K, H, W) uint8, white on black; drawn as ink on paper.
+        classes: the C characters.
+        title: of the whole figure.
+    """
+    use_style()
+    n_classes, per_class, height, width = samples.shape
+    # one picture instead of C x K axes: quick to draw, and its tiles stay aligned
+    sheet = samples.transpose(1, 2, 0, 3).reshape(per_class * height, n_classes * width)
+    size = min(9.0, 0.55 * n_classes + 0.5)
+    figure, axis = plt.subplots(figsize=(size, size * per_class / n_classes + 0.7))
+    axis.imshow(sheet, cmap="gray_r", vmin=0, vmax=255, interpolation="nearest", aspect="equal")
+    axis.set_xticks(np.arange(n_classes) * width + width / 2 - 0.5, classes)
+    axis.set(yticks=[], title=title)
+    axis.xaxis.tick_top()
+    axis.tick_params(length=0)
+    axis.grid(visible=False)
+    return figure
+
+
+def intervals(table: pd.DataFrame, reference: str = "") -> Figure:
+    """Draw accuracies as points with their intervals, a row each.
+
+    Args:
+        table: columns label, accuracy, low, high (0..1), and published (bool, hollow points where not); a column
+            named by `reference` gives a second mark a row, drawn as a cross.
+        reference: name of that column, and its legend; empty for none.
+    """
+    use_style()
+    figure, axis = plt.subplots(figsize=(8, 0.42 * len(table) + 1.4))
+    for y, row in enumerate(table.itertuples()):
+        errors = [[100 * (row.accuracy - row.low)], [100 * (row.high - row.accuracy)]]
+        axis.errorbar(
+            100 * row.accuracy,
+            y,
+            xerr=errors,
+            fmt="o",
+            color=BLUE,
+            capsize=3,
+            markerfacecolor=BLUE if row.published else "white",
+        )
+    if reference:
+        marks = table[reference].astype(float)
+        axis.plot(100 * marks, np.arange(len(table)), "x", color=RED, markersize=8, label=reference)
+        axis.legend(loc="best")
+    axis.set_yticks(range(len(table)), list(table["label"]))
+    axis.set(xlabel="test accuracy (%)", ylim=(len(table) - 0.5, -0.5))
+    return figure

@@ -1,0 +1,199 @@
+"""Any picture becomes a square of white ink on black, and what is no picture is named."""
+
+import struct
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from PIL import Image
+
+from hwr_utils import preprocessing
+from hwr_utils.errors import InputError
+
+# a stroke with a foot, so that no turn or mirror image of it equals it; ink 255 on 0
+SHAPE = np.zeros((60, 50), np.uint8)
+SHAPE[10:50, 20:26] = 255
+SHAPE[44:50, 20:40] = 255
+WANTED = preprocessing.to_square(SHAPE)
+
+
+def close(found: np.ndarray, wanted: np.ndarray = WANTED, tolerance: int = 3) -> bool:
+    return bool((np.abs(found.astype(int) - wanted.astype(int)) <= tolerance).all())
+
+
+def test_a_character_fills_its_box_and_keeps_its_shape() -> None:
+    rows, columns = np.flatnonzero(WANTED.any(1)), np.flatnonzero(WANTED.any(0))
+    assert WANTED.shape == (28, 28) and (rows[0], rows[-1]) == (4, 23)  # 20 rows, as in MNIST
+    assert (columns[0], columns[-1]) == (9, 18)  # half as wide as high, in the middle
+    assert WANTED.max() == 255 and WANTED[23, 18] > 200 and WANTED[5, 18] == 0
+
+
+@pytest.mark.parametrize(("size", "margin"), [(28, 0), (56, 3), (9, 4)])
+def test_other_squares(size: int, margin: int) -> None:
+    square = preprocessing.to_square(SHAPE, size, margin)
+    rows = np.flatnonzero(square.any(1))
+    assert square.shape == (size, size) and (rows[0], rows[-1]) == (margin, size - margin - 1)
+
+
+@pytest.mark.parametrize(("size", "margin"), [(0, 0), (-1, 0), (28, 14), (28, -1)])
+def test_impossible_squares(size: int, margin: int) -> None:
+    with pytest.raises(InputError, match="leaves a pixel was expected"):
+        preprocessing.to_square(SHAPE, size, margin)
+
+
+any_image = arrays.arrays(np.uint8, arrays.array_shapes(min_dims=2, max_dims=2, max_side=70))
+
+
+@given(any_image)
+def test_any_array_becomes_a_square_whatever_its_polarity(image: np.ndarray) -> None:
+    square = preprocessing.to_square(preprocessing.white_on_black(image))
+    assert square.shape == (28, 28) and square.dtype == np.uint8
+    assert not square[:4].any() and not square[-4:].any() and not square[:, :4].any() and not square[:, -4:].any()
+    if preprocessing.is_dark_on_light(image) != preprocessing.is_dark_on_light(255 - image):
+        assert np.array_equal(preprocessing.white_on_black(255 - image), preprocessing.white_on_black(image))
+
+
+@given(any_image, st.integers(1, 40), st.integers(1, 40))
+def test_scaling_stays_between_the_levels_of_the_image(image: np.ndarray, height: int, width: int) -> None:
+    scaled = preprocessing.resize(image, height, width)
+    assert scaled.shape == (height, width)
+    assert image.min() <= scaled.min() and scaled.max() <= image.max()
+    assert np.array_equal(preprocessing.resize(image, *image.shape), image)
+
+
+def test_scaling_is_what_pillow_does() -> None:
+    rng = np.random.Generator(np.random.PCG64(0))
+    image = rng.integers(0, 256, (61, 47)).astype(np.uint8)
+    for height, width in ((20, 13), (100, 90)):
+        expected = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+        assert close(preprocessing.resize(image, height, width), expected, tolerance=1)
+
+
+def test_grey_paper_becomes_black_and_weak_ink_white() -> None:
+    photo = (180 - SHAPE.astype(int) * 100 // 255).astype(np.uint8)  # ink 80 on paper 180
+    assert np.array_equal(preprocessing.white_on_black(photo), SHAPE)
+    assert np.array_equal(preprocessing.white_on_black(255 - photo), SHAPE)
+
+
+@pytest.mark.parametrize("level", [0, 100, 255])
+def test_blank_paper_stays_blank(level: int) -> None:
+    blank = np.full((50, 40), level, np.uint8)
+    blank[20, 20] ^= 7  # noise is no ink
+    assert not preprocessing.white_on_black(blank).any()
+    assert not preprocessing.to_square(preprocessing.white_on_black(blank)).any()
+
+
+def save(path: Path, image: Image.Image, **options: object) -> np.ndarray:
+    image.save(path, **options)
+    return preprocessing.from_file(path)
+
+
+def rgba(colour: int, alpha: np.ndarray) -> Image.Image:
+    return Image.fromarray(np.stack([np.full_like(alpha, colour)] * 3 + [alpha], axis=-1))
+
+
+def test_kinds_of_files_give_the_same_character(tmp_path: Path) -> None:
+    dark = Image.fromarray(255 - SHAPE)
+    path = tmp_path / "picture.png"
+    assert close(save(path, Image.fromarray(SHAPE)))
+    for mode in ("L", "1", "P", "RGB", "RGBA", "LA"):
+        assert close(save(path, dark.convert(mode))), mode
+    assert close(save(path, rgba(0, SHAPE)))  # black ink on nothing
+    assert close(save(path, rgba(255, SHAPE)))  # white ink on nothing
+    wide = (255 - SHAPE).astype(np.uint16) * 257
+    assert close(save(path, Image.fromarray(wide)))  # 16 bits
+    palette = Image.fromarray((SHAPE > 0).astype(np.uint8), "L").convert("P")
+    palette.putpalette([0, 0, 0, 0, 0, 0])
+    assert close(save(path, palette, transparency=0))  # black ink on a transparent palette entry
+    for mode in ("L", "RGB", "CMYK"):
+        assert close(save(tmp_path / "picture.jpg", dark.convert(mode), quality=95), tolerance=40), mode
+    assert close(save(tmp_path / "really-a-jpeg.png", dark, format="JPEG", quality=95), tolerance=40)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_turned_photograph_is_upright(tmp_path: Path, orientation: int) -> None:
+    undo = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }
+    image = Image.fromarray(255 - SHAPE)
+    stored = image.transpose(undo[orientation]) if orientation in undo else image
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    assert close(save(tmp_path / "photo.png", stored, exif=exif))
+
+
+def test_prepared_images_are_only_turned_to_white_on_black(tmp_path: Path) -> None:
+    rng = np.random.Generator(np.random.PCG64(0))
+    prepared = np.zeros((28, 28), np.uint8)
+    prepared[2:20, 5:12] = rng.integers(0, 200, (18, 7))
+    assert np.array_equal(save(tmp_path / "a.png", Image.fromarray(prepared)), prepared)
+    assert np.array_equal(save(tmp_path / "a.png", Image.fromarray(255 - prepared)), prepared)
+    assert not save(tmp_path / "a.png", Image.fromarray(np.full((28, 28), 255, np.uint8))).any()
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def png(width: int, height: int, content: bytes) -> bytes:
+    head = struct.pack(">2I5B", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(content)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "cannot read"),
+        (b"GIF89a" + bytes(20), "cannot read"),
+        (png(8000, 8000, b""), "has 64000000 pixels; at most 50000000"),
+        (png(10_000, 10_000, b""), "100000000 pixels"),
+        (png(60_000, 60_000, b""), "pixels"),
+        (png(2**31, 2**31, b""), "."),
+        (png(0, 5, b""), "."),
+        (png(30, 30, b"")[:60], "."),
+        (png(30, 30, b"abc"), "."),
+        (png(30, 30, bytes(31 * 30)).replace(b"IDAT", b"IDAU"), "."),
+    ],
+)
+def test_what_is_no_image_or_too_large_is_named(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "picture.png"
+    path.write_bytes(content)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(InputError, match=message) as error:
+            preprocessing.from_file(path)
+    assert str(path) in str(error.value)
+
+
+def test_an_absent_image_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=f"cannot read {tmp_path / 'absent.png'}"):
+        preprocessing.from_file(tmp_path / "absent.png")
+
+
+@given(st.sampled_from(["PNG", "JPEG"]), st.lists(st.tuples(st.integers(0, 999), st.integers(0, 255)), max_size=20))
+def test_any_damage_gives_an_image_or_an_input_error(
+    tmp_path_factory: pytest.TempPathFactory, kind: str, edits: list[tuple[int, int]]
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "damaged"
+    Image.fromarray(SHAPE).save(path, kind)
+    content = bytearray(path.read_bytes())
+    for place, value in edits:
+        content[place % len(content)] = value
+    path.write_bytes(content)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            assert preprocessing.from_file(path).shape == (28, 28)
+    except InputError as error:
+        assert str(path) in str(error)
