@@ -1,3 +1,6 @@
-"""The shared package of the study: data, models, training, records. Notebooks are the argument, this is the machinery."""
+"""The shared package of the study: data, models, training, records.
+
+Notebooks are the argument, this is the machinery.
+"""
 
 __version__ = "0.1.0"

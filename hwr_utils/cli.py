@@ -1,4 +1,8 @@
-"""The command `hwr`: thin, one function call a subcommand."""
+"""The command `hwr`: thin, one function call a subcommand.
+
+Modules that need torch or papermill are imported where they are used: they take seconds, and half of the commands do
+without.
+"""
 
 import argparse
 import ast
@@ -7,17 +11,67 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hwr_utils import data, recipes, runs
+from hwr_utils import data, files, recipes
 from hwr_utils.errors import InputError
 
 
 def _train(arguments: argparse.Namespace) -> None:
-    config = recipes.configure(
-        arguments.dataset, arguments.architecture, arguments.recipe, arguments.seed, **dict(arguments.set)
-    )
+    from hwr_utils import runs
+
+    values = dict(arguments.set)
+    for name in ("dataset", "architecture", "recipe", "seed"):
+        if name in values:
+            raise InputError(f"--set {name}={values[name]} is no value of a recipe. Use --{name} {values[name]}.")
+    config = recipes.configure(arguments.dataset, arguments.architecture, arguments.recipe, arguments.seed, **values)
     run = runs.train_run(config, arguments.results_dir, arguments.data_root, arguments.device)
     test = run.record["test"]
     print(f"{run.folder}: test accuracy {test['accuracy']:.4f} ({test['correct']} of {test['n']})")
+
+
+def _download(arguments: argparse.Namespace) -> None:
+    dataset = data.load(arguments.name, arguments.data_root, download=True)
+    print(f"{dataset.name}: {len(dataset.train_labels):,} training and {len(dataset.test_labels):,} test images")
+
+
+def _synthesize(arguments: argparse.Namespace) -> None:
+    from hwr_utils import synthesis
+
+    sizes = {name: value for name in ("n_train", "n_test") if (value := getattr(arguments, name)) is not None}
+    synthesis.write(arguments.name, arguments.data_root, seed=arguments.seed, **sizes)
+    print(f"{arguments.name}: drawn into {arguments.data_root / data.entry(arguments.name).folders[0]}")
+
+
+def _describe(arguments: argparse.Namespace) -> None:
+    from hwr_utils import runs
+
+    print(f"{arguments.name}: {runs.describe_dataset(arguments.name, arguments.results_dir, arguments.data_root)}")
+
+
+def _notebook(arguments: argparse.Namespace) -> None:
+    from hwr_utils import notebooks
+
+    values = {name: notebooks.parse(value) for name, value in arguments.parameter}
+    print(notebooks.execute(arguments.name, values, arguments.output))
+
+
+def _study(arguments: argparse.Namespace) -> None:
+    from hwr_utils import study
+
+    if arguments.list:
+        absent = study.missing(arguments.profile)
+        for job in study.grid(arguments.profile):
+            print(f"{'missing ' if job in absent else 'recorded'}  {job.command}")
+    elif page := study.study(arguments.profile):
+        print(f"The book of your own runs is ready. Open {page}")
+
+
+def _benchmark(arguments: argparse.Namespace) -> None:
+    from hwr_utils import benchmark
+
+    record = benchmark.training(
+        arguments.images, arguments.rounds, arguments.device, arguments.results_dir, arguments.data_root
+    )
+    print(benchmark.table(record))
 
 
 def _assignment(text: str) -> tuple[str, Any]:
@@ -26,7 +80,7 @@ def _assignment(text: str) -> tuple[str, Any]:
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE, for instance epochs=3")
     try:
         return name, ast.literal_eval(value)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # all that literal_eval raises
         return name, value
 
 
@@ -34,27 +88,77 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="hwr", description=__doc__, allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    train = commands.add_parser("train", help="train one run, or go on with it, and write its record")
+    root = argparse.ArgumentParser(add_help=False)
+    root.add_argument("--data-root", type=Path, default=data.default_root(), help="default: $HWR_DATA_ROOT, else data/")
+    results = argparse.ArgumentParser(add_help=False)
+    results.add_argument("--results-dir", type=Path, default=files.REPOSITORY / "results", help="default: results/")
+
+    train = commands.add_parser(
+        "train", parents=[root, results], help="train one run, or go on with it, and write its record"
+    )
     train.add_argument("--dataset", required=True, help="a name of the catalogue, or custom:NAME")
     train.add_argument("--architecture", default="simple_cnn")
     train.add_argument("--recipe", default="paper")
     train.add_argument("--seed", type=int, default=0)
     train.add_argument(
-        "--set", type=_assignment, action="append", default=[], metavar="NAME=VALUE", help="change a value of the recipe"
+        "--set",
+        type=_assignment,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="change a value of the recipe, or an option of the architecture",
     )
     train.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    train.add_argument("--data-root", type=Path, default=data.default_root(), help="default: $HWR_DATA_ROOT, else data/")
-    train.add_argument("--results-dir", type=Path, default=runs.RESULTS_DIR)
     train.set_defaults(run=_train)
+
+    download = commands.add_parser("download", parents=[root], help="get a published dataset, and check it")
+    download.add_argument("name", metavar="NAME", help="mnist, emnist-letters or kmnist")
+    download.set_defaults(run=_download)
+
+    synthesize = commands.add_parser("synthesize", parents=[root], help="draw a dataset, as IDX files")
+    synthesize.add_argument("name", metavar="NAME", help="digits-synthetic, letters-synthetic or hiragana-synthetic")
+    synthesize.add_argument("--seed", type=int, default=0)
+    synthesize.add_argument("--n-train", type=int, help="training images")
+    synthesize.add_argument("--n-test", type=int, help="test images")
+    synthesize.set_defaults(run=_synthesize)
+
+    describe = commands.add_parser(
+        "describe", parents=[root, results], help="count and measure a dataset, as a record that pages show"
+    )
+    describe.add_argument("name", metavar="NAME", help="a name of the catalogue, custom:NAME, or emnist-letters-labels")
+    describe.set_defaults(run=_describe)
+
+    notebook = commands.add_parser("notebook", help="run a notebook with other parameters, checked")
+    notebook.add_argument("name", metavar="NAME", help="of notebooks/, or a path")
+    notebook.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
+    notebook.add_argument("--output", type=Path, help="default: _build/notebooks/NAME-PARAMETERS.ipynb")
+    notebook.set_defaults(run=_notebook)
+
+    study = commands.add_parser("study", help="do what a profile of config/ asks for, and go on where that stopped")
+    study.add_argument("--profile", default="quick", help="quick (the default) or paper")
+    study.add_argument("--list", action="store_true", help="only show which runs are recorded, and their commands")
+    study.set_defaults(run=_study)
+
+    benchmark = commands.add_parser(
+        "benchmark", parents=[root, results], help="measure speed, as a record that the book shows"
+    )
+    benchmark.add_argument("what", choices=["training"], help="training: our loop against the usual one")
+    benchmark.add_argument("--images", type=int, help="images a round; default: 12,800 on a CPU, 60,000 on a GPU")
+    benchmark.add_argument("--rounds", type=int, default=5, help="timed rounds of each loop")
+    benchmark.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    benchmark.set_defaults(run=_benchmark)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one subcommand; return 0, or 2 after bad input, which is told in one message."""
+    """Run one subcommand; return 0, 2 after bad input, which is told in one message, or 130 where it was stopped."""
     arguments = _parser().parse_args(argv)
     try:
         arguments.run(arguments)
     except (InputError, FloatingPointError) as error:
         print(f"hwr: error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("hwr: stopped. The same command goes on from here.", file=sys.stderr)
+        return 130
     return 0

@@ -12,6 +12,8 @@ from hwr_utils.errors import InputError
 # the checkout that the package is used from: its results/ and data/ are the defaults wherever a notebook is started
 REPOSITORY = Path(__file__).resolve().parent.parent
 
+UNFINISHED = ".part"  # how the names of files end that are still being written
+
 
 def write_bytes(path: str | Path, data: bytes) -> None:
     """Replace `path` by `data` in one step, making its folder where it is missing.
@@ -24,7 +26,7 @@ def write_bytes(path: str | Path, data: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # in the same folder, because os.replace is atomic only within one file system
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=UNFINISHED)
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
@@ -41,6 +43,12 @@ def write_bytes(path: str | Path, data: bytes) -> None:
             f"cannot write {path}: {error.strerror or error}. Nothing already written is lost; "
             f"free some space or make {path.parent} writable, and run the same command again."
         ) from error
+
+
+def remove_unfinished(folder: str | Path) -> None:
+    """Remove what a writer that was killed left in `folder`; for a caller that is the only one to write there."""
+    for path in Path(folder).glob(f".*{UNFINISHED}"):
+        path.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -1,7 +1,6 @@
 """The only home of hyperparameters: what each recipe sets for each architecture, and which values may be asked for."""
 
 import difflib
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,7 @@ from hwr_utils.records import RunConfig
 class Parameter:
     """What one hyperparameter may be: its type, its bounds (both allowed) and what it means."""
 
-    type: type
+    type: type[int] | type[float]
     low: float
     high: float
     meaning: str
@@ -59,13 +58,14 @@ def nearest(name: str, valid: Mapping[str, Any] | list[str]) -> str:
 
 def _check(name: str, value: Any) -> Any:
     rule = PARAMETERS[name]
-    if rule.type is float and type(value) is int:
-        value = float(value)
-    if type(value) is not rule.type:  # not isinstance: True would pass for an int
-        raise InputError(f"{name}={value!r} is of type {type(value).__name__}, expected {rule.type.__name__}: {rule.meaning}.")
-    if not (math.isfinite(value) and rule.low <= value <= rule.high):
+    # not isinstance, for which True is an int
+    if type(value) is not rule.type and not (rule.type is float and type(value) is int):
+        raise InputError(
+            f"{name}={value!r} is of type {type(value).__name__}, expected {rule.type.__name__}: {rule.meaning}."
+        )
+    if not rule.low <= value <= rule.high:  # NaN is in no range
         raise InputError(f"{name}={value!r} is out of range, expected {rule.low:g} to {rule.high:g}: {rule.meaning}.")
-    return value
+    return rule.type(value)
 
 
 def configure(dataset: str, architecture: str, recipe: str = "paper", seed: int = 0, **overrides: Any) -> RunConfig:
@@ -79,7 +79,7 @@ def configure(dataset: str, architecture: str, recipe: str = "paper", seed: int 
         overrides: values of `PARAMETERS` or of the architecture's options. None means the recipe's own.
 
     Returns:
-        A config whose `recipe` is "custom" where a hyperparameter differs from the recipe's.
+        A config whose `recipe` is the one that has these hyperparameters, or "custom" where none has.
 
     Raises:
         InputError: an unknown name (the nearest valid one is given), a wrong type, or a value out of range.
@@ -90,7 +90,9 @@ def configure(dataset: str, architecture: str, recipe: str = "paper", seed: int 
             f"{nearest(architecture, MODEL_OPTIONS)}"
         )
     if recipe not in RECIPES:
-        raise InputError(f"recipe={recipe!r} is unknown, expected one of {', '.join(RECIPES)}{nearest(recipe, RECIPES)}")
+        raise InputError(
+            f"recipe={recipe!r} is unknown, expected one of {', '.join(RECIPES)}{nearest(recipe, RECIPES)}"
+        )
     if type(seed) is not int or not 0 <= seed < 2**32:
         raise InputError(f"seed={seed!r} is not a whole number from 0 to 4294967295.")
     training = dict(RECIPES[recipe][architecture])
@@ -98,15 +100,21 @@ def configure(dataset: str, architecture: str, recipe: str = "paper", seed: int 
     for name, value in overrides.items():
         if name not in PARAMETERS and name not in model:
             valid = list(PARAMETERS) + list(model)
-            raise InputError(f"parameter {name!r} is unknown for {architecture}, expected one of {', '.join(valid)}{nearest(name, valid)}")
+            raise InputError(
+                f"parameter {name!r} is unknown for {architecture}, expected one of {', '.join(valid)}"
+                f"{nearest(name, valid)}"
+            )
         if value is None:
             continue
         if name in PARAMETERS:
             training[name] = _check(name, value)
         elif type(value) is not type(model[name]):
-            raise InputError(f"{name}={value!r} is of type {type(value).__name__}, expected {type(model[name]).__name__}.")
+            raise InputError(
+                f"{name}={value!r} is of type {type(value).__name__}, expected {type(model[name]).__name__}."
+            )
         else:
             model[name] = value
     if training != RECIPES[recipe][architecture]:
-        recipe = "custom"
+        # the values name the run, not the way they were asked for: those of another recipe make its run
+        recipe = next((name for name, known in RECIPES.items() if known.get(architecture) == training), "custom")
     return RunConfig(dataset, architecture, recipe, seed, model, training)

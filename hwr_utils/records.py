@@ -76,18 +76,18 @@ def validate(record: Any, source: str | Path) -> None:
     Raises:
         InputError: the record, named by `source`, is of another version or breaks the schema; says where and how.
     """
-    # The schema library comes with the book's tools. A bare CUDA machine has none and writes records all the same;
-    # they are validated when they are read where the book is built.
-    try:
-        import jsonschema
-    except ImportError:
-        return
     if not isinstance(record, dict) or record.get("schema_version") != SCHEMA_VERSION:
         found = record.get("schema_version") if isinstance(record, dict) else type(record).__name__
         raise InputError(
             f"{source}: schema_version is {found!r}, expected {SCHEMA_VERSION}. "
             "Delete the folder and run its command again, or check out the revision that wrote it."
         )
+    # The schema library comes with the book's tools. A bare CUDA machine has none and writes records all the same;
+    # they are validated when they are read where the book is built.
+    try:
+        import jsonschema
+    except ImportError:
+        return
     schema = json.loads((Path(__file__).parent / "record.schema.json").read_text())
     errors = sorted(jsonschema.Draft202012Validator(schema).iter_errors(record), key=lambda error: list(error.path))
     if errors:
@@ -140,7 +140,7 @@ def read_json(path: Path) -> dict[str, Any]:
         InputError: not a JSON object; names the file.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
         if not isinstance(value, dict):
             raise ValueError(f"found a {type(value).__name__}, expected an object")
     except (OSError, ValueError) as error:  # broken JSON and broken UTF-8 are ValueErrors
@@ -149,6 +149,10 @@ def read_json(path: Path) -> dict[str, Any]:
             "or delete its folder and run the command again."
         ) from error
     return value
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"found {constant}, which JSON does not have")  # Python reads NaN, and no bound excludes it
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:

@@ -25,6 +25,7 @@ from hwr_utils.records import RunConfig
 
 RESULTS_DIR = files.REPOSITORY / "results"
 MAX_GALLERY = 60
+LABEL_FILES = "emnist-letters-labels"  # the release's label files alone, as a folder of the data root
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Run:
 
     @cached_property
     def gallery(self) -> dict[str, np.ndarray] | None:
-        """The most confident errors: images (K, 28, 28), index, labels, predicted, scores; None where they may not be shown."""
+        """The surest errors: images (K, 28, 28), index, labels, predicted, scores; None where they may not be shown."""
         path = self.folder / "errors.npz"
         return records.read_arrays(path) if path.exists() else None
 
@@ -101,12 +102,14 @@ def command(config: RunConfig) -> str:
     return shlex.join(words)
 
 
-def find(config: RunConfig, results_dir: str | Path, data_files: Mapping[str, str] | None = None) -> Run | None:
+def find(
+    config: RunConfig, results_dir: str | Path | None = None, data_files: Mapping[str, str] | None = None
+) -> Run | None:
     """Look for the record of a config.
 
     Args:
         config: what was asked for.
-        results_dir: folder of run folders.
+        results_dir: folder of run folders; None takes `RESULTS_DIR`.
         data_files: the data's checksums where it is at hand; only a run on that very data is then found.
 
     Raises:
@@ -115,13 +118,13 @@ def find(config: RunConfig, results_dir: str | Path, data_files: Mapping[str, st
     wanted = config.to_dict()
     found = [
         Run(folder, record)
-        for folder, record in records.read_all(results_dir)
+        for folder, record in records.read_all(results_dir or RESULTS_DIR)
         if record["config"] == wanted and (data_files is None or record["dataset"]["files"] == dict(data_files))
     ]
     if len(found) > 1:
         names = ", ".join(run.folder.name for run in found)
         raise InputError(
-            f"{results_dir}: {names} answer to one config on different data, and the data itself is not there to "
+            f"{results_dir or RESULTS_DIR}: {names} answer to one config on different data, and the data itself is not there to "
             "decide. Delete those that are out of date, or put the data under the data root."
         )
     return found[0] if found else None
@@ -190,12 +193,10 @@ def dataset_facts(
     folder = Path(results_dir or RESULTS_DIR) / "datasets" / name.replace(":", "-")
     pictures = catalog.entry(name).pictures
     if not (folder / "facts.json").exists():
-        dataset = _load_if_there(name, Path(data_root or data.default_root()))
-        if dataset is None:
+        try:
+            describe_dataset(name, results_dir, data_root)
+        except MissingFiles:
             return None
-        if pictures:
-            records.write_arrays(folder / "samples.npz", {"samples": facts.sample_sheet(dataset)})
-        files.write_json(folder / "facts.json", facts.describe(dataset))
     samples = records.read_arrays(folder / "samples.npz")["samples"] if pictures else None
     return records.read_json(folder / "facts.json"), samples
 
@@ -208,14 +209,42 @@ def emnist_label_facts(
     Read from its record, or from the files in `<data_root>/emnist-letters-labels/`, which are then recorded; None
     where there is neither. Arguments and errors as in `dataset_facts`.
     """
-    path = Path(results_dir or RESULTS_DIR) / "datasets" / "emnist-letters-labels" / "facts.json"
-    source = Path(data_root or data.default_root()) / "emnist-letters-labels"
+    path = Path(results_dir or RESULTS_DIR) / "datasets" / LABEL_FILES / "facts.json"
     if not path.exists():
-        if not source.is_dir():
+        try:
+            describe_dataset(LABEL_FILES, results_dir, data_root)
+        except MissingFiles:
             return None
-        names = [f"emnist-letters-{split}-labels-idx1-ubyte.gz" for split in ("train", "test")]
-        files.write_json(path, facts.label_file_facts(*(source / name for name in names)))
     return records.read_json(path)
+
+
+def describe_dataset(name: str, results_dir: str | Path | None = None, data_root: str | Path | None = None) -> Path:
+    """Count and measure a dataset from its files, and write its record anew; return the record's folder.
+
+    Args:
+        name: a name of the catalogue, or custom:NAME, or "emnist-letters-labels" for what `emnist_label_facts` gives.
+        results_dir: as in `dataset_facts`.
+        data_root: as in `dataset_facts`.
+
+    Raises:
+        InputError: the files are missing or damaged, or the folder cannot be written; an older record is kept.
+    """
+    root = Path(data_root or data.default_root())
+    folder = Path(results_dir or RESULTS_DIR) / "datasets" / name.replace(":", "-")
+    if name == LABEL_FILES:
+        train, test = (root / name / f"emnist-letters-{split}-labels-idx1-ubyte.gz" for split in ("train", "test"))
+        if not (train.exists() and test.exists()):
+            raise MissingFiles(
+                f"{train.parent} lacks {train.name} or {test.name}. Copy them there out of EMNIST's gzip.zip."
+            )
+        found = facts.label_file_facts(train, test)
+    else:
+        dataset = data.load(name, root)
+        if catalog.entry(name).pictures:
+            records.write_arrays(folder / "samples.npz", {"samples": facts.sample_sheet(dataset)})
+        found = facts.describe(dataset)
+    files.write_json(folder / "facts.json", found)
+    return folder
 
 
 def train_run(config: RunConfig, results_dir: str | Path, data_root: str | Path, device: str = "auto") -> Run:
@@ -233,8 +262,10 @@ def train_run(config: RunConfig, results_dir: str | Path, data_root: str | Path,
     with _only_one(Path(results_dir), name):
         if (folder / "record.json").exists():
             return Run(folder, records.read(folder / "record.json"))
+        files.remove_unfinished(folder)
         dataset = _with_spare_outputs(dataset, config)
         train, validation = _split(dataset, config)
+        environment = describe_environment(chosen)  # now, for the sources may be edited while it trains
         result = training.fit(
             config,
             len(dataset.classes),
@@ -243,7 +274,7 @@ def train_run(config: RunConfig, results_dir: str | Path, data_root: str | Path,
             chosen,
             checkpoint=folder / "checkpoint.pt",
         )
-        record, arrays, weights = _report(config, dataset, train, validation, result, chosen)
+        record, arrays, weights = _report(config, dataset, train, validation, result, chosen, environment)
         record["run_id"] = name
         files.write_bytes(folder / "model.safetensors", weights)
         records.write(folder, record, arrays)
@@ -255,6 +286,10 @@ def _split(dataset: data.Dataset, config: RunConfig) -> tuple[np.ndarray, np.nda
     train, validation = splits.stratified_split(
         dataset.train_labels, config.training["validation_fraction"], config.seed
     )
+    if len(validation) == 0:
+        raise InputError(
+            f"{dataset.name}: no class has two training images, so none can be held out for validation. Add images."
+        )
     size = config.training.get("train_size")
     if size is not None:
         if size > len(train):
@@ -262,13 +297,23 @@ def _split(dataset: data.Dataset, config: RunConfig) -> tuple[np.ndarray, np.nda
                 f"train_size={size} is more than the {len(train)} training images that {dataset.name} leaves after "
                 "the validation split. Use a smaller one, or none at all."
             )
-        _, kept = splits.stratified_split(dataset.train_labels[train], size / len(train), config.seed)
-        train = train[kept]
+        train = train[_stratified_sample(dataset.train_labels[train], size, config.seed)]
     return train, validation
 
 
+def _stratified_sample(labels: np.ndarray, size: int, seed: int) -> np.ndarray:
+    """Return the sorted indices of exactly `size` of the records; each class keeps its share, by largest remainder."""
+    classes, members = np.unique(labels, return_counts=True)
+    # whole numbers throughout, so that no machine rounds otherwise
+    counts, remainders = np.divmod(members * size, len(labels))
+    counts[np.argsort(-remainders, kind="stable")[: size - counts.sum()]] += 1
+    draws = np.random.Generator(np.random.PCG64(seed)).random(len(labels))  # as in splits.stratified_split
+    order = np.argsort(draws, kind="stable")
+    return np.sort(np.concatenate([order[labels[order] == c][:n] for c, n in zip(classes, counts, strict=True)]))
+
+
 def _with_spare_outputs(dataset: data.Dataset, config: RunConfig) -> data.Dataset:
-    """Give the dataset the classes that no image has but the network shall: torchvision's 27 for EMNIST-letters, say."""
+    """Give the dataset the classes that no image has but the network shall, as torchvision's 27 for EMNIST-letters."""
     spare = config.training.get("n_outputs", len(dataset.classes)) - len(dataset.classes)
     if spare < 0:
         raise InputError(
@@ -285,6 +330,7 @@ def _report(
     validation: np.ndarray,
     result: training.FitResult,
     device: torch.device,
+    environment: dict[str, Any],
 ) -> tuple[dict[str, Any], dict[str, dict[str, np.ndarray]], bytes]:
     """Evaluate the best and the last weights on the test set; return record, arrays and the best weights' bytes."""
     image_size = config.training["image_size"]
@@ -315,7 +361,7 @@ def _report(
             "n_test": len(dataset.test_labels),
         },
         "model": {"parameters": sum(row.parameters for row in layers), "macs": sum(row.macs for row in layers)},
-        "environment": _environment(device),
+        "environment": environment,
         "history": result.history,
         "best_epoch": result.best_epoch,
         "stopped_early": result.stopped_early,
@@ -355,7 +401,8 @@ def _report(
     return record, arrays, weights
 
 
-def _environment(device: torch.device) -> dict[str, Any]:
+def describe_environment(device: torch.device) -> dict[str, Any]:
+    """Return the `environment` of a record: the machine, the versions, the revision of the code."""
     return {
         "device": device.type,
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),
@@ -386,10 +433,11 @@ def _git_revision() -> str:
         return given
     try:
         here = Path(__file__).parent
-        git = ["git", "-C", str(here)]
-        revision = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        changed = subprocess.run([*git, "status", "--porcelain", "--", "."], capture_output=True, text=True, check=True)
-        return revision + ("-modified" if changed.stdout.strip() else "")
+        revision, changed = (
+            subprocess.run(["git", "-C", str(here), *words], capture_output=True, text=True, check=True).stdout.strip()
+            for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--", "."])
+        )
+        return revision + ("-modified" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 
@@ -397,7 +445,7 @@ def _git_revision() -> str:
 def source_hash() -> str:
     """Return the SHA-256 of the sources that decide a run's numbers; equal hashes mean the same code."""
     package = Path(__file__).parent
-    names = ["recipes.py", "training.py", "evaluation.py", "models/*.py", "data/__init__.py", "data/idx.py", "data/splits.py"]
+    names = ["recipes.py", "training.py", "evaluation.py", "preprocessing.py", "models/*.py", "data/*.py"]
     paths = sorted(path for name in names for path in package.glob(name) if path.is_file())
     listing = "".join(f"{path.relative_to(package).as_posix()} {files.sha256(path)}\n" for path in paths)
     return files.sha256(listing.encode())
@@ -420,11 +468,10 @@ def _only_one(results_dir: Path, name: str) -> Iterator[None]:
         except OSError as error:
             lock.seek(0)
             raise InputError(
-                f"another process (number {lock.read().strip() or 'unknown'}) is training {name}. Wait for it: its record will be "
-                "found here; or stop it, and this command goes on where it stopped."
+                f"another process (number {lock.read().strip() or 'unknown'}) is training {name}. Wait for it: its "
+                "record will be found here; or stop it, and this command goes on where it stopped."
             ) from error
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
         yield
-

@@ -6,6 +6,7 @@ checkpoint, in one step, so a run killed at any moment goes on from its last who
 same bits as one that was never stopped.
 """
 
+import hashlib
 import io
 import math
 import time
@@ -18,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from hwr_utils import files, models
 from hwr_utils.errors import InputError
@@ -75,7 +76,12 @@ def choose_device(device: str) -> torch.device:
 
 
 def train_one_epoch(
-    model: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor, config: RunConfig, progress: tqdm
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    images: Tensor,
+    labels: Tensor,
+    config: RunConfig,
+    progress: tqdm,
 ) -> tuple[Tensor, Tensor]:
     """Pass once over the training images in a new random order.
 
@@ -164,7 +170,8 @@ def fit(
 
     steps = math.ceil(len(images) / config.training["batch_size"])
     done = len(state["history"])
-    with tqdm(total=epochs * steps, initial=done * steps, unit="step", desc=f"{config.dataset} {config.architecture}") as bar:
+    title = f"{config.dataset} {config.architecture}"
+    with tqdm(total=epochs * steps, initial=done * steps, unit="step", desc=title) as bar:
         for epoch in range(done + 1, epochs + 1):
             if out_of_patience():
                 break
@@ -179,7 +186,8 @@ def fit(
             if not math.isfinite(train_loss + validation_loss):
                 raise FloatingPointError(
                     f"the loss is {train_loss} (validation {validation_loss}) in epoch {epoch}, steps "
-                    f"{(epoch - 1) * steps + 1} to {epoch * steps}. The checkpoint of epoch {epoch - 1} is kept; try a lower learning_rate."
+                    f"{(epoch - 1) * steps + 1} to {epoch * steps}. The checkpoint of epoch {epoch - 1} is kept; "
+                    "try a lower learning_rate."
                 )
             row = {
                 "epoch": epoch,
@@ -209,7 +217,8 @@ def _weights(model: nn.Module) -> Weights:
     # cloned, because on the CPU .cpu() would hand out the very tensors that go on changing; contiguous, because
     # that is how safetensors stores them
     return {
-        name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in model.state_dict().items()
+        name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, value in model.state_dict().items()
     }
 
 
@@ -222,20 +231,25 @@ def _save_checkpoint(
         "cuda_rng": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
     }
     torch.save(state | rng | {"model": model.state_dict(), "optimizer": optimizer.state_dict()}, buffer)
-    files.write_bytes(path, buffer.getvalue())
+    content = buffer.getvalue()
+    # torch.load takes flipped bits for weights, so a checksum of the whole is its last 32 bytes
+    files.write_bytes(path, content + hashlib.sha256(content).digest())
 
 
 def _load_checkpoint(path: Path, config: dict[str, Any]) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        content = path.read_bytes()
+        if hashlib.sha256(content[:-32]).digest() != content[-32:]:
+            raise ValueError("its checksum does not fit")
+        saved: dict[str, Any] = torch.load(io.BytesIO(content[:-32]), map_location="cpu", weights_only=True)
         found = saved["config"]
     except Exception as error:  # torch, zipfile and pickle each raise their own on damaged bytes
         kept = path.with_name(path.name + ".damaged")
         path.replace(kept)
         warnings.warn(
-            f"{path} is damaged ({type(error).__name__}) and is kept as {kept.name}; training starts from the beginning.",
+            f"{path} is damaged ({error}) and is kept as {kept.name}; training starts from the beginning.",
             stacklevel=3,
         )
         return None

@@ -46,7 +46,7 @@ class Sheet:
 
 SHEETS = {
     "digits-synthetic": Sheet("digits", tuple(table()["digits"]), 20, True, (0.75, 1.9), (0.8, 1.6), (0.12, 0.24)),
-    "letters-synthetic": Sheet("letters", tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ"), 24, False, (0.9, 2.3), (1.2, 2.6), (0.15, 0.25)),
+    "letters-synthetic": Sheet("letters", tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ"), 23, False, (0.9, 2.3), (1.2, 2.6), (0.15, 0.25)),
     "hiragana-synthetic": Sheet("hiragana", tuple(table()["hiragana"]), 24, False, (0.75, 1.9), (0.8, 1.8), (0.05, 0.1)),
 }
 
@@ -112,7 +112,7 @@ def draw_batch(name: str, labels: Ints, seed: int, split: str, number: int) -> n
     path = (shapes.curve[shape] * (1 - haste) + shapes.hurried[shape] * haste) @ control
     radius = hand["pen"] * (1 + 0.08 * bell(rng, BATCH))
     pressure = 1 + PRESSURE * bell(rng, BATCH)[:, None] * (0.5 - shapes.progress[shape])
-    path = _fit(path, sheet.box - 2 * radius, sheet.by_mass)
+    path = _fit(path, sheet.box - 2 * radius)
     if ROUGH:
         k=rng.random((BATCH,1,1))**2
         path += np.rint(1024*ROUGH*k*bell(rng, *path.shape))/1024
@@ -124,7 +124,8 @@ def draw_batch(name: str, labels: Ints, seed: int, split: str, number: int) -> n
     level = rng.random((2, BATCH, 1, 1)) ** 2  # most images are clean
     image = np.minimum(image, 1) * (1 + GRAIN * level[0] * noise[0]) + SPECKS * level[1] * noise[1]
     image[image < FLOOR] = 0
-    return np.rint(255 * np.minimum(image, 1)).astype(np.uint8)
+    images = np.rint(255 * np.minimum(image, 1)).astype(np.uint8)
+    return _centre_by_mass(images) if sheet.by_mass else images
 
 
 def _vary_strokes(shapes: Shapes, shape: Ints, rng: np.random.Generator) -> Floats:
@@ -167,14 +168,24 @@ def _pose(control: Floats, hand: dict[str, Floats], rng: np.random.Generator) ->
     return np.stack([x - turn * y, y + turn * x], axis=-1)
 
 
-def _fit(path: Floats, box: Floats, by_mass: bool) -> Floats:
-    """Scale paths (n, P, 2) into boxes of sides (n,) and put them at the image's centre; the result is in pixels."""
+def _fit(path: Floats, box: Floats) -> Floats:
+    """Scale paths (n, P, 2) into boxes of sides (n,) in the middle of the image; the result is in pixels."""
     low, high = path.min(1, keepdims=True), path.max(1, keepdims=True)
-    # the points lie evenly along the ink, so that their mean is its centre of mass
-    centre = path.mean(1, keepdims=True) if by_mass else (low + high) / 2
-    path = (path - centre) * (box[:, None, None] / (high - low).max(-1, keepdims=True)) + SIZE / 2
+    path = (path - (low + high) / 2) * (box[:, None, None] / (high - low).max(-1, keepdims=True)) + SIZE / 2
     # sums and exponentials may differ in the last digit between machines; from here on every operation is exact
     return np.rint(path * 1024) / 1024
+
+
+def _centre_by_mass(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Move images by whole pixels, so that their centre of mass comes next to pixel (14, 14), where MNIST has it."""
+    middle = SIZE // 2
+    ink = images.astype(np.int64)
+    mass = ink.sum((1, 2))
+    pixels = np.arange(SIZE)
+    moved = [middle - np.rint((ink.sum(axis) * pixels).sum(1) / mass).astype(np.int64) for axis in (2, 1)]
+    down, right = (np.clip(by, -4, 4) for by in moved)  # the box leaves four pixels, so that no ink goes round an edge
+    rows, columns = pixels - down[:, None], pixels - right[:, None]
+    return images[np.arange(len(images))[:, None, None], rows[:, :, None] % SIZE, columns[:, None, :] % SIZE]
 
 
 def lay_ink(path: Floats, radius: Floats, edge: Floats) -> npt.NDArray[np.float32]:

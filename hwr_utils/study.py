@@ -1,0 +1,336 @@
+"""Run a profile of `config/`: draw its data, train its grid through the notebooks, execute its pages, build its book.
+
+A profile that draws its data is an edition of its own in one folder: `data/`, `results/`, `notebooks/` and `html/`. One
+that does not, `paper`, adds to the committed records what they lack, from the data under the data root. Either goes on
+where it was stopped and leaves alone what is done.
+"""
+
+import fcntl
+import json
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import yaml
+from tqdm import tqdm
+
+from hwr_utils import data, files, notebooks, recipes, records
+from hwr_utils.data import catalog
+from hwr_utils.errors import InputError, MissingFiles
+from hwr_utils.records import RunConfig
+
+CONFIG = files.REPOSITORY / "config"
+RESULTS = files.REPOSITORY / "results"
+OUT = files.REPOSITORY / "_build" / "study"
+
+NOTEBOOKS = {"simple_cnn": "02_simple_cnn"}  # architecture -> the notebook that trains it
+PLACES = ("results_dir", "data_root")  # parameters of notebooks that the study sets, and no profile
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a grid: the notebook that trains it, the parameters it is given, and the run's config."""
+
+    notebook: str
+    parameters: dict[str, Any]
+    config: RunConfig
+
+    @property
+    def command(self) -> str:
+        """The shell command that makes the run's record, the same that pages show."""
+        from hwr_utils import runs  # imports torch, which takes seconds
+
+        return runs.command(self.config)
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What a file of `config/` asks for: datasets to draw, with their sizes; runs; notebooks that show the runs."""
+
+    data: dict[str, dict[str, int]]
+    jobs: list[Job]
+    pages: list[str]
+
+
+def read_profile(profile: str) -> Profile:
+    """Read `config/<profile>.yaml` and check all of it, before anything runs.
+
+    Raises:
+        InputError: an unknown profile, key, architecture, dataset, notebook or parameter (the nearest valid one is
+            given), or a value of a wrong type or out of range.
+    """
+    known = {path.stem: path for path in sorted(CONFIG.glob("*.yaml"))}
+    _known("profile", profile, known)
+    path = known[profile]
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: not readable as YAML: {error}") from error
+    try:
+        content = _mapping("the file", content, ["data", "train", "pages"])
+        drawable = [name for name in catalog.CATALOG if name.endswith("-synthetic")]
+        drawn = _mapping("data", content.get("data", {}), drawable)
+        for name, sizes in drawn.items():
+            for key, value in _mapping(f"data: {name}", sizes, ["seed", "n_train", "n_test"]).items():
+                if type(value) is not int or value < 0:
+                    raise InputError(f"data: {name}: {key}={value!r} is not a whole number from 0.")
+        jobs = [job for block in _list("train", content) for job in _jobs(block)]
+        for job in jobs:
+            if drawn:
+                _known("data is not drawn: dataset", job.config.dataset, drawn)
+        pages = [notebooks.find(name).stem for name in _list("pages", content)]
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    return Profile(drawn, jobs, pages)
+
+
+def _known(what: str, name: Any, valid: Mapping[str, Any] | list[str]) -> None:
+    if name not in valid:
+        near = recipes.nearest(name, valid)
+        raise InputError(f"{what} {name!r} is unknown, expected one of {', '.join(valid)}{near}")
+
+
+def _mapping(where: str, values: Any, valid: list[str]) -> dict[str, Any]:
+    if not isinstance(values, dict):
+        raise InputError(f"{where}: found {values!r}, expected keys out of {', '.join(valid)}.")
+    for name in values:
+        _known(f"{where}: key", name, valid)
+    return values
+
+
+def _list(key: str, content: dict[str, Any]) -> list[Any]:
+    if not isinstance(content.get(key, []), list):
+        raise InputError(f"{key}: found {content[key]!r}, expected a list.")
+    return list(content.get(key, []))
+
+
+def _jobs(block: Any) -> Iterator[Job]:
+    """Yield every combination of the values of one block."""
+    if not isinstance(block, dict) or "architecture" not in block:
+        raise InputError(f"train: found {block!r}, expected `architecture` and parameters of its notebook.")
+    grid = {name: value if isinstance(value, list) else [value] for name, value in block.items()}
+    for architecture in grid.pop("architecture"):
+        _known("train: architecture", architecture, NOTEBOOKS)
+        path = notebooks.find(NOTEBOOKS[architecture])
+        defaults = {name: known.default for name, known in notebooks.parameters(path).items() if name not in PLACES}
+        _mapping("train", grid, ["architecture", *defaults])
+        for combination in product(*grid.values()):
+            given = notebooks.check(path, dict(zip(grid, combination, strict=True)))
+            values = {name: value for name, value in (defaults | given).items() if name != "device"}
+            catalog.entry(values["dataset"])
+            yield Job(path.stem, given, recipes.configure(architecture=architecture, **values))
+
+
+def grid(profile: str) -> list[Job]:
+    """Return the runs that a profile asks for, in its order; errors as `read_profile`."""
+    return read_profile(profile).jobs
+
+
+def missing(profile: str, results_dir: str | Path | None = None) -> list[Job]:
+    """Return the runs of a profile that have no record; `Job.command` makes one.
+
+    Args:
+        profile: a file of `config/`.
+        results_dir: None is where `study` puts the records of the profile.
+
+    Raises:
+        InputError: see `read_profile`; or a record is damaged.
+    """
+    plan = read_profile(profile)
+    recorded = _recorded(results_dir or (OUT / "results" if plan.data else RESULTS))
+    return [job for job in plan.jobs if job.config.to_dict() not in recorded]
+
+
+def _recorded(results_dir: str | Path) -> list[dict[str, Any]]:
+    return [record["config"] for _, record in records.read_all(results_dir)]
+
+
+def study(profile: str = "quick", out: Path = OUT) -> Path | None:
+    """Do what a profile asks for and is not done yet.
+
+    Args:
+        profile: a file of `config/`.
+        out: folder of the edition, for a profile that draws its data.
+
+    Returns:
+        The first page of the edition's book; None for a profile that adds to the committed records.
+
+    Raises:
+        InputError: see `read_profile` and `notebooks.execute`; or another process is at work on the edition; or the
+            book could not be built.
+    """
+    plan = read_profile(profile)
+    if not plan.data:
+        _add_missing(profile)
+        return None
+    out = out.resolve()
+    with _only_one(out):
+        _make(_steps(plan, out), plan, out)
+        command = [sys.executable, "book/build.py", "--edition", profile]
+        for option, folder in (("--results", "results"), ("--notebooks", "notebooks"), ("--out", "html")):
+            command += [option, str(out / folder)]
+        if subprocess.run(command, cwd=files.REPOSITORY).returncode != 0:
+            raise InputError(f"the book was not built; why stands above. All that was trained is kept in {out}.")
+    return out / "html" / "index.html"
+
+
+def _add_missing(profile: str) -> None:
+    """Train what the committed records lack where the data is there, and say what else is missing."""
+    absent = {}
+    todo = missing(profile)
+    for dataset in sorted({job.config.dataset for job in todo}):
+        try:
+            data.load(dataset, data.default_root())
+        except MissingFiles as error:
+            absent[dataset] = str(error)
+    for job in tqdm([job for job in todo if job.config.dataset not in absent], unit="run", desc=profile):
+        notebooks.execute(job.notebook, job.parameters, progress=False, environment={"HWR_TRAIN": "allow"})
+    for dataset, reason in absent.items():
+        print(f"{sum(job.config.dataset == dataset for job in todo)} runs wait for their data. {reason}")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One file or set of files that an edition needs.
+
+    Attributes:
+        name: unique.
+        inputs: hash of all that decides its content, besides earlier steps.
+        there: does it exist?
+        seconds: a guess, for the estimate of the time left.
+        make: make it anew.
+        after_all: it shows what other steps make, and is made again after any of them.
+    """
+
+    name: str
+    inputs: str
+    there: bool
+    seconds: float
+    make: Callable[[], object]
+    after_all: bool = False
+
+
+def _steps(plan: Profile, out: Path) -> list[Step]:
+    """List all of an edition's steps, in an order in which they can be made."""
+    package = files.REPOSITORY / "hwr_utils"
+    code, drawing = _hash(package), _hash(package / "synthesis") + _hash(package / "data")
+    recorded = _recorded(out / "results")
+    asked = [job.config.to_dict() for job in plan.jobs]
+    # an executed notebook shows its parameters, but need not show where this checkout lies
+    shown = out.relative_to(files.REPOSITORY) if out.is_relative_to(files.REPOSITORY) else out
+    places = {"results_dir": str(shown / "results"), "data_root": str(shown / "data")}
+
+    def drawn(name: str, sizes: dict[str, int]) -> Step:
+        def draw() -> None:
+            from hwr_utils import synthesis
+
+            synthesis.write(name, out / "data", **sizes)
+            # what was recorded speaks of other images
+            for folder in (out / "results" / "datasets" / name, *(out / "results").glob(f"{name}-*")):
+                shutil.rmtree(folder, ignore_errors=True)
+
+        entry = catalog.entry(name)
+        drawn_before = all((out / "data" / entry.folders[0] / file).exists() for file in entry.stored)
+        return Step(f"draw {name}", f"{drawing} {sizes}", drawn_before, 10, draw)
+
+    def executed(
+        name: str, values: dict[str, Any], to: str, there: bool = True, seconds: float = 15, after_all: bool = False
+    ) -> Step:
+        path, target = notebooks.find(name), out / "notebooks" / f"{to}.ipynb"
+        given = values | {place: folder for place, folder in places.items() if place in notebooks.parameters(path)}
+
+        def execute() -> None:
+            notebooks.execute(path, given, target, files.REPOSITORY, False, {"HWR_TRAIN": "allow"})
+
+        inputs = f"{code} {files.sha256(path)} {json.dumps(given)} {plan.data} {asked if after_all else ''}"
+        return Step(target.stem, inputs, target.exists() and there, seconds, execute, after_all)
+
+    steps = [drawn(name, sizes) for name, sizes in plan.data.items()]
+    for number, job in enumerate(plan.jobs):
+        # the first run of a network makes its chapter; the others' notebooks lie where the book does not look
+        first = job.notebook not in [earlier.notebook for earlier in plan.jobs[:number]]
+        name = job.notebook if first else f"runs/{notebooks.label(Path(job.notebook), job.parameters)}"
+        seconds = 15 + job.config.training["epochs"] * plan.data[job.config.dataset].get("n_train", 0) / 1000
+        steps.append(executed(job.notebook, job.parameters, name, job.config.to_dict() in recorded, seconds))
+    return steps + [executed(page, {}, page, after_all=True) for page in plan.pages]
+
+
+def _hash(folder: Path) -> str:
+    paths = sorted(path for path in folder.rglob("*") if path.suffix in (".py", ".json"))
+    return files.sha256("\n".join(f"{path.relative_to(folder)} {files.sha256(path)}" for path in paths).encode())
+
+
+def _make(steps: list[Step], plan: Profile, out: Path) -> None:
+    """Make the steps whose inputs have changed, or that are not there, showing how far it is."""
+    stamps = {step.name: out / "stamps" / f"{step.name.replace(' ', '-')}.txt" for step in steps}
+    todo: list[Step] = []
+    for step in steps:
+        stamp = stamps[step.name]
+        current = step.there and stamp.exists() and stamp.read_text(encoding="utf-8") == step.inputs
+        if not current or (step.after_all and todo):
+            todo.append(step)
+            stamp.unlink(missing_ok=True)
+    if not todo:
+        return
+    _prune(plan, out)
+    style = "{desc} {percentage:3.0f} %|{bar}| {elapsed}, about {remaining} left"
+    with tqdm(total=sum(step.seconds for step in todo), bar_format=style) as bar, _ticking(bar):
+        for step in todo:
+            bar.set_description(step.name)
+            step.make()
+            files.write_text(stamps[step.name], step.inputs)
+            bar.update(step.seconds)
+
+
+def _prune(plan: Profile, out: Path) -> None:
+    """Remove from an edition the records and notebooks that are not asked for any more, and what older code trained."""
+    from hwr_utils import runs
+
+    asked, source = [job.config.to_dict() for job in plan.jobs], runs.source_hash()
+    for folder, record in records.read_all(out / "results"):
+        if record["config"] not in asked or record["environment"]["source_hash"] != source:
+            shutil.rmtree(folder)
+    for path in (out / "notebooks").glob("*.ipynb"):
+        if path.stem not in {*plan.pages, *(job.notebook for job in plan.jobs)}:
+            path.unlink()
+
+
+@contextmanager
+def _ticking(bar: tqdm) -> Iterator[None]:
+    """Redraw a bar every second, so that the clock goes on while a step takes its time."""
+    over = threading.Event()
+
+    def tick() -> None:
+        while not over.wait(1):
+            bar.refresh()
+
+    thread = threading.Thread(target=tick, daemon=True)
+    if sys.stderr.isatty():
+        thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+
+
+@contextmanager
+def _only_one(out: Path) -> Iterator[None]:
+    """Hold the lock of an edition; the system gives it back when the process ends, however it ends."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock = (out / ".lock").open("a")
+    except OSError as error:
+        raise InputError(f"cannot write into {out}: {error.strerror}. Make it writable, or free some space.") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise InputError(f"another `hwr study` is at work in {out}. Wait for it, or stop it.") from error
+        yield

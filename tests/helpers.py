@@ -1,0 +1,224 @@
+"""What several test modules share: small data that is easy to learn, and processes that die where a test wants.
+
+Run as a program, this file is a server that forks a process for each command it is given, so that the seconds of
+importing torch are spent once.
+"""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from hwr_utils import recipes
+from hwr_utils.data.idx import write_idx
+from hwr_utils.records import RunConfig
+
+torch.set_num_threads(1)  # as in the processes below: how many there are may change the order of sums
+
+N_CLASSES = 4
+LIMIT = 300  # seconds after which a process that should have answered is given up
+
+
+def easy_images(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draw (n, 28, 28) uint8 images of a faint bar in noise; the class (0 to 3) is the bar's place. Labels are int64."""
+    rng = np.random.Generator(np.random.PCG64(seed))
+    labels = np.arange(n) % N_CLASSES
+    images = rng.integers(0, 180, (n, 28, 28), dtype=np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        image[3 + 6 * label : 7 + 6 * label, 4:24] += 60
+    return images, labels
+
+
+def write_easy(data_root: Path, name: str = "easy", n_train: int = 160, n_test: int = 40, seed: int = 0) -> str:
+    """Write easy images as the IDX files of a data set of one's own; return its name for a config."""
+    folder = data_root / "custom" / name
+    for prefix, n, part in (("train", n_train, 0), ("t10k", n_test, 1)):
+        images, labels = easy_images(n, 2 * seed + part)
+        write_idx(folder / f"{prefix}-images-idx3-ubyte.gz", images)
+        write_idx(folder / f"{prefix}-labels-idx1-ubyte.gz", labels.astype(np.uint8))
+    return f"custom:{name}"
+
+
+# small enough for a second, and with dropout, so that a run depends on the random state at every step
+TINY: dict[str, Any] = {"epochs": 4, "batch_size": 16, "learning_rate": 5e-4, "image_size": 16, "dropout": True}
+STEPS = 9  # an epoch: 160 images, less a tenth for validation, by 16
+
+
+def tiny(dataset: str = "custom:easy", seed: int = 0, **changed: Any) -> RunConfig:
+    """Return the config of a run that takes a second."""
+    return recipes.configure(dataset, "simple_cnn", "quick", seed, **TINY | changed)
+
+
+def train_argv(config: RunConfig, data_root: Path, results_dir: Path) -> list[str]:
+    """Return the arguments of `hwr` that train a tiny config."""
+    values = [f"{name}={value}" for name, value in (dict(config.training) | dict(config.model)).items()]
+    return [
+        *("train", "--dataset", config.dataset, "--recipe", "quick", "--seed", str(config.seed), "--device", "cpu"),
+        *("--data-root", str(data_root), "--results-dir", str(results_dir)),
+        *(word for value in values for word in ("--set", value)),
+    ]
+
+
+def environment() -> dict[str, str]:
+    """Return the environment of a process that trains in a test."""
+    return dict(os.environ) | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
+
+
+class Server:
+    """Start `hwr` in processes of their own; use as a context manager."""
+
+    def __enter__(self) -> "Server":
+        """Start the server."""
+        self.process = subprocess.Popen(
+            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment()
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop the server."""
+        self.process.communicate(timeout=LIMIT)
+
+    def _ask(self, **request: Any) -> Any:
+        assert self.process.stdin and self.process.stdout
+        self.process.stdin.write(json.dumps(request).encode() + b"\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    def start(self, argv: list[str], where: str = "", count: int = 0, gate: Path | None = None) -> int:
+        """Start `hwr` with these arguments and return the process's number.
+
+        Args:
+            argv: arguments of `hwr`.
+            where: a place of `PLACES`, or nothing.
+            count: the how-many-th passage there stops it, from 1.
+            gate: a FIFO to wait at when stopped, until its writer closes it; without one, it kills itself there.
+        """
+        return int(self._ask(argv=argv, where=where, count=count, gate=str(gate) if gate else None))
+
+    def wait(self, process: int) -> int:
+        """Return the exit status of a process when it has ended; minus the signal that killed it."""
+        return int(self._ask(wait=process))
+
+    def run(self, argv: list[str], where: str = "", count: int = 0) -> int:
+        """Start and wait."""
+        return self.wait(self.start(argv, where, count))
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for something that another process does."""
+    end = time.monotonic() + LIMIT
+    while not condition():
+        assert time.monotonic() < end, "the other process did not do it"
+        time.sleep(0.01)
+
+
+# What follows runs in the server's child processes.
+
+
+def _patch(where: str, stop: Callable[[], None], count: int) -> None:
+    """Call `stop` at the `count`-th passage of a place."""
+    from hwr_utils import training
+
+    passages = 0
+
+    def here() -> bool:
+        nonlocal passages
+        passages += 1
+        return passages == count
+
+    replace, fsync, fdopen = os.replace, os.fsync, os.fdopen
+
+    if where == "step":  # after a step of the optimizer
+
+        class Bar(training.tqdm):  # type: ignore[misc,name-defined]
+            def update(self, n: float | None = 1) -> None:
+                super().update(n)
+                if here():
+                    stop()
+
+        training.tqdm = Bar  # type: ignore[misc]
+    elif where == "half written":
+
+        class Half(io.FileIO):
+            def write(self, data: Any) -> int:
+                super().write(data[: len(data) // 2])
+                stop()
+                return len(data)
+
+        os.fdopen = lambda handle, mode: Half(handle, mode) if here() else fdopen(handle, mode)  # type: ignore
+    elif where == "before fsync":
+
+        def fsync_or_stop(handle: int) -> None:
+            if here():
+                stop()
+            fsync(handle)
+
+        os.fsync = fsync_or_stop  # type: ignore[assignment]
+    else:
+
+        def replace_or_stop(source: str, target: str) -> None:
+            now = here()
+            if now and where == "before replace":
+                stop()
+            replace(source, target)
+            if now:
+                stop()
+
+        os.replace = replace_or_stop  # type: ignore[assignment]
+
+
+PLACES = ("step", "half written", "before fsync", "before replace", "after replace")
+
+
+def _child(request: dict[str, Any]) -> int:
+    from hwr_utils import cli
+
+    def die() -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def wait() -> None:
+        with open(request["gate"], "rb") as gate:
+            gate.read()
+
+    if request["where"]:
+        _patch(request["where"], wait if request["gate"] else die, request["count"])
+    return cli.main(request["argv"])
+
+
+def _serve() -> None:
+    import traceback
+
+    import hwr_utils.cli  # noqa: F401  before any fork
+
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what `hwr` prints is no answer
+    for line in sys.stdin:
+        request = json.loads(line)
+        if "wait" in request:
+            _, status = os.waitpid(request["wait"], 0)
+            print(os.waitstatus_to_exitcode(status), file=answers, flush=True)
+            continue
+        child = os.fork()
+        if child == 0:
+            status = 70
+            try:
+                status = _child(request)
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                sys.stderr.flush()
+                os._exit(status)
+        print(child, file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    _serve()

@@ -1,0 +1,212 @@
+"""Figures: against numbers worked by hand, published ones and other libraries."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+from sklearn import metrics
+
+import helpers  # noqa: F401  sets one thread
+from hwr_utils import evaluation, models
+from hwr_utils.evaluation import confusion_matrix, mcnemar, most_confused, per_class, wilson_interval
+
+COUNTS = st.integers(1, 20_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
+PAIRS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=60)
+
+
+# intervals
+
+
+@pytest.mark.parametrize(
+    ("correct", "n", "low", "high"),
+    [  # Newcombe, Statistics in Medicine 17 (1998), table I, method 3
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ],
+)
+def test_wilson_intervals_are_newcombes(correct: int, n: int, low: float, high: float) -> None:
+    assert wilson_interval(correct, n) == pytest.approx((low, high), abs=5e-5)
+
+
+@given(COUNTS, st.sampled_from([0.8, 0.95, 0.99]))
+def test_wilson_intervals_are_scipys(counts: tuple[int, int], confidence: float) -> None:
+    correct, n = counts
+    low, high = wilson_interval(correct, n, confidence)
+    expected = stats.binomtest(correct, n).proportion_ci(confidence, method="wilson")
+    assert (low, high) == pytest.approx((expected.low, expected.high), abs=1e-9)
+    assert 0 <= low <= correct / n + 1e-15 and correct / n - 1e-15 <= high <= 1
+
+
+@pytest.mark.parametrize(("correct", "n"), [(0, 0), (-1, 5), (6, 5), (0, -1)])
+def test_impossible_counts_are_told(correct: int, n: int) -> None:
+    with pytest.raises(ValueError, match=f"correct={correct} of n={n}"):
+        wilson_interval(correct, n)
+
+
+def test_deviation_over_seeds() -> None:
+    # mean 2.5; squares 2.25 + 0.25 + 0.25 + 2.25 = 5, over n - 1 = 3
+    assert evaluation.mean_and_deviation([1, 2, 3, 4]) == pytest.approx((2.5, math.sqrt(5 / 3)))
+    assert evaluation.mean_and_deviation([0.5]) == (0.5, None)
+
+
+# tests between models
+
+
+def test_mcnemar_by_hand() -> None:
+    labels = np.zeros(20, np.int64)
+    first, second = labels.copy(), labels.copy()
+    second[:5] = 1  # only the first is right
+    first[5] = 2  # only the second is right
+    first[6:9] = second[6:9] = 3  # both are wrong: no evidence either way
+    # of 6 throws, one side at most once: (1 + 6) / 64, on both sides
+    assert mcnemar(labels, first, second) == (5, 1, pytest.approx(14 / 64))
+    assert mcnemar(labels, second, first) == (1, 5, pytest.approx(14 / 64))
+
+
+@pytest.mark.parametrize(
+    ("only_first", "only_second", "p"), [(0, 0, 1.0), (3, 3, 1.0), (0, 6, 2 / 64), (1, 0, 1.0), (0, 10, 2 / 1024)]
+)
+def test_exact_test_by_hand(only_first: int, only_second: int, p: float) -> None:
+    assert evaluation.exact_sign_test(only_first, only_second) == pytest.approx(p)
+
+
+@given(st.integers(0, 40), st.integers(0, 40))
+def test_exact_test_is_the_binomial_sum(a: int, b: int) -> None:
+    n, few = a + b, min(a, b)
+    tail = sum(math.comb(n, k) for k in range(few + 1)) / 2**n
+    assert evaluation.exact_sign_test(a, b) == pytest.approx(min(1.0, 2 * tail))
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 3)] * 3), max_size=50))
+def test_mcnemar_counts_the_disagreements(rows: list[tuple[int, int, int]]) -> None:
+    labels, first, second = np.array(rows, np.int64).reshape(-1, 3).T
+    only_first, only_second, p = mcnemar(labels, first, second)
+    assert only_first - only_second == (first == labels).sum() - (second == labels).sum()
+    assert only_first + only_second == ((first == labels) != (second == labels)).sum()
+    assert 0 < p <= 1
+
+
+def test_mcnemar_takes_one_test_set() -> None:
+    with pytest.raises(ValueError, match=r"shapes differ: labels \(3,\), first \(3,\), second \(2,\)"):
+        mcnemar(np.zeros(3), np.zeros(3), np.zeros(2))
+
+
+def test_two_proportions_by_hand() -> None:
+    # pooled 0.98935, standard error sqrt(0.98935 * 0.01065 * 2 / 10000) = 0.00145166, z = 0.0043 / 0.00145166 = 2.96213
+    difference, p = evaluation.two_proportions(9915, 10_000, 9872, 10_000)
+    assert difference == pytest.approx(0.0043)
+    assert p == pytest.approx(math.erfc(2.96213 / math.sqrt(2)), rel=1e-4)
+
+
+@given(COUNTS, COUNTS)
+def test_two_proportions_are_the_chi_square_test(a: tuple[int, int], b: tuple[int, int]) -> None:
+    difference, p = evaluation.two_proportions(*a, *b)
+    table = np.array([[a[0], a[1] - a[0]], [b[0], b[1] - b[0]]])
+    assert difference == pytest.approx(a[0] / a[1] - b[0] / b[1])
+    if (table.sum(axis=0) == 0).any():  # all right, or all wrong: nothing to tell apart
+        assert p == 1
+    else:
+        assert p == pytest.approx(stats.chi2_contingency(table, correction=False).pvalue, rel=1e-6, abs=1e-12)
+
+
+# confusion and scores
+
+LABELS = np.array([0, 0, 0, 1, 1, 2, 2, 2])
+PREDICTED = np.array([0, 1, 1, 1, 0, 2, 0, 0], np.uint16)
+CONFUSION = [[1, 2, 0, 0], [1, 1, 0, 0], [2, 0, 1, 0], [0, 0, 0, 0]]
+
+
+def test_confusion_by_hand() -> None:
+    assert confusion_matrix(LABELS, PREDICTED, 4).tolist() == CONFUSION
+
+
+def test_a_matrix_of_many_classes_does_not_overflow() -> None:
+    matrix = confusion_matrix(np.array([299], np.uint16), np.array([299], np.uint16), 300)
+    assert matrix[299, 299] == matrix.sum() == 1
+
+
+def test_scores_by_hand() -> None:
+    table = per_class(np.array(CONFUSION), "abcd")
+    assert table["class"].tolist() == list("abcd")
+    assert table["n"].tolist() == [3, 2, 3, 0]
+    assert table["precision"].tolist() == pytest.approx([1 / 4, 1 / 3, 1, 0])
+    assert table["recall"].tolist() == pytest.approx([1 / 3, 1 / 2, 1 / 3, math.nan], nan_ok=True)
+    assert table["f1"].tolist() == pytest.approx([2 / 7, 2 / 5, 1 / 2, math.nan], nan_ok=True)
+    assert evaluation.macro_f1(np.array(CONFUSION)) == pytest.approx((2 / 7 + 2 / 5 + 1 / 2) / 3)
+
+
+@given(PAIRS)
+def test_confusion_and_macro_f1_are_scikit_learns(pairs: list[tuple[int, int]]) -> None:
+    labels, predicted = np.array(pairs).T
+    confusion = confusion_matrix(labels, predicted, 5)
+    assert np.array_equal(confusion, metrics.confusion_matrix(labels, predicted, labels=range(5)))
+    expected = metrics.f1_score(labels, predicted, labels=np.unique(labels), average="macro", zero_division=0)
+    assert evaluation.macro_f1(confusion) == pytest.approx(expected)
+
+
+def test_most_confused_by_hand() -> None:
+    assert most_confused(np.array(CONFUSION), "abcd").to_dict("list") == {
+        "pair": ["a b", "a c"],
+        "errors": [3, 2],
+        "first_as_second": [2, 0],
+        "second_as_first": [1, 2],
+    }
+    assert most_confused(np.array(CONFUSION), "abcd", k=1)["pair"].tolist() == ["a b"]
+    assert most_confused(np.diag([5, 5]), "ab").empty
+
+
+@given(PAIRS)
+def test_most_confused_pairs_hold_all_errors(pairs: list[tuple[int, int]]) -> None:
+    labels, predicted = np.array(pairs).T
+    table = most_confused(confusion_matrix(labels, predicted, 5), "abcde", k=10)  # 5 classes have 10 pairs
+    assert table["errors"].sum() == (labels != predicted).sum()
+    assert table["errors"].tolist() == sorted(table["errors"], reverse=True)
+    assert (table["first_as_second"] + table["second_as_first"] == table["errors"]).all()
+    assert (table["errors"] > 0).all() and table["pair"].is_unique
+
+
+# predictions
+
+
+def test_top_predictions_by_hand() -> None:
+    logits = torch.log(torch.tensor([[0.1, 0.6, 0.3], [0.5, 0.2, 0.3]]))
+    classes, scores = evaluation.top_predictions(logits, k=2)
+    assert classes.tolist() == [[1, 2], [0, 2]] and classes.dtype == np.uint16
+    assert scores.dtype == np.float16
+    assert scores == pytest.approx(np.array([[0.6, 0.3], [0.5, 0.3]]), abs=1e-3)
+
+
+def test_top_predictions_of_few_classes_are_all() -> None:
+    classes, scores = evaluation.top_predictions(torch.tensor([[0.0, 1.0, 2.0]]))
+    assert classes.tolist() == [[2, 1, 0]]
+    assert float(scores.sum()) == pytest.approx(1, abs=2e-3)
+
+
+def test_a_summary_by_hand() -> None:
+    rows = [[0.7, 0.1, 0.1, 0.04, 0.03, 0.02, 0.01]] * 4  # ranks the classes 0 to 6
+    summary = evaluation.summarise_test(np.array([0, 0, 4, 5]), torch.log(torch.tensor(rows)))
+    assert summary["n"] == 4 and summary["correct"] == 2 and summary["accuracy"] == 0.5
+    assert summary["top5"] == 0.75  # the last is ranked sixth
+    assert summary["loss"] == pytest.approx(-sum(map(math.log, (0.7, 0.7, 0.03, 0.02))) / 4, rel=1e-5)
+    # class 0: precision 2/4, recall 1, F1 2/3; classes 4 and 5: 0; the others have no test images
+    assert summary["macro_f1"] == pytest.approx(2 / 9)
+    assert {type(value) for value in summary.values()} == {int, float}  # plain numbers, ready for JSON
+
+
+def test_prediction_is_the_same_in_any_batches() -> None:
+    torch.manual_seed(0)
+    model = models.build("simple_cnn", 4, 16, {"dropout": True}).train()
+    images = torch.randint(0, 256, (11, 28, 28), dtype=torch.uint8)
+    whole = evaluation.predict_logits(model, images, 16)
+    assert not model.training  # so dropout is off
+    assert whole.shape == (11, 4) and whole.dtype == torch.float32
+    assert not whole.requires_grad
+    for batch_size in (1, 4, 11):
+        part = evaluation.predict_logits(model, images, 16, batch_size)
+        assert torch.allclose(part, whole, atol=1e-5)

@@ -1,0 +1,155 @@
+"""Networks: the numbers of the classic example, counted and by hand, and what they take."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import helpers  # noqa: F401  sets one thread
+from hwr_utils import models, recipes
+from hwr_utils.models import layer_table, to_input
+
+
+def simple(n_classes: int = 10, image_size: int = 28, dropout: bool = False) -> nn.Module:
+    return models.build("simple_cnn", n_classes, image_size, {"dropout": dropout})
+
+
+def test_the_simple_cnn_is_keras_mnist_cnn() -> None:
+    rows = layer_table(simple(), 28)
+    assert [(row.layer, row.kind, row.output_shape, row.parameters, row.macs) for row in rows] == [
+        ("conv1", "Conv2d", (32, 26, 26), 320, 194_688),
+        ("conv2", "Conv2d", (64, 24, 24), 18_496, 10_616_832),
+        ("dense", "Linear", (128,), 1_179_776, 1_179_648),
+        ("classifier", "Linear", (10,), 1_290, 1_280),
+    ]
+    # the total is the one that Keras prints for its example
+    assert sum(row.parameters for row in rows) == 1_199_882 == sum(p.numel() for p in simple().parameters())
+    assert sum(row.macs for row in rows) == 11_992_448
+
+
+def test_counts_follow_classes_and_image_size() -> None:
+    def work(n_classes: int, image_size: int) -> tuple[int, int]:
+        rows = layer_table(simple(n_classes, image_size), image_size)
+        return sum(row.parameters for row in rows), sum(row.macs for row in rows)
+
+    assert work(26, 28) == (1_199_882 + 16 * 129, 11_992_448 + 16 * 128)
+    # 16 px: maps of 14 and 12, pooled to 6
+    assert work(10, 16) == (
+        320 + 18_496 + 64 * 36 * 128 + 128 + 1_290,
+        14 * 14 * 32 * 9 + 12 * 12 * 64 * 288 + 64 * 36 * 128 + 1_280,
+    )
+
+
+def test_counting_knows_groups_strides_and_shared_layers() -> None:
+    class Other(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.depthwise = nn.Conv2d(1, 4, 3, stride=2, padding=1, bias=False)
+            self.grouped = nn.Conv2d(4, 8, 1, groups=2)
+            self.norm = nn.BatchNorm2d(8)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            result: torch.Tensor = self.norm(self.grouped(self.depthwise(images)))
+            return result
+
+    rows = {row.layer: row for row in layer_table(Other(), 8)}
+    assert (rows["depthwise"].parameters, rows["depthwise"].macs) == (36, 4 * 16 * 9)
+    assert (rows["grouped"].parameters, rows["grouped"].macs) == (8 * 2 + 8, 8 * 16 * 2)
+    assert (rows["norm"].parameters, rows["norm"].macs) == (16, 0)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_counting_leaves_the_network_as_it_was(training: bool) -> None:
+    model = simple(dropout=True).train(training)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    random = torch.get_rng_state()
+    layer_table(model, 28)
+    assert model.training is training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), random)  # a record does not change what is trained after it
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_weights_begin_as_keras_begins() -> None:
+    torch.manual_seed(0)
+    model = simple()
+    limits = {
+        "conv1": (6 / (9 + 32 * 9)) ** 0.5,
+        "conv2": (6 / (32 * 9 + 64 * 9)) ** 0.5,
+        "dense": (6 / (9216 + 128)) ** 0.5,
+        "classifier": (6 / (128 + 10)) ** 0.5,
+    }
+    for name, limit in limits.items():
+        layer = model.get_submodule(name)
+        assert layer.weight.abs().max() <= limit and layer.weight.abs().max() > 0.9 * limit
+        assert not layer.bias.any()
+
+
+def test_weights_come_from_the_seed() -> None:
+    def weights(seed: int) -> torch.Tensor:
+        torch.manual_seed(seed)
+        return torch.cat([parameter.flatten() for parameter in simple(4, 16).parameters()])
+
+    assert torch.equal(weights(1), weights(1))
+    assert not torch.equal(weights(1), weights(2))
+
+
+def test_dropout_works_in_training_only_and_has_no_weights() -> None:
+    torch.manual_seed(0)
+    plain, dropping = simple(4, 16), simple(4, 16, dropout=True)
+    dropping.load_state_dict(plain.state_dict())
+    images = torch.rand(8, 1, 16, 16)
+    plain.train()
+    dropping.train()
+    assert torch.equal(plain(images), plain(images))
+    assert not torch.equal(dropping(images), dropping(images))
+    assert torch.equal(dropping.eval()(images), plain.eval()(images))
+    shares = [layer.p for layer in dropping.modules() if isinstance(layer, nn.Dropout)]
+    assert shares == [0.25, 0.5]
+
+
+def test_the_network_computes_what_its_text_says() -> None:
+    """Compare with the textbook order: convolve, ReLU, convolve, ReLU, pool, dense, ReLU, dense."""
+    torch.manual_seed(0)
+    model = simple(4, 16).eval()
+    layers = {name: model.get_submodule(name) for name in ("conv1", "conv2", "dense", "classifier")}
+    book = nn.Sequential(
+        *(layers["conv1"], nn.ReLU(), layers["conv2"], nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()),
+        *(layers["dense"], nn.ReLU(), layers["classifier"]),
+    )
+    images = torch.rand(5, 1, 16, 16)
+    assert torch.equal(model(images), book(images))
+
+
+def test_every_architecture_is_built_by_its_name_and_options() -> None:
+    for name, options in recipes.MODEL_OPTIONS.items():
+        model = models.build(name, 7, 28, options)
+        assert model.eval()(torch.zeros(2, 1, 28, 28)).shape == (2, 7)
+
+
+def test_input_is_scaled_and_laid_out() -> None:
+    images = np.arange(2 * 28 * 28, dtype=np.uint32).reshape(2, 28, 28).astype(np.uint8)
+    batch = to_input(torch.from_numpy(images), 28)
+    assert batch.shape == (2, 1, 28, 28) and batch.dtype == torch.float32
+    assert batch.is_contiguous(memory_format=torch.channels_last)
+    assert np.array_equal(batch[:, 0].numpy(), images.astype(np.float32) / np.float32(255))
+
+
+@pytest.mark.parametrize("size", [16, 20, 56])
+def test_input_of_another_size_is_resized(size: int) -> None:
+    flat = to_input(torch.full((3, 28, 28), 255, dtype=torch.uint8), size)
+    assert flat.shape == (3, 1, size, size)
+    assert torch.allclose(flat, torch.ones(()))
+    # the left half stays on the left, and each image remains its own
+    images = torch.zeros(2, 28, 28, dtype=torch.uint8)
+    images[1, :, :14] = 255
+    batch = to_input(images, size)
+    assert not batch[0].any()
+    left = int(size * 0.4)
+    assert torch.allclose(batch[1, :, :, :left], torch.ones(())) and not batch[1, :, :, -left:].any()
+
+
+def test_images_are_left_as_they_are() -> None:
+    images = torch.full((1, 28, 28), 255, dtype=torch.uint8)
+    to_input(images, 28)
+    assert images.dtype == torch.uint8 and int(images.min()) == 255

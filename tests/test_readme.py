@@ -1,0 +1,216 @@
+"""Every command in the README works: each line of its bash blocks is run here, small, or has its target run by CI.
+
+The README is read as a newcomer would follow it: in a checkout, with the environment entered as it says. A line that no
+rule below covers fails, and so does a rule that no line needs.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from hwr_utils.data.idx import write_idx
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+FENCES = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+COMMANDS = [line for kind, block in FENCES if kind == "bash" for line in block.splitlines() if line]
+MADE_HERE = {".git", ".venv", "_build", "data", "node_modules", ".hypothesis"}  # at the top; hwr_utils/data is another
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How a line of the README is checked.
+
+    Attributes:
+        line: regular expression of the whole line.
+        run: what is run instead, as a template over the match; the line itself where nothing needs to be smaller.
+        code: the exit status.
+        says: regular expression found in what it prints.
+    """
+
+    line: str
+    run: str = r"\g<0>"
+    code: int = 0
+    says: str = ""
+
+
+# A run on the tiny set of the fixture in place of the published one, or of a drawn one of full size.
+TINY_RUN = "--set epochs=1 --set train_size=100"
+TINY_NOTEBOOK = "-p epochs 1 -p train_size 100"
+ON_CUDA = {"code": 0, "says": "test accuracy"} if torch.cuda.is_available() else {"code": 2, "says": "CUDA"}
+
+RULES = (
+    # What a target runs is read off a dry run. CI runs study, book and test: see test_ci_runs_the_first_commands.
+    Rule(r"make study", r"\g<0> --dry-run", says=r"environment\.py[^$]*\.venv/bin/hwr study"),
+    Rule(r"make book", r"\g<0> --dry-run", says=r"environment\.py[^$]*python book/build\.py"),
+    Rule(r"make test", r"\g<0> --dry-run", says=r"environment\.py[^$]*-m ruff[^$]*-m mypy[^$]*-m pytest[^$]*--nbval"),
+    Rule(r"make test-all", r"\g<0> --dry-run", says=r"HWR_FUZZ_EXAMPLES=\d+[^$]*-m pytest[^$]*--nbval"),
+    Rule(r"make lint", r"\g<0> --dry-run", says=r"-m ruff check[^$]*-m mypy"),
+    Rule(r"make requirements", r"\g<0> --dry-run", says=r"environment\.py compile"),
+    Rule(r"make benchmark", r"\g<0> --dry-run && hwr benchmark training --help", says=r"hwr benchmark training"),
+    Rule(r"source \.venv/bin/activate", r"\g<0> && command -v hwr", says=r"\.venv/bin/hwr"),
+    Rule(r"hwr synthesize (\S+)", r"\g<0> --data-root _build/drawn --n-train 200 --n-test 100"),
+    Rule(r"(?:hwr notebook|papermill) .*digits-synthetic.*", rf"\g<0> {TINY_NOTEBOOK}"),
+    # with a network these fetch; without one they say what to put where
+    Rule(r"hwr download \S+", code=2, says=r"could not be downloaded.*get .* and put them into"),
+    Rule(r"hwr study --profile paper --list", says=r"(missing|recorded) +hwr train --dataset mnist"),
+    Rule(r"(hwr train) --dataset kmnist (.*)", rf"\1 --dataset digits-synthetic \2 {TINY_RUN}", says="test accuracy"),
+    Rule(r"hwr train --dataset custom:mine .*", rf"\g<0> {TINY_RUN}", says="test accuracy"),
+    Rule(
+        r"((?:hwr|python3 -m hwr_utils) train) --dataset mnist (--device cuda)",
+        rf"\1 --dataset digits-synthetic \2 {TINY_RUN}",
+        **ON_CUDA,  # type: ignore[arg-type]
+    ),
+    # the fixture's sbatch runs its job at once
+    Rule(
+        r"(for seed in .*sbatch .*) --dataset mnist (.*)",
+        rf"\1 --dataset digits-synthetic {TINY_RUN} \2",
+        says=r"-s0-(.|\n)*-s1-(.|\n)*-s2-",
+    ),
+)
+
+SBATCH = """#!/bin/sh
+while [ "$1" != --wrap ]; do shift; done
+exec sh -c "$2"
+"""
+
+
+def left_out(folder: str, names: list[str]) -> set[str]:
+    """Name what a copy of the checkout does without."""
+    made_here = MADE_HERE if Path(folder) == ROOT else set()
+    return {name for name in names if name in made_here or name == "__pycache__" or name.endswith("_cache")}
+
+
+def rules_of(command: str) -> list[Rule]:
+    """Return the rules that a line of the README matches."""
+    return [rule for rule in RULES if re.fullmatch(rule.line, command)]
+
+
+def draw(labels: np.ndarray) -> np.ndarray:
+    """Return (N, 28, 28) uint8 images with a bar whose place tells the class."""
+    images = np.zeros((len(labels), 28, 28), np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        image[4:24, 2 * label + 2 : 2 * label + 5] = 255
+    return images
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], subprocess.CompletedProcess[str]]:
+    """Copy the checkout, put tiny data into it, and return what runs a command there as the README says."""
+    checkout = tmp_path_factory.mktemp("readme") / "a checkout"
+    shutil.copytree(ROOT, checkout, ignore=left_out)
+    (checkout / ".venv").symlink_to(sys.prefix)
+    (checkout / "_build").mkdir()
+
+    raw = checkout / "data" / "synthetic" / "digits-synthetic" / "raw"
+    for prefix, n in (("train", 400), ("t10k", 100)):
+        labels = np.arange(n) % 10
+        write_idx(raw / f"{prefix}-images-idx3-ubyte.gz", draw(labels))
+        write_idx(raw / f"{prefix}-labels-idx1-ubyte.gz", labels.astype(np.uint8))
+    for part, n in (("train", 80), ("test", 10)):
+        for label, name in enumerate("ab"):
+            folder = checkout / "data" / "custom" / "mine" / part / name
+            folder.mkdir(parents=True)
+            for index, image in enumerate(draw(np.full(n, label))):
+                Image.fromarray(255 - image).save(folder / f"{index}.png")
+
+    programs = checkout / "_build" / "bin"
+    programs.mkdir()
+    (programs / "sbatch").write_text(SBATCH)
+    (programs / "sbatch").chmod(0o755)
+
+    # no settings of whoever runs the tests, the package of the copy and not the installed one, and no network
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("HWR_", "MAKE", "MFLAGS"))}
+    environment |= {"PATH": f"{programs}:{environment['PATH']}", "PYTHONPATH": str(checkout), "TQDM_DISABLE": "1"}
+    environment |= dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
+    environment |= {"no_proxy": "localhost", "NO_PROXY": "localhost"}
+
+    def run(command: str) -> subprocess.CompletedProcess[str]:
+        entered = f"source .venv/bin/activate && {command}"
+        return subprocess.run(
+            ["bash", "-c", entered],
+            cwd=checkout,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+
+    return run
+
+
+def test_first_block_holds_the_two_commands() -> None:
+    assert FENCES[0] == ("bash", "make study\nmake test\n")
+
+
+def test_blocks_are_of_known_kinds() -> None:
+    """A block of another kind would hide commands from these tests."""
+    assert {kind for kind, _ in FENCES} <= {"bash", "text"}
+    assert README.count("```") == 2 * len(FENCES)
+
+
+def test_every_command_has_a_rule_and_every_rule_a_command() -> None:
+    for command in COMMANDS:
+        found = len(rules_of(command))
+        assert found == 1, f"README: {command!r} is covered by {found} rules and not by one"
+    for rule in RULES:
+        assert any(rule in rules_of(command) for command in COMMANDS), f"no command of the README needs {rule.line!r}"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command(command: str, shell: Callable[[str], subprocess.CompletedProcess[str]]) -> None:
+    for rule in rules_of(command):
+        done = shell(re.sub(rule.line, rule.run, command))
+        assert done.returncode == rule.code, f"{done.args[-1]}\n{done.stdout}"
+        assert re.search(rule.says, done.stdout), f"{done.args[-1]}\n{done.stdout}"
+
+
+def test_ci_runs_the_first_commands() -> None:
+    """What is only looked at in a dry run above is run for real on each pull request or push."""
+    workflows = [yaml.safe_load(path.read_text()) for path in (ROOT / ".github" / "workflows").glob("*.yml")]
+    steps = [step.get("run", "") for flow in workflows for job in flow["jobs"].values() for step in job["steps"]]
+    assert {".ci/run", "make study", "make book"} <= set(steps)
+    assert "exec make test\n" in (ROOT / ".ci" / "run").read_text()
+
+
+def test_links_lead_somewhere() -> None:
+    links = re.findall(r"\]\(([^)]+)\)", README)
+    assert links
+    for link in links:
+        assert (ROOT / link).exists(), f"README: {link} is not there"
+
+
+def test_picture() -> None:
+    """The README shows the book, to those who cannot see it too, and stays quick to load."""
+    pictures = re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", README)
+    assert len(pictures) == 1
+    text, path = pictures[0]
+    assert len(text) > 20
+    assert (ROOT / path).stat().st_size <= 300_000
+    with Image.open(ROOT / path) as image:
+        assert image.format == "PNG"
+
+
+def test_places_exist() -> None:
+    """The table of places names what is there."""
+    table = README.partition("| place |")[2].partition("\n\n")[0]
+    for row in table.splitlines()[2:-1]:  # the last row is what commands make
+        for place in re.findall(r"`([^`]+)`", row.split("|")[1]):
+            assert (ROOT / place).exists(), f"README: {place} is not there"
+
+
+def test_no_result_is_typed() -> None:
+    """Accuracies belong to records; a number typed here would grow old."""
+    assert not re.search(r"\d[.,]\d+ ?%|0\.\d{2,}", README)

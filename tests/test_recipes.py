@@ -1,0 +1,157 @@
+"""Recipes: the values are the paper's, and whatever else is asked for is checked and named."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hwr_utils import recipes
+from hwr_utils.errors import InputError
+from hwr_utils.recipes import MODEL_OPTIONS, PARAMETERS, RECIPES, configure
+
+
+def test_paper_is_song_si_and_kims_protocol() -> None:
+    config = configure("mnist", "simple_cnn")
+    assert config.recipe == "paper" and config.seed == 0
+    training = dict(config.training)
+    assert (training["epochs"], training["patience"], training["learning_rate"]) == (50, 10, 1e-4)
+    # what they leave open, as the study chose it
+    assert (training["batch_size"], training["validation_fraction"], training["image_size"]) == (64, 0.1, 28)
+    assert config.model == {"dropout": False}
+
+
+def test_every_recipe_is_within_the_bounds_and_serves_every_architecture() -> None:
+    for name, architectures in RECIPES.items():
+        assert set(architectures) == set(MODEL_OPTIONS)
+        for architecture, values in architectures.items():
+            config = configure("mnist", architecture, name, **values)
+            assert config == configure("mnist", architecture, name)
+            assert config.recipe == name
+
+
+def test_none_means_the_recipes_own() -> None:
+    nothing = dict.fromkeys([*PARAMETERS, "dropout"])
+    assert configure("mnist", "simple_cnn", **nothing) == configure("mnist", "simple_cnn")
+
+
+def test_a_changed_value_makes_the_run_custom() -> None:
+    config = configure("mnist", "simple_cnn", epochs=51)
+    assert config.recipe == "custom"
+    assert dict(config.training) == RECIPES["paper"]["simple_cnn"] | {"epochs": 51}
+    assert configure("mnist", "simple_cnn", epochs=50).recipe == "paper"
+    assert configure("mnist", "simple_cnn", train_size=100).recipe == "custom"
+
+
+def test_an_option_of_the_architecture_leaves_the_recipe() -> None:
+    config = configure("mnist", "simple_cnn", dropout=True)
+    assert config.recipe == "paper"
+    assert config.model == {"dropout": True}
+    assert dict(config.training) == RECIPES["paper"]["simple_cnn"]
+
+
+def test_the_values_name_the_run_and_not_the_way_there() -> None:
+    paper = configure("mnist", "simple_cnn", "paper")
+    assert configure("mnist", "simple_cnn", "quick", **dict(paper.training)) == paper
+
+
+def test_configs_do_not_share_their_values() -> None:
+    first = configure("mnist", "simple_cnn")
+    first.training["epochs"] = 1  # type: ignore[index]
+    first.model["dropout"] = True  # type: ignore[index]
+    second = configure("mnist", "simple_cnn")
+    assert second.training["epochs"] == 50 and second.model["dropout"] is False
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        second.seed = 1  # type: ignore[misc]
+
+
+def test_a_whole_number_will_do_for_a_rate() -> None:
+    config = configure("mnist", "simple_cnn", learning_rate=1)
+    assert config == configure("mnist", "simple_cnn", learning_rate=1.0)
+    assert type(config.training["learning_rate"]) is float
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"architecture": "simple_cn"}, "architecture='simple_cn' is unknown, .*did you mean 'simple_cnn'"),
+        ({"recipe": "papers"}, "recipe='papers' is unknown, .*did you mean 'paper'"),
+        ({"recipe": "custom"}, "recipe='custom' is unknown, expected one of paper, quick"),
+        ({"epoch": 3}, "'epoch' is unknown for simple_cnn, .*did you mean 'epochs'"),
+        ({"lerning_rate": 0.1}, "did you mean 'learning_rate'"),
+        ({"drop_out": True}, "did you mean 'dropout'"),
+        ({"epoch": None}, "'epoch' is unknown"),  # an unknown name is wrong without a value, too
+    ],
+)
+def test_an_unknown_name_is_told_with_the_nearest(changed: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        configure(**{"dataset": "mnist", "architecture": "simple_cnn"} | changed)
+
+
+IMPOSSIBLE: list[tuple[str, Any, str]] = [
+    ("epochs", 0, "expected 1 to 10000"),
+    ("epochs", -1, "expected 1 to 10000"),
+    ("epochs", 10**400, "is out of range"),
+    ("epochs", 1.0, "is of type float, expected int"),
+    ("epochs", "3", "is of type str, expected int"),
+    ("epochs", True, "is of type bool, expected int"),
+    ("batch_size", 0, "expected 1 to 65536"),
+    ("batch_size", -64, "expected 1 to 65536"),
+    ("patience", 0, "expected 1 to"),
+    ("image_size", -28, "expected 16 to 512"),
+    ("image_size", 10_000, "expected 16 to 512"),
+    ("train_size", -5, "expected 10 to"),
+    ("train_size", 0, "expected 10 to"),
+    ("n_outputs", 1, "expected 2 to"),
+    ("learning_rate", float("nan"), "nan is out of range"),
+    ("learning_rate", float("inf"), "is out of range"),
+    ("learning_rate", 0, "is out of range"),
+    ("learning_rate", -1e-4, "is out of range"),
+    ("learning_rate", 10**400, "is out of range"),
+    ("learning_rate", True, "is of type bool, expected float"),
+    ("learning_rate", "1e-4", "is of type str, expected float"),
+    ("validation_fraction", 0.0, "expected 0.01 to 0.5"),
+    ("validation_fraction", 1, "expected 0.01 to 0.5"),
+    ("validation_fraction", float("nan"), "is out of range"),
+    ("dropout", 1, "is of type int, expected bool"),
+    ("dropout", "True", "is of type str, expected bool"),
+    ("seed", -1, "from 0 to 4294967295"),
+    ("seed", 2**32, "from 0 to 4294967295"),
+    ("seed", 1.0, "from 0 to 4294967295"),
+    ("seed", True, "from 0 to 4294967295"),
+    ("seed", None, "from 0 to 4294967295"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "message"), IMPOSSIBLE)
+def test_an_impossible_value_is_told(name: str, value: Any, message: str) -> None:
+    with pytest.raises(InputError, match=f"{name}=.*{message}"):
+        configure("mnist", "simple_cnn", **{name: value})
+
+
+ANYTHING = st.one_of(
+    st.integers(), st.floats(), st.booleans(), st.text(max_size=4), st.lists(st.integers(), max_size=2), st.binary()
+)
+
+
+@given(st.sampled_from([*PARAMETERS, "dropout"]), ANYTHING)
+def test_a_value_is_kept_as_it_is_or_refused(name: str, value: Any) -> None:
+    try:
+        config = configure("mnist", "simple_cnn", **{name: value})
+    except InputError as error:
+        assert str(error).startswith(f"{name}=")
+        return
+    kept = (dict(config.training) | dict(config.model))[name]
+    assert kept == value
+    if name in PARAMETERS:
+        rule = PARAMETERS[name]
+        assert type(kept) is rule.type and rule.low <= kept <= rule.high
+
+
+@given(st.text(max_size=12))
+def test_a_nearest_name_is_a_valid_one(name: str) -> None:
+    valid = list(PARAMETERS)
+    hint = recipes.nearest(name, valid)
+    assert hint == "" or hint.removeprefix("; did you mean ").removesuffix("?").strip("'") in valid
+    assert name not in valid or repr(name) in hint

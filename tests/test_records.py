@@ -1,0 +1,329 @@
+"""Records: a run's name is what determines it, and only a whole and valid record is read."""
+
+import copy
+import dataclasses
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hwr_utils import evaluation, files, records
+from hwr_utils.errors import InputError
+from hwr_utils.recipes import configure
+from hwr_utils.records import RunConfig, run_id
+
+MNIST = {  # SHA-256 of the published files, uncompressed
+    "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+    "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+}
+
+
+def example() -> dict[str, Any]:
+    """Return a small valid record."""
+    config = configure("mnist", "simple_cnn")
+    scores = {"n": 4, "correct": 3, "accuracy": 0.75, "top5": 1.0, "macro_f1": 0.7, "loss": 0.5}
+    return {
+        "schema_version": 1,
+        "created": "2025-01-31T12:00:00+00:00",
+        "config": config.to_dict(),
+        "dataset": {
+            "name": "mnist",
+            "published": True,
+            "files": MNIST,
+            "classes": ["0", "1"],
+            "n_train": 9,
+            "n_validation": 1,
+            "n_test": 4,
+        },
+        "model": {"parameters": 10, "macs": 10},
+        "environment": {
+            "device": "cpu",
+            "device_name": "a processor",
+            "precision": "float32",
+            "threads": 1,
+            "torch": "2.12.1",
+            "numpy": "2.4.6",
+            "python": "3.11.7",
+            "platform": "Linux x86_64",
+            "git_revision": "0" * 40,
+            "source_hash": "0" * 64,
+        },
+        "history": [
+            {
+                "epoch": 1,
+                "train_loss": 1.0,
+                "train_accuracy": 0.5,
+                "validation_loss": 0.9,
+                "validation_accuracy": 0.6,
+            }
+        ],
+        "best_epoch": 1,
+        "stopped_early": False,
+        "validation": {"n": 1, "accuracy": 0.6, "loss": 0.9},
+        "test": scores,
+        "test_last_epoch": scores,
+        "timing": {"seconds": 1.0, "images_per_second": 9.0, "epoch_seconds": [1.0], "sessions": 1},
+        "weights": {"sha256": "0" * 64, "bytes": 100},
+        "run_id": run_id(config, MNIST),
+    }
+
+
+def changed(*path: Any, value: Any) -> dict[str, Any]:
+    """Return the example with another value at a path."""
+    record = copy.deepcopy(example())
+    place: Any = record
+    for step in path[:-1]:
+        place = place[step]
+    place[path[-1]] = value
+    return record
+
+
+# names
+
+
+def test_the_published_runs_keep_their_names() -> None:
+    # records, links and commands hold these names: a change here orphans them all
+    assert run_id(configure("mnist", "simple_cnn"), MNIST) == "mnist-simple_cnn-paper-s0-e1055424"
+    assert run_id(configure("mnist", "simple_cnn", seed=1), MNIST) == "mnist-simple_cnn-paper-s1-2fb47053"
+
+
+def test_a_name_is_a_folders_name() -> None:
+    name = run_id(configure("custom:my-own_1", "simple_cnn", seed=7, epochs=2), {"train": "0" * 64})
+    assert name.startswith("custom-my-own_1-simple_cnn-custom-s7-") and len(name.rsplit("-", 1)[1]) == 8
+    assert records.validate(example() | {"run_id": name}, "x") is None
+
+
+def test_the_order_of_keys_does_not_matter() -> None:
+    config = configure("mnist", "simple_cnn")
+    turned = dataclasses.replace(config, training=dict(reversed(list(config.training.items()))))
+    assert run_id(turned, dict(reversed(list(MNIST.items())))) == run_id(config, MNIST)
+
+
+def test_everything_that_determines_a_run_is_in_its_name() -> None:
+    names = [run_id(configure("mnist", "simple_cnn"), MNIST)]
+    for other in (
+        *({"seed": 1}, {"dropout": True}, {"epochs": 51}, {"batch_size": 65}, {"learning_rate": 2e-4}),
+        *({"patience": 9}, {"validation_fraction": 0.2}, {"image_size": 32}, {"train_size": 100}, {"n_outputs": 27}),
+    ):
+        names.append(run_id(configure("mnist", "simple_cnn", **other), MNIST))
+    config = configure("mnist", "simple_cnn")
+    for other in ({"dataset": "kmnist"}, {"architecture": "another"}, {"recipe": "custom"}):
+        names.append(run_id(dataclasses.replace(config, **other), MNIST))
+    names += [run_id(config, MNIST | {file: "f" * 64}) for file in MNIST]
+    names += [run_id(config, MNIST | {"classes.txt": "0" * 64}), run_id(config, dict(list(MNIST.items())[1:]))]
+    assert len({name.rsplit("-", 1)[1] for name in names}) == len(names)
+
+
+def test_every_value_of_a_recipe_is_tried_above() -> None:
+    from hwr_utils.recipes import MODEL_OPTIONS, PARAMETERS
+
+    tried = {"epochs", "batch_size", "learning_rate", "patience", "validation_fraction", "image_size", "train_size"}
+    assert tried | {"n_outputs"} == set(PARAMETERS)
+    assert MODEL_OPTIONS == {"simple_cnn": {"dropout": False}}
+
+
+def test_a_config_comes_back_from_json() -> None:
+    config = configure("custom:a", "simple_cnn", seed=3, learning_rate=0.1 + 0.2, dropout=True)
+    values = json.loads(json.dumps(config.to_dict()))
+    assert RunConfig.from_dict(values) == config
+    assert run_id(RunConfig.from_dict(values), MNIST) == run_id(config, MNIST)
+
+
+# the schema
+
+
+def test_the_example_is_valid() -> None:
+    records.validate(example(), "x")
+
+
+@pytest.mark.parametrize("key", sorted(example()))
+def test_nothing_may_be_missing(key: str) -> None:
+    record = example()
+    del record[key]
+    with pytest.raises(InputError, match=key):
+        records.validate(record, "x")
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        (changed("more", value=1), "at the top level: .*'more'"),
+        (changed("test", "accuracy", value=1.01), "at test/accuracy: 1.01 is greater than the maximum of 1"),
+        (changed("test", "accuracy", value="0.98"), "at test/accuracy: '0.98' is not of type 'number'"),
+        (changed("test", "accuracy", value=None), "at test/accuracy"),
+        (changed("test_last_epoch", "n", value=0), "at test_last_epoch/n"),
+        (changed("history", value=[]), "at history"),
+        (changed("history", 0, "validation_loss", value=-1.0), "at history/0/validation_loss"),
+        (changed("history", 0, "epoch", value=0.5), "at history/0/epoch"),
+        (changed("history", 0, "note", value=""), "at history/0: .*'note'"),
+        (changed("dataset", "files", value={}), "at dataset/files"),
+        (changed("dataset", "files", value={"a": "not a digest"}), "at dataset/files/a"),
+        (changed("dataset", "classes", value=["0"]), "at dataset/classes"),
+        (changed("dataset", "published", value="yes"), "at dataset/published"),
+        (changed("environment", "device", value="tpu"), "at environment/device"),
+        (changed("weights", "sha256", value="0" * 63), "at weights/sha256"),
+        (changed("run_id", value="../outside"), "at run_id"),
+        (changed("created", value="yesterday"), "at created"),
+        (changed("config", "training", value={}), "at config/training"),
+        (changed("schema_version", value=2), "schema_version is 2, expected 1"),
+        (changed("schema_version", value=None), "schema_version is None, expected 1"),
+        ([1, 2], "schema_version is 'list', expected 1"),
+    ],
+)
+def test_a_record_against_the_schema_is_refused(tmp_path: Path, record: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        records.validate(record, "results/a/record.json")
+    assert str(caught.value).startswith("results/a/record.json: ")
+    # neither does it get out, nor does it get in
+    with pytest.raises(InputError):
+        records.write(tmp_path / "run", record, {"predictions": {"labels": np.zeros(3)}})
+    assert not (tmp_path / "run").exists()
+    path = tmp_path / "record.json"
+    path.write_text(json.dumps(record))
+    with pytest.raises(InputError, match=str(path)):
+        records.read(path)
+    assert json.loads(path.read_text()) == record
+
+
+# files
+
+
+def test_a_record_comes_back_with_its_arrays(tmp_path: Path) -> None:
+    arrays = {"labels": np.arange(5, dtype=np.uint16), "scores": np.linspace(0, 1, 6, dtype=np.float16).reshape(2, 3)}
+    records.write(tmp_path / "run", example(), {"predictions": arrays})
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"record.json", "predictions.npz"}
+    assert records.read(tmp_path / "run" / "record.json") == example()
+    found = records.read_arrays(tmp_path / "run" / "predictions.npz")
+    assert set(found) == set(arrays)
+    for name, array in arrays.items():
+        assert found[name].dtype == array.dtype and np.array_equal(found[name], array)
+
+
+def test_the_record_is_written_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    monkeypatch.setattr(files, "write_bytes", lambda path, data: written.append(Path(path).name))
+    records.write(tmp_path, example(), {"predictions": {}, "errors": {}})
+    assert written == ["predictions.npz", "errors.npz", "record.json"]
+
+
+def test_equal_arrays_make_equal_bytes(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        records.write_arrays(tmp_path / name, {"labels": np.arange(1000)})
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+@given(st.data())
+def test_a_truncated_record_is_refused(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    whole = json.dumps(example()).encode()
+    path = tmp_path_factory.getbasetemp() / "truncated.json"
+    path.write_bytes(whole[: data.draw(st.integers(0, len(whole) - 1))])
+    with pytest.raises(InputError, match=r"truncated\.json: not a readable JSON record"):
+        records.read(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "not a readable JSON record"),
+        (b"\xff\xfe{}", "not a readable JSON record"),
+        (b"[]", "found a list, expected an object"),
+        (json.dumps(example()).replace("0.75", "NaN").encode(), "found NaN, which JSON does not have"),
+        (json.dumps(example()).replace("0.9", "Infinity").encode(), "found Infinity"),
+    ],
+)
+def test_what_is_no_record_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "record.json"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=message) as caught:
+        records.read(path)
+    assert str(path) in str(caught.value)
+    assert path.read_bytes() == content
+
+
+def test_an_absent_record_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=str(tmp_path / "record.json")):
+        records.read(tmp_path / "record.json")
+
+
+def damage_npz() -> dict[str, Callable[[bytes], bytes]]:
+    return {
+        "empty": lambda content: b"",
+        "truncated": lambda content: content[:-30],
+        "flipped": lambda content: content[:100] + bytes([content[100] ^ 1]) + content[101:],
+        "text": lambda content: b"accuracy 0.99",
+        "pickle": lambda content: pickle.dumps([1]),
+    }
+
+
+@pytest.mark.parametrize("kind", damage_npz())
+def test_damaged_arrays_are_refused(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "predictions.npz"
+    records.write_arrays(path, {"labels": np.random.default_rng(0).integers(0, 9, 500)})
+    path.write_bytes(damage_npz()[kind](path.read_bytes()))
+    with pytest.raises(InputError, match=r"predictions\.npz: cannot be read"):
+        records.read_arrays(path)
+
+
+def test_objects_are_neither_written_nor_read(tmp_path: Path) -> None:
+    objects = np.array([{"a": 1}], dtype=object)
+    with pytest.raises(ValueError):
+        records.write_arrays(tmp_path / "a.npz", {"objects": objects})
+    assert not list(tmp_path.iterdir())
+    np.savez(tmp_path / "b.npz", objects=objects)
+    with pytest.raises(InputError, match=r"b\.npz: cannot be read"):
+        records.read_arrays(tmp_path / "b.npz")
+
+
+def test_all_records_are_read_in_order_and_runs_without_one_are_passed_over(tmp_path: Path) -> None:
+    for name in ("b", "a", "c"):
+        records.write(tmp_path / name, example(), {})
+    (tmp_path / "running").mkdir()
+    (tmp_path / "running" / "checkpoint.pt").write_bytes(b"")
+    assert [folder.name for folder, _ in records.read_all(tmp_path)] == ["a", "b", "c"]
+    assert list(records.read_all(tmp_path / "absent")) == []
+
+
+def test_one_bad_record_stops_the_reader(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        records.write(tmp_path / name, example(), {})
+    (tmp_path / "b" / "record.json").write_text("{}")
+    with pytest.raises(InputError, match=r"b/record\.json"):
+        list(records.read_all(tmp_path))
+
+
+def test_another_version_is_refused_without_the_schema_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "jsonschema", None)  # as on a machine that only trains
+    records.validate(example(), "x")
+    with pytest.raises(InputError, match="schema_version is 2"):
+        records.validate(changed("schema_version", value=2), "x")
+
+
+# what is committed
+
+
+def test_committed_records_agree_with_themselves() -> None:
+    for folder, record in records.read_all(files.REPOSITORY / "results"):
+        config = RunConfig.from_dict(record["config"])
+        assert run_id(config, record["dataset"]["files"]) == record["run_id"] == folder.name
+        assert config.dataset == record["dataset"]["name"]
+        assert [row["epoch"] for row in record["history"]] == list(range(1, len(record["history"]) + 1))
+        losses = [row["validation_loss"] for row in record["history"]]
+        assert record["best_epoch"] == losses.index(min(losses)) + 1
+        assert record["validation"]["loss"] == min(losses)
+        arrays = records.read_arrays(folder / "predictions.npz")
+        labels, classes = arrays["labels"], arrays["classes"]
+        assert len(labels) == record["test"]["n"] == record["dataset"]["n_test"]
+        assert (classes[:, 0] == labels).sum() == record["test"]["correct"]
+        assert record["test"]["accuracy"] == record["test"]["correct"] / record["test"]["n"]
+        confusion = evaluation.confusion_matrix(labels, classes[:, 0], len(record["dataset"]["classes"]))
+        assert evaluation.macro_f1(confusion) == pytest.approx(record["test"]["macro_f1"])
+        chosen = arrays["validation_indices"]
+        assert len(np.unique(chosen)) == len(chosen) == record["validation"]["n"] == record["dataset"]["n_validation"]

@@ -1,0 +1,437 @@
+"""Training: it learns, it keeps what it says it keeps, it repeats itself, and a checkpoint is trusted only when whole."""
+
+import errno
+import hashlib
+import math
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from helpers import N_CLASSES, STEPS, easy_images, tiny
+from hwr_utils import evaluation, files, models, training
+from hwr_utils.errors import InputError
+from hwr_utils.records import RunConfig
+from hwr_utils.training import FitResult
+
+CPU = torch.device("cpu")
+TRAIN, VALIDATION = easy_images(144, 0), easy_images(16, 1)
+PLAIN = {"dropout": False}
+
+
+def fit(config: RunConfig, checkpoint: Path | None = None) -> FitResult:
+    return training.fit(config, N_CLASSES, TRAIN, VALIDATION, CPU, checkpoint)
+
+
+def same(first: FitResult, second: FitResult) -> bool:
+    """Tell whether two results are the same bit for bit, times and sessions apart."""
+
+    def equal(a: training.Weights, b: training.Weights) -> bool:
+        return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+    return (
+        equal(first.best, second.best)
+        and equal(first.last, second.last)
+        and first.history == second.history
+        and (first.best_epoch, first.stopped_early) == (second.best_epoch, second.stopped_early)
+    )
+
+
+@pytest.fixture(scope="module")
+def whole() -> FitResult:
+    """Return the tiny run as it goes when nothing stops it."""
+    return fit(tiny())
+
+
+class Stop(Exception):
+    """Stands for whatever ends a process."""
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
+    """Let the bar raise at that step."""
+    made = 0
+
+    class Bar(training.tqdm):  # type: ignore[misc,name-defined]
+        def update(self, n: float | None = 1) -> None:
+            nonlocal made
+            made += 1
+            if made == steps:
+                raise Stop
+
+    monkeypatch.setattr(training, "tqdm", Bar)
+
+
+# it learns
+
+
+def test_a_tiny_run_learns() -> None:
+    """Turn red when the optimizer does not step, the labels are mixed up, or the gradients are not cleared."""
+    result = fit(tiny(epochs=8, **PLAIN))
+    losses = [row["train_loss"] for row in result.history]
+    assert losses[0] == pytest.approx(math.log(N_CLASSES), rel=0.15)  # it begins by knowing nothing
+    assert losses[-1] < losses[0] / 10
+    assert result.history[-1]["validation_loss"] < math.log(N_CLASSES) / 10
+    assert result.history[-1]["validation_accuracy"] == 1
+    assert result.best_epoch == 8 and not result.stopped_early
+
+
+def test_the_engine_agrees_with_the_textbook_loop() -> None:
+    """Compare with a loop that shares nothing with `fit` but the seed: plain Adam, plain layout, plain floats."""
+    config = tiny(epochs=2, **PLAIN)
+    result = fit(config)
+
+    torch.manual_seed(config.seed)
+    model = models.build("simple_cnn", N_CLASSES, 16, PLAIN)
+    optimizer = torch.optim.Adam(model.parameters(), lr=config.training["learning_rate"])
+
+    def batch(images: np.ndarray) -> torch.Tensor:
+        pixels = torch.tensor(images / 255, dtype=torch.float32)[:, None]
+        return F.interpolate(pixels, size=(16, 16), mode="bilinear")
+
+    for row in result.history:
+        model.train()
+        losses, order = [], torch.randperm(144).numpy()
+        for start in range(0, 144, 16):
+            index = order[start : start + 16]
+            loss = F.cross_entropy(model(batch(TRAIN[0][index])), torch.tensor(TRAIN[1][index]))
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            losses.append(float(loss.detach()))
+        assert row["train_loss"] == pytest.approx(np.mean(losses), rel=1e-4)
+        with torch.no_grad():
+            validation = F.cross_entropy(model.eval()(batch(VALIDATION[0])), torch.tensor(VALIDATION[1]))
+        assert row["validation_loss"] == pytest.approx(float(validation), rel=1e-4)
+
+
+def test_training_figures_are_means_over_images() -> None:
+    """At a rate that moves nothing they equal those of the weights at the start, a smaller last batch included."""
+    config = tiny(epochs=1, learning_rate=1e-8, batch_size=100, **PLAIN)
+    result = fit(config)
+    torch.manual_seed(config.seed)
+    model = models.build("simple_cnn", N_CLASSES, 16, PLAIN)
+    expected = evaluation.summarise_test(TRAIN[1], evaluation.predict_logits(model, torch.from_numpy(TRAIN[0]), 16))
+    assert result.history[0]["train_loss"] == pytest.approx(expected["loss"], rel=1e-4)
+    assert result.history[0]["train_accuracy"] == pytest.approx(expected["accuracy"], abs=2 / 144)
+
+
+def test_every_epoch_takes_every_image_once_in_a_new_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    numbered = np.zeros((144, 28, 28), np.uint8)
+    numbered[:, 0, 0] = np.arange(144)
+    to_input, seen = models.to_input, []
+
+    def watch(images: torch.Tensor, size: int) -> torch.Tensor:
+        seen.append(images[:, 0, 0].tolist())
+        return to_input(images, size)
+
+    def orders(seed: int) -> list[list[int]]:
+        seen.clear()
+        config = tiny(epochs=3, seed=seed, batch_size=50)
+        training.fit(config, N_CLASSES, (numbered, TRAIN[1]), VALIDATION, CPU)
+        assert [len(batch) for batch in seen] == [50, 50, 44] * 3
+        return [sum(seen[start : start + 3], []) for start in (0, 3, 6)]
+
+    monkeypatch.setattr(training.models, "to_input", watch)
+    epochs = orders(0)
+    for order in epochs:
+        assert sorted(order) == list(range(144)) != order
+    assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
+    assert orders(0) == epochs
+    assert orders(1) != epochs
+
+
+# what it keeps
+
+
+def test_best_weights_are_those_of_the_lowest_validation_loss() -> None:
+    """A rate so high that the loss goes up and down; then the kept weights are measured again."""
+    result = fit(tiny(epochs=10, learning_rate=3e-3))
+    losses = [row["validation_loss"] for row in result.history]
+    assert result.best_epoch == losses.index(min(losses)) + 1
+    model = models.build("simple_cnn", N_CLASSES, 16, {"dropout": True})
+    images, labels = map(torch.from_numpy, VALIDATION)
+    for weights, epoch in ((result.best, result.best_epoch), (result.last, 10)):
+        model.load_state_dict(weights)
+        logits = evaluation.predict_logits(model.to(memory_format=torch.channels_last), images, 16)  # type: ignore[call-overload]
+        assert float(F.cross_entropy(logits, labels)) == losses[epoch - 1]
+
+
+def scripted(monkeypatch: pytest.MonkeyPatch, losses: list[float]) -> list[torch.Tensor]:
+    """Let each epoch's validation end with a given loss; return the weights that each is given, as it is called."""
+    given: list[torch.Tensor] = []
+
+    def predict(model: torch.nn.Module, images: torch.Tensor, image_size: int) -> torch.Tensor:
+        right = math.exp(-losses[len(given)])
+        given.append(next(model.parameters()).detach().clone())
+        row = torch.full((N_CLASSES,), (1 - right) / (N_CLASSES - 1))
+        logits = row.repeat(len(images), 1)
+        logits[torch.arange(len(images)), torch.from_numpy(VALIDATION[1])] = right
+        return logits.log()
+
+    monkeypatch.setattr(training, "predict_logits", predict)
+    return given
+
+
+@pytest.mark.parametrize(
+    ("losses", "patience", "best", "ended"),
+    [
+        ([1.0, 0.5, 0.7, 0.6, 0.5, 0.1], 3, 2, 5),  # the same loss again is not a better one
+        ([1.0, 0.5, 0.7, 0.4, 0.6, 0.5, 0.1], 2, 4, 6),
+        ([1.0, 1.1, 0.1], 1, 1, 2),
+        ([0.9, 0.8, 0.7, 0.6, 0.5, 0.4], 1, 6, 6),
+        ([0.5, 0.6, 0.7, 0.8, 0.9, 1.0], 5, 1, 6),  # patience and epochs run out together
+    ],
+)
+def test_patience(
+    monkeypatch: pytest.MonkeyPatch, losses: list[float], patience: int, best: int, ended: int
+) -> None:
+    given = scripted(monkeypatch, losses)
+    result = fit(tiny(epochs=6, patience=patience))
+    assert [row["validation_loss"] for row in result.history] == pytest.approx(losses[:ended], rel=1e-5)
+    assert (result.best_epoch, len(given)) == (best, ended)
+    assert result.stopped_early is (ended < 6)
+    assert len(result.epoch_seconds) == ended
+    first = next(iter(result.best))
+    assert torch.equal(result.best[first], given[best - 1])
+    assert torch.equal(result.last[first], given[ended - 1])
+    assert best == ended or not torch.equal(result.best[first], result.last[first])
+
+
+@pytest.mark.parametrize("steps", [STEPS * 2 + 1, STEPS * 4])
+def test_patience_outlasts_a_stop(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, steps: int) -> None:
+    losses = [1.0, 0.5, 0.7, 0.6, 0.8, 0.1]
+    config, checkpoint = tiny(epochs=6, patience=3), tmp_path / "checkpoint.pt"
+    with monkeypatch.context() as patch:
+        scripted(patch, losses)
+        stop_after(patch, steps)
+        with pytest.raises(Stop):
+            fit(config, checkpoint)
+    done = steps // STEPS if steps % STEPS else steps // STEPS - 1
+    scripted(monkeypatch, losses[done:])
+    result = fit(config, checkpoint)
+    assert (result.best_epoch, len(result.history), result.stopped_early) == (2, 5, True)
+    # and once more, from a checkpoint that is out of patience: nothing is trained any more
+    monkeypatch.setattr(training, "train_one_epoch", None)
+    assert same(fit(config, checkpoint), result)
+
+
+# it repeats itself
+
+
+def test_the_same_config_gives_the_same_bits(whole: FitResult) -> None:
+    torch.rand(7)  # what was drawn before does not matter
+    assert same(fit(tiny()), whole)
+
+
+@pytest.mark.parametrize("changed", [{"seed": 1}, {"dropout": False}, {"batch_size": 17}, {"learning_rate": 4e-4}])
+def test_another_config_gives_others(whole: FitResult, changed: dict[str, Any]) -> None:
+    other = fit(tiny(**changed))
+    assert not any(torch.equal(whole.last[name], other.last[name]) for name in whole.last)
+
+
+@pytest.mark.parametrize("steps", [1, STEPS, STEPS + 1, 2 * STEPS + 4, 4 * STEPS - 1])
+def test_a_run_that_was_stopped_ends_as_one_that_was_not(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, whole: FitResult, steps: int
+) -> None:
+    checkpoint = tmp_path / "checkpoint.pt"
+    with monkeypatch.context() as patch:
+        stop_after(patch, steps)
+        with pytest.raises(Stop):
+            fit(tiny(), checkpoint)
+    assert checkpoint.exists() is (steps > STEPS)
+    result = fit(tiny(), checkpoint)
+    assert same(result, whole)
+    assert result.sessions == (2 if steps > STEPS else 1)
+    assert len(result.epoch_seconds) == len(result.history)
+
+
+def test_a_run_that_is_stopped_in_every_epoch_gets_there(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, whole: FitResult
+) -> None:
+    for _ in range(4):
+        with monkeypatch.context() as patch:
+            stop_after(patch, STEPS + 1)
+            try:
+                fit(tiny(), tmp_path / "checkpoint.pt")
+            except Stop:
+                continue
+    result = fit(tiny(), tmp_path / "checkpoint.pt")
+    assert same(result, whole) and result.sessions == 5
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_good_epoch(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, whole: FitResult
+) -> None:
+    checkpoint, predict = tmp_path / "checkpoint.pt", training.predict_logits
+    epochs = 0
+
+    def poisoned(*arguments: Any) -> torch.Tensor:
+        nonlocal epochs
+        epochs += 1
+        return predict(*arguments) * (math.nan if epochs == 3 else 1)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "predict_logits", poisoned)
+        message = r"validation nan\) in epoch 3, steps 19 to 27\. The checkpoint of epoch 2 is kept"
+        with pytest.raises(FloatingPointError, match=message):
+            fit(tiny(), checkpoint)
+    assert same(fit(tiny(), checkpoint), whole)
+
+
+# checkpoints
+
+
+@pytest.fixture(scope="module")
+def half(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """Return the checkpoint of the tiny run after its second epoch."""
+    checkpoint = tmp_path_factory.mktemp("half") / "checkpoint.pt"
+    with pytest.MonkeyPatch.context() as patch:
+        stop_after(patch, 2 * STEPS + 1)
+        with pytest.raises(Stop):
+            fit(tiny(), checkpoint)
+    return checkpoint.read_bytes()
+
+
+class Trap:
+    """Makes a folder when it is unpickled."""
+
+    def __reduce__(self) -> Any:
+        """Name what to call."""
+        return os.mkdir, ("sprung",)
+
+
+def flip(place: float) -> Callable[[bytes], bytes]:
+    def flipped(content: bytes) -> bytes:
+        index = int(place * (len(content) - 1))
+        return content[:index] + bytes([content[index] ^ 16]) + content[index + 1 :]
+
+    return flipped
+
+
+def signed(content: bytes) -> bytes:
+    return content + hashlib.sha256(content).digest()
+
+
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda content: b"",
+    "one byte": lambda content: content[:1],
+    "half": lambda content: content[: len(content) // 2],
+    "without its end": lambda content: content[:-1],
+    "longer": lambda content: content + b"\0",
+    "zeros": lambda content: bytes(len(content)),
+    **{f"a bit flipped at {place}": flip(place) for place in (0, 0.01, 0.3, 0.6, 0.99, 0.9995, 1)},
+    "another file": lambda content: signed(b"not a checkpoint"),
+    "a pickle that acts": lambda content: signed(pickle.dumps({"config": Trap()})),
+    "another object": lambda content: signed(pickle.dumps([1, 2])),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_a_damaged_checkpoint_is_kept_and_said(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, half: bytes, kind: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    checkpoint = tmp_path / "checkpoint.pt"
+    damaged = DAMAGE[kind](half)
+    checkpoint.write_bytes(damaged)
+    with pytest.warns(UserWarning, match=r"is damaged .* kept as checkpoint\.pt\.damaged; .*from the beginning") as said:
+        assert training._load_checkpoint(checkpoint, tiny().to_dict()) is None
+    assert str(checkpoint) in str(said[0].message)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt.damaged"]
+    assert (tmp_path / "checkpoint.pt.damaged").read_bytes() == damaged
+
+
+def test_training_begins_anew_after_a_damaged_checkpoint(tmp_path: Path, half: bytes, whole: FitResult) -> None:
+    checkpoint = tmp_path / "checkpoint.pt"
+    checkpoint.write_bytes(flip(0.5)(half))
+    with pytest.warns(UserWarning, match="damaged"):
+        result = fit(tiny(), checkpoint)
+    assert same(result, whole) and result.sessions == 1
+    assert same(fit(tiny(), checkpoint), whole)  # and its own checkpoint is a whole one
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"seed": 1}, "seed is 0 there and 1 here"),
+        ({"dropout": False}, "model is {'dropout': True} there and {'dropout': False} here"),
+        ({"epochs": 5}, "training is .*'epochs': 4.* there and .*'epochs': 5.* here"),
+        ({"dataset": "custom:other"}, "dataset is 'custom:easy' there and 'custom:other' here"),
+    ],
+)
+def test_a_checkpoint_of_another_config_is_refused_and_left(
+    tmp_path: Path, half: bytes, changed: dict[str, Any], message: str
+) -> None:
+    checkpoint = tmp_path / "checkpoint.pt"
+    checkpoint.write_bytes(half)
+    with pytest.raises(InputError, match=f"belongs to another run: {message}"):
+        fit(tiny(**changed), checkpoint)
+    assert checkpoint.read_bytes() == half
+    assert list(tmp_path.iterdir()) == [checkpoint]
+
+
+def test_a_disk_that_fills_up_keeps_the_checkpoint_before(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, half: bytes, whole: FitResult
+) -> None:
+    checkpoint, fsync, calls = tmp_path / "checkpoint.pt", os.fsync, 0
+
+    def full(handle: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(handle)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files.os, "fsync", full)
+        with pytest.raises(InputError, match=r"cannot write .*checkpoint\.pt: No space left on device"):
+            fit(tiny(), checkpoint)
+    assert list(tmp_path.iterdir()) == [checkpoint]
+    saved = training._load_checkpoint(checkpoint, tiny().to_dict())
+    assert saved is not None and saved["history"] == whole.history[:2]
+    assert same(fit(tiny(), checkpoint), whole)
+
+
+# devices
+
+
+def test_devices() -> None:
+    assert training.choose_device("cpu") == CPU
+    assert training.choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:0", "cuda:7"])
+def test_cuda_that_is_absent_is_told(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(InputError, match=f"device='{device}' is asked for, but torch sees 0 CUDA devices. Use device=cpu"):
+        training.choose_device(device)
+
+
+def test_a_device_beyond_the_last_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert training.choose_device("cuda:1") == torch.device("cuda:1")
+    with pytest.raises(InputError, match="torch sees 2 CUDA devices"):
+        training.choose_device("cuda:2")
+
+
+@pytest.mark.parametrize("device", ["gpu", "", "cuda:x", "mps", "meta", "CPU", "cpu cuda"])
+def test_an_unknown_device_is_told(device: str) -> None:
+    with pytest.raises(InputError, match=f"device='{device}' is unknown, expected auto, cpu, cuda or cuda:N"):
+        training.choose_device(device)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_tiny_run_learns_on_cuda(tmp_path: Path) -> None:
+    device, checkpoint = torch.device("cuda"), tmp_path / "checkpoint.pt"
+    config = tiny(epochs=8, **PLAIN)
+    result = training.fit(config, N_CLASSES, TRAIN, VALIDATION, device, checkpoint)
+    assert result.history[-1]["train_loss"] < result.history[0]["train_loss"] / 5
+    assert all(value.device == CPU for value in result.best.values())
+    again = training.fit(config, N_CLASSES, TRAIN, VALIDATION, device, checkpoint)
+    assert again.history == result.history and again.sessions == 2
