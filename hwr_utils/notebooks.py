@@ -184,7 +184,7 @@ def execute(
             raise NotebookError(f"{path.name}: {where}: {told} The notebook as far as it ran is {failed}.") from error
     # papermill notes the paths of this machine, which are nobody's business
     notebook.metadata.papermill |= {"input_path": path.name, "output_path": output.name}
-    files.write_text(output, nbformat.writes(notebook) + "\n")
+    files.write_text(output, nbformat.writes(notebook) + "\n")  # type: ignore[no-untyped-call]
     failed.unlink(missing_ok=True)
     return output
 

@@ -162,7 +162,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         InputError: missing or damaged; names the file.
     """
     try:
-        with np.load(path, allow_pickle=False) as content:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
             return {name: content[name] for name in content.files}
     except Exception as error:  # zipfile, zlib and numpy each raise their own on damaged bytes
         raise InputError(

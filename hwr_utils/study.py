@@ -173,11 +173,15 @@ def study(profile: str = "quick", out: Path = OUT) -> Path | None:
     out = out.resolve()
     with _only_one(out):
         _make(_steps(plan, out), plan, out)
-        command = [sys.executable, "book/build.py", "--edition", profile]
-        for option, folder in (("--results", "results"), ("--notebooks", "notebooks"), ("--out", "html")):
-            command += [option, str(out / folder)]
-        if subprocess.run(command, cwd=files.REPOSITORY).returncode != 0:
-            raise InputError(f"the book was not built; why stands above. All that was trained is kept in {out}.")
+        return _build_book(profile, out)
+
+
+def _build_book(profile: str, out: Path) -> Path:
+    command = [sys.executable, "book/build.py", "--edition", profile]
+    for option, folder in (("--results", "results"), ("--notebooks", "notebooks"), ("--out", "html")):
+        command += [option, str(out / folder)]
+    if subprocess.run(command, cwd=files.REPOSITORY).returncode != 0:
+        raise InputError(f"the book was not built; why stands above. All that was trained is kept in {out}.")
     return out / "html" / "index.html"
 
 
@@ -198,23 +202,23 @@ def _add_missing(profile: str) -> None:
 
 @dataclass(frozen=True)
 class Step:
-    """One file or set of files that an edition needs.
+    """One thing that an edition needs.
 
     Attributes:
         name: unique.
-        inputs: hash of all that decides its content, besides earlier steps.
+        inputs: all that decides its content, besides the steps before it.
         there: does it exist?
+        needs: the names of steps before it that it has to follow.
         seconds: a guess, for the estimate of the time left.
         make: make it anew.
-        after_all: it shows what other steps make, and is made again after any of them.
     """
 
     name: str
     inputs: str
     there: bool
+    needs: list[str]
     seconds: float
     make: Callable[[], object]
-    after_all: bool = False
 
 
 def _steps(plan: Profile, out: Path) -> list[Step]:
@@ -222,7 +226,6 @@ def _steps(plan: Profile, out: Path) -> list[Step]:
     package = files.REPOSITORY / "hwr_utils"
     code, drawing = _hash(package), _hash(package / "synthesis") + _hash(package / "data")
     recorded = _recorded(out / "results")
-    asked = [job.config.to_dict() for job in plan.jobs]
     # an executed notebook shows its parameters, but need not show where this checkout lies
     shown = out.relative_to(files.REPOSITORY) if out.is_relative_to(files.REPOSITORY) else out
     places = {"results_dir": str(shown / "results"), "data_root": str(shown / "data")}
@@ -238,19 +241,17 @@ def _steps(plan: Profile, out: Path) -> list[Step]:
 
         entry = catalog.entry(name)
         drawn_before = all((out / "data" / entry.folders[0] / file).exists() for file in entry.stored)
-        return Step(f"draw {name}", f"{drawing} {sizes}", drawn_before, 10, draw)
+        return Step(f"draw {name}", f"{drawing} {sizes}", drawn_before, [], 10, draw)
 
-    def executed(
-        name: str, values: dict[str, Any], to: str, there: bool = True, seconds: float = 15, after_all: bool = False
-    ) -> Step:
+    def executed(name: str, values: dict[str, Any], to: str, there: bool, needs: list[str], seconds: float) -> Step:
         path, target = notebooks.find(name), out / "notebooks" / f"{to}.ipynb"
         given = values | {place: folder for place, folder in places.items() if place in notebooks.parameters(path)}
 
         def execute() -> None:
             notebooks.execute(path, given, target, files.REPOSITORY, False, {"HWR_TRAIN": "allow"})
 
-        inputs = f"{code} {files.sha256(path)} {json.dumps(given)} {plan.data} {asked if after_all else ''}"
-        return Step(target.stem, inputs, target.exists() and there, seconds, execute, after_all)
+        inputs = f"{code} {files.sha256(path)} {json.dumps(given)} {needs}"
+        return Step(target.stem, inputs, target.exists() and there, needs, seconds, execute)
 
     steps = [drawn(name, sizes) for name, sizes in plan.data.items()]
     for number, job in enumerate(plan.jobs):
@@ -258,8 +259,10 @@ def _steps(plan: Profile, out: Path) -> list[Step]:
         first = job.notebook not in [earlier.notebook for earlier in plan.jobs[:number]]
         name = job.notebook if first else f"runs/{notebooks.label(Path(job.notebook), job.parameters)}"
         seconds = 15 + job.config.training["epochs"] * plan.data[job.config.dataset].get("n_train", 0) / 1000
-        steps.append(executed(job.notebook, job.parameters, name, job.config.to_dict() in recorded, seconds))
-    return steps + [executed(page, {}, page, after_all=True) for page in plan.pages]
+        there, needs = job.config.to_dict() in recorded, [f"draw {job.config.dataset}"]
+        steps.append(executed(job.notebook, job.parameters, name, there, needs, seconds))
+    everything = [step.name for step in steps]
+    return steps + [executed(page, {}, page, True, everything, 15) for page in plan.pages]
 
 
 def _hash(folder: Path) -> str:
@@ -274,7 +277,7 @@ def _make(steps: list[Step], plan: Profile, out: Path) -> None:
     for step in steps:
         stamp = stamps[step.name]
         current = step.there and stamp.exists() and stamp.read_text(encoding="utf-8") == step.inputs
-        if not current or (step.after_all and todo):
+        if not current or any(earlier.name in step.needs for earlier in todo):
             todo.append(step)
             stamp.unlink(missing_ok=True)
     if not todo:

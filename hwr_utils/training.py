@@ -239,20 +239,18 @@ def _save_checkpoint(
 def _load_checkpoint(path: Path, config: dict[str, Any]) -> dict[str, Any] | None:
     if not path.exists():
         return None
-    try:
-        content = path.read_bytes()
-        if hashlib.sha256(content[:-32]).digest() != content[-32:]:
-            raise ValueError("its checksum does not fit")
-        saved: dict[str, Any] = torch.load(io.BytesIO(content[:-32]), map_location="cpu", weights_only=True)
-        found = saved["config"]
-    except Exception as error:  # torch, zipfile and pickle each raise their own on damaged bytes
+    content = path.read_bytes()
+    if hashlib.sha256(content[:-32]).digest() != content[-32:]:
         kept = path.with_name(path.name + ".damaged")
         path.replace(kept)
         warnings.warn(
-            f"{path} is damaged ({error}) and is kept as {kept.name}; training starts from the beginning.",
+            f"{path} is damaged (its checksum does not fit) and is kept as {kept.name}; "
+            "training starts from the beginning.",
             stacklevel=3,
         )
         return None
+    saved: dict[str, Any] = torch.load(io.BytesIO(content[:-32]), map_location="cpu", weights_only=True)
+    found = saved["config"]
     if found != config:
         pairs = [(key, found.get(key), value) for key, value in config.items() if found.get(key) != value]
         raise InputError(

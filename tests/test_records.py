@@ -69,7 +69,7 @@ def example() -> dict[str, Any]:
         "stopped_early": False,
         "validation": {"n": 1, "accuracy": 0.6, "loss": 0.9},
         "test": scores,
-        "test_last_epoch": scores,
+        "test_last_epoch": dict(scores),
         "timing": {"seconds": 1.0, "images_per_second": 9.0, "epoch_seconds": [1.0], "sessions": 1},
         "weights": {"sha256": "0" * 64, "bytes": 100},
         "run_id": run_id(config, MNIST),

@@ -23,7 +23,7 @@ MAX_TREE = 30 * 2**20
 # Folders of one machine, and the hosts that packages are fetched from: a checkout must work behind any mirror.
 MACHINE_PATHS = re.compile(rb"(?<![\w.~-])/(?:root|home|Users|work|farm)/")
 REGISTRIES = re.compile(rb"pypi\.org|pythonhosted\.org|registry\.(?:npmjs|yarnpkg)|download\.pytorch|anaconda\.org")
-PICKLE = re.compile(rb"allow_pickle\s*=\s*[T]rue|weights_only\s*=\s*[F]alse|^\s*(?:import|from) c?[p]ickle", re.M)
+PICKLE = re.compile(rb"allow_pickle\s*=\s*[T]rue|weights_only\s*=\s*[F]alse|[p]ickle\.(?:load|Unpickler)")
 
 
 @cache

@@ -1,8 +1,127 @@
-"""Handwriting that the project draws itself."""
-from hwr_utils.synthesis.drawing import *
-from hwr_utils.synthesis import drawing
+"""Handwriting that the project draws itself: digits, letters and hiragana from pen strokes typed for it.
+
+The datasets stand in for the published ones where these cannot be had: same file format, same image size, simulated
+writers who differ between training and test. They are no measure of how well a model reads people.
+"""
+
+import difflib
+import json
+import operator
+from pathlib import Path
+from typing import Any
+
 import numpy as np
-def draw(name, n, seed, split="train"):
-    labels=labels_of(name, -(-n//BATCH)*BATCH, seed, split)
-    images=[draw_batch(name, labels[k*BATCH:(k+1)*BATCH], seed, split, k) for k in range(-(-n//BATCH))]
+from numpy.typing import NDArray
+
+from hwr_utils import files
+from hwr_utils.errors import InputError
+from hwr_utils.synthesis import drawing
+from hwr_utils.synthesis.strokes import source, strokes_for
+
+__all__ = ["NAMES", "VERSION", "classes", "draw", "strokes_for", "write"]
+
+NAMES = tuple(drawing.SHEETS)
+VERSION = 1  # of the drawings: raise it when the same seed comes to give other images
+
+
+def classes(name: str) -> tuple[str, ...]:
+    """Return the characters of a dataset, by label.
+
+    Raises:
+        InputError: an unknown name, with the nearest known one.
+    """
+    if name not in NAMES:
+        near = difflib.get_close_matches(str(name), NAMES, n=1, cutoff=0.3)
+        hint = f"Did you mean {near[0]}? " if near else ""
+        raise InputError(f"unknown synthetic dataset {name!r}. {hint}The project draws {', '.join(NAMES)}.")
+    return drawing.SHEETS[name].classes
+
+
+def draw(name: str, n: int, seed: int, split: str = "train") -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Draw `n` samples of a dataset.
+
+    The same arguments give the same bytes on every machine, and a smaller `n` the first of the same samples. Training
+    and test samples have no writer and no random number in common.
+
+    Args:
+        name: one of `NAMES`.
+        n: how many, 1 or more.
+        seed: 0 or more.
+        split: train or test.
+
+    Returns:
+        Images (n, 28, 28) uint8, upright, 0 for paper to 255 for ink, and their labels (n,) int64, shuffled. The
+        counts of two classes differ by at most 1.
+
+    Raises:
+        InputError: an unknown name or split, or an impossible number.
+    """
+    classes(name)
+    n, seed = _whole("n", n, 1), _whole("seed", seed, 0)
+    if split not in drawing.WRITERS:
+        raise InputError(f"split is {split!r}; {' or '.join(drawing.WRITERS)} was expected.")
+    batches = -(-n // drawing.BATCH)
+    labels = drawing.draw_labels(name, batches * drawing.BATCH, seed, split)
+    runs = np.split(labels, batches)
+    images = [drawing.draw_batch(name, run, seed, split, number) for number, run in enumerate(runs)]
     return np.concatenate(images)[:n], labels[:n]
+
+
+def write(name: str, data_root: str | Path, seed: int = 0, n_train: int = 6000, n_test: int = 1000) -> Path:
+    """Draw a dataset into IDX files, unless they are there already, whole and of the same arguments.
+
+    Writes raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte.gz, classes.txt (a class a line, by label) and, last,
+    manifest.json, which tells what was drawn and holds the SHA-256 of each uncompressed file.
+
+    Returns:
+        The folder <data_root>/synthetic/<name>.
+
+    Raises:
+        InputError: an unknown name, an impossible number, or a folder that cannot be written.
+    """
+    from hwr_utils.data import idx  # here, because hwr_utils.data asks this module for its classes
+
+    text = "".join(f"{character}\n" for character in classes(name))
+    counts = {"train": _whole("n_train", n_train, 1), "test": _whole("n_test", n_test, 1)}
+    manifest: dict[str, Any] = {
+        "dataset": name,
+        "version": VERSION,
+        "strokes_sha256": files.sha256(source().encode()),
+        "seed": _whole("seed", seed, 0),
+        "n_train": counts["train"],
+        "n_test": counts["test"],
+    }
+    folder = Path(data_root) / "synthetic" / name
+    raw = folder / "raw"
+    names = {
+        split: (f"{prefix}-images-idx3-ubyte", f"{prefix}-labels-idx1-ubyte")
+        for split, prefix in (("train", "train"), ("test", "t10k"))
+    }
+    try:
+        found = {file: idx.checksum(idx.read_idx(raw / f"{file}.gz")) for pair in names.values() for file in pair}
+        told = json.loads((folder / "manifest.json").read_text("utf-8"))
+        if told == {**manifest, "sha256": found} and (folder / "classes.txt").read_text("utf-8") == text:
+            return folder
+    except (OSError, ValueError):
+        pass  # missing or damaged, so drawn again
+
+    found = {}
+    for split, pair in names.items():
+        images, labels = draw(name, counts[split], seed, split)
+        for file, array in zip(pair, (images, labels.astype(np.uint8)), strict=True):
+            idx.write_idx(raw / f"{file}.gz", array)
+            found[file] = idx.checksum(array)
+    files.write_text(folder / "classes.txt", text)
+    files.write_json(folder / "manifest.json", {**manifest, "sha256": found})
+    return folder
+
+
+def _whole(parameter: str, value: int, least: int) -> int:
+    """Return a whole number of at least `least`."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = least - 1
+    if number < least:
+        raise InputError(f"{parameter} is {value!r}; a whole number of {least} or more was expected.")
+    return number

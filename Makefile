@@ -1,0 +1,58 @@
+# The commands of the study. Each does its own set-up: .venv, as requirements.txt pins it (tools/environment.py).
+# Works with GNU make 3.81, which macOS has. Paths are relative, so the checkout may lie in a folder with spaces.
+.DEFAULT_GOAL := help
+.PHONY: help setup study book test test-all lint browser requirements benchmark clean
+
+# name another with `make PYTHON=/path/to/python3 ...`
+PYTHON :=
+PYTHONS := $(if $(PYTHON),"$(PYTHON)",python3 python3.12 python3.11 python3.13)
+
+RUN := .venv/bin/python
+# two workers, a test module on one worker; one thread each, or two workers would fight for two cores
+PYTEST := TQDM_DISABLE=1 OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2 --dist loadscope
+
+help:  ## show this list
+	@echo "make study is for newcomers, make test for those who change something."
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile | expand -t 20
+
+# The set-up script runs with the first Python that is new enough and that the pins have wheels for.
+setup:  ## make .venv, or update it; the other commands do this by themselves
+	@for python in $(PYTHONS); do \
+	  if "$$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null; then \
+	    exec "$$python" tools/environment.py $(TASK); \
+	  fi; \
+	done; \
+	echo 'set-up: found no Python from 3.11 to 3.13 as' $(PYTHONS) >&2; \
+	echo 'set-up: install one, or name one: make PYTHON=/path/to/python3 ...' >&2; \
+	exit 1
+
+study: setup  ## train on synthetic data and build the whole book of it: at most 5 minutes
+	.venv/bin/hwr study
+
+book: setup  ## build the book from the committed notebooks and records
+	$(RUN) book/build.py
+
+test: lint browser  ## check everything: at most 12 minutes on 2 cores
+	$(PYTEST) -m "not slow" tests
+	HWR_TRAIN=never $(PYTEST) --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg notebooks
+
+test-all: lint browser  ## make test, with the slow tests and far longer fuzzing
+	HWR_FUZZ_EXAMPLES=5000 $(PYTEST) -m "" tests
+	HWR_TRAIN=never $(PYTEST) --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg notebooks
+
+lint: setup  ## check style and types, in notebooks too
+	$(RUN) -m ruff check
+	$(RUN) -m mypy
+	$(RUN) -m mypy tools
+
+browser: setup
+	@$(RUN) tools/browser.py
+
+requirements: TASK := compile $(UPGRADE)
+requirements: setup  ## write requirements.txt from pyproject.toml; UPGRADE=--upgrade moves every pin
+
+benchmark: setup  ## time our training loop against the usual one
+	.venv/bin/hwr benchmark training
+
+clean:  ## remove what was built, but not .venv, data or results
+	rm -rf _build .mypy_cache .pytest_cache .ruff_cache .hypothesis

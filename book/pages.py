@@ -1,0 +1,23 @@
+"""The book's own Sphinx extension: takes the buttons off pages that do not do what they say."""
+
+from typing import Any
+
+from sphinx.application import Sphinx
+
+# Written by build.py from records and docstrings: there is no source file of theirs to show or to edit.
+GENERATED = ("runs/", "api/")
+SOURCE_BUTTONS = {"source-edit-button", "source-file-button", "download-source-button"}
+
+
+def _drop_source_buttons(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
+    if not pagename.startswith(GENERATED):
+        return
+    for button in context.get("header_buttons", []):
+        if "buttons" in button:
+            button["buttons"] = [inner for inner in button["buttons"] if inner.get("label") not in SOURCE_BUTTONS]
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Register the extension; the theme adds its buttons at priorities up to 502."""
+    app.connect("html-page-context", _drop_source_buttons, priority=900)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

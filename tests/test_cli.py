@@ -1,0 +1,156 @@
+"""The command `hwr`: its arguments, its answers, and one clear message for bad input."""
+
+import argparse
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from helpers import TINY, tiny, train_argv, write_easy
+from hwr_utils import cli, data, runs, training
+from hwr_utils.runs import find
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a data root with a small data set of one's own."""
+    folder = tmp_path_factory.mktemp("data")
+    write_easy(folder)
+    return folder
+
+
+def test_train_trains_and_says_where(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = train_argv(tiny(epochs=1), root, tmp_path)
+    assert cli.main(argv) == 0
+    run = find(tiny(epochs=1), tmp_path)
+    assert run is not None
+    test = run.record["test"]
+    expected = f"{run.folder}: test accuracy {test['accuracy']:.4f} ({test['correct']} of 40)\n"
+    assert capsys.readouterr().out == expected
+    assert cli.main(argv) == 0  # which finds the record
+    assert capsys.readouterr().out == expected
+
+
+def test_arguments_reach_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Any] = []
+
+    def watch(*arguments: Any) -> None:
+        given.extend(arguments)
+        raise cli.InputError("enough")
+
+    monkeypatch.setattr(runs, "train_run", watch)
+    argv = ["train", "--dataset", "custom:easy", "--recipe", "quick", "--seed", "3", "--device", "cuda:1"]
+    argv += [word for name, value in TINY.items() for word in ("--set", f"{name}={value}")]
+    assert cli.main([*argv, "--data-root", "d", "--results-dir", "r"]) == 2
+    assert given == [tiny(seed=3), Path("r"), Path("d"), "cuda:1"]
+    given.clear()
+    assert cli.main(["train", "--dataset", "mnist"]) == 2
+    config, results, data_root, device = given
+    assert (config.architecture, config.recipe, config.seed) == ("simple_cnn", "paper", 0)
+    assert (results, data_root, device) == (runs.RESULTS_DIR, data.default_root(), "auto")
+
+
+BAD = [
+    (["--dataset", "mnits"], "'mnits', which is unknown. Did you mean 'mnist'"),
+    (["--dataset", "custom:../../etc"], "after 'custom:' come letters"),
+    (["--dataset", "custom:absent"], "lacks train-images-idx3-ubyte.gz"),
+    (["--architecture", "simple-cnn"], "architecture='simple-cnn' is unknown, .*did you mean 'simple_cnn'"),
+    (["--recipe", "quik"], "recipe='quik' is unknown, .*did you mean 'quick'"),
+    (["--seed", "-1"], "seed=-1 is not a whole number"),
+    (["--set", "epoch=3"], "parameter 'epoch' is unknown for simple_cnn, .*did you mean 'epochs'"),
+    (["--set", "epochs=0"], "epochs=0 is out of range, expected 1 to 10000"),
+    (["--set", "epochs=three"], "epochs='three' is of type str, expected int"),
+    (["--set", "epochs="], "epochs='' is of type str, expected int"),
+    (["--set", "epochs=True"], "epochs=True is of type bool, expected int"),
+    (["--set", "batch_size=-64"], "batch_size=-64 is out of range"),
+    (["--set", "train_size=-1"], "train_size=-1 is out of range"),
+    (["--set", "train_size=1000"], "train_size=1000 is more than the 144 training images"),
+    (["--set", "learning_rate=nan"], "learning_rate='nan' is of type str, expected float"),
+    (["--set", "learning_rate=1e999"], "learning_rate=inf is out of range"),
+    (["--set", "dropout=1"], "dropout=1 is of type int, expected bool"),
+    (["--set", "=3"], "parameter '' is unknown"),
+    (["--set", "seed=3"], "--set seed=3 is no value of a recipe. Use --seed 3"),
+    (["--set", "dataset=mnist"], "Use --dataset mnist"),
+    (["--device", "gpu"], "device='gpu' is unknown"),
+    (["--device", "cuda"], "device='cuda' is asked for, but torch sees 0 CUDA devices"),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), BAD, ids=lambda value: " ".join(value) if type(value) is list else "")
+def test_bad_input_is_told_in_one_message(
+    root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    message: str,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(training, "fit", None)
+    results = tmp_path / "results"
+    argv = ["train", "--dataset", "custom:easy", "--data-root", str(root), "--results-dir", str(results), *words]
+    assert cli.main(argv) == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.startswith("hwr: error: ") and "Traceback" not in output.err
+    assert output.err.count("\n") == 1
+    assert re.search(message, output.err)
+    assert not list(results.glob("*"))
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        [],
+        ["tran"],
+        ["train"],  # --dataset is required
+        ["train", "--dataset", "mnist", "--epoch", "3"],
+        ["train", "--data", "mnist"],  # no abbreviations
+        ["train", "--dataset", "mnist", "--seed", "1.5"],
+        ["train", "--dataset", "mnist", "--set", "epochs"],
+    ],
+)
+def test_wrong_usage_is_told(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(argv)
+    assert ended.value.code == 2
+    assert "error: " in capsys.readouterr().err
+
+
+def test_a_loss_that_is_no_number_is_told(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(training, "predict_logits", lambda *_: torch.full((16, 4), torch.nan))
+    assert cli.main(train_argv(tiny(), root, tmp_path)) == 2
+    assert "the loss is" in capsys.readouterr().err
+
+
+@given(st.text(st.characters(exclude_characters="="), max_size=8), st.text(max_size=20))
+def test_an_assignment_is_a_name_and_a_value(name: str, value: str) -> None:
+    found, _ = cli._assignment(f"{name}={value}")
+    assert found == name
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        *(("3", 3), ("1e-4", 1e-4), ("True", True), ("None", None), ("true", "true"), ("", ""), ("a=b", "a=b")),
+        *(("{[]: 1}", "{[]: 1}"), ("(" * 500, "(" * 500), ("\0", "\0"), ("__import__('os')", "__import__('os')")),
+    ],
+)
+def test_a_value_is_a_literal_or_text(text: str, value: Any) -> None:
+    assert cli._assignment(f"name={text}") == ("name", value)
+    with pytest.raises(argparse.ArgumentTypeError, match="is not NAME=VALUE"):
+        cli._assignment("name")
+
+
+def test_every_help_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    for argv in (["--help"], ["train", "--help"]):
+        with pytest.raises(SystemExit) as ended:
+            cli.main(argv)
+        assert ended.value.code == 0
+    assert "--dataset" in capsys.readouterr().out

@@ -1,0 +1,205 @@
+"""Notebooks are run with other parameters by one command, which refuses wrong ones; papermill's own runs them too."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import papermill
+import pytest
+from helpers import write_easy
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hwr_utils import cli, notebooks, records
+from hwr_utils.errors import InputError
+
+REAL = sorted(notebooks.FOLDER.glob("*.ipynb"))
+TINY = """\
+seed = 0  # a whole number
+rate = 0.5  # any number
+name = "a"  # text
+flag = False  # true or false
+epochs = None  # of recipes.PARAMETERS
+place = None  # text where it is not None
+"""
+BODY = (
+    "import os\n"
+    'assert seed != 13, "thirteen"\n'
+    "if seed == 14:\n    os._exit(1)\n"
+    'print(seed, rate, name, flag, epochs, place, os.environ.get("TQDM_DISABLE"), os.getcwd())'
+)
+
+
+def write(folder: Path, *tagged: str, body: str = BODY) -> Path:
+    """Write a notebook with a parameters cell for each text of `tagged`."""
+    cells = [nbformat.v4.new_code_cell(text, metadata={"tags": ["parameters"]}) for text in tagged]
+    cells.append(nbformat.v4.new_code_cell(body))
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    path = folder / "tiny.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), path)
+    return path
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    return write(tmp_path, TINY)
+
+
+def printed(path: Path) -> str:
+    """Return what an executed notebook printed."""
+    outputs = [output for cell in nbformat.read(path, 4).cells for output in cell.get("outputs", [])]
+    return "".join(output.get("text", "") for output in outputs)
+
+
+def test_it_runs_with_the_given_values(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = tiny.read_bytes()
+    output = tmp_path / "out" / "done.ipynb"
+    values = [
+        word for name, value in {"seed": "3", "rate": "1", "flag": "true"}.items() for word in ("-p", name, value)
+    ]
+    assert cli.main(["notebook", str(tiny), *values, "--output", str(output)]) == 0
+    assert capsys.readouterr().out.strip() == str(output)
+    assert printed(output) == f"3 1.0 a True None None 1 {Path.cwd()}\n"
+    assert tiny.read_bytes() == source
+    assert [path.name for path in output.parent.iterdir()] == [output.name]
+    assert str(tmp_path) not in output.read_text(), "the executed notebook tells where it was made"
+
+
+def test_papermills_own_command_runs_it_too(tiny: Path, tmp_path: Path) -> None:
+    output = tmp_path / "done.ipynb"
+    command = [sys.executable, "-m", "papermill", str(tiny), str(output), "-p", "seed", "3", "-p", "name", "b"]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    assert printed(output).startswith("3 0.5 b False None None")
+
+
+def test_a_failing_cell_is_named_and_what_ran_is_kept(tiny: Path, tmp_path: Path) -> None:
+    output = tmp_path / "done.ipynb"
+    output.write_text("the older one")
+    before = dict(os.environ)
+    for seed, told in ((13, "In [3] failed: AssertionError: thirteen"), (14, "the kernel died")):
+        with pytest.raises(notebooks.NotebookError) as caught:
+            notebooks.execute(tiny, {"seed": seed}, output, progress=False)
+        assert "tiny.ipynb" in str(caught.value) and told in str(caught.value)
+        kept = tmp_path / "done.failed.ipynb"
+        assert str(kept) in str(caught.value)
+        assert f"seed = {seed}" in kept.read_text()
+    assert output.read_text() == "the older one"
+    assert dict(os.environ) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("sed", 3, "'sed' is unknown, expected one of seed, rate, name, flag, epochs, place; did you mean 'seed'?"),
+        ("ratio", 3, "did you mean 'rate'?"),
+        ("seed", "three", "seed='three' is of type str, expected int; its default is 0"),
+        ("seed", 1.0, "expected int"),
+        ("seed", True, "seed=True is of type bool, expected int"),
+        ("seed", None, "seed=None is of type NoneType, expected int"),
+        ("rate", True, "expected float"),
+        ("name", 3, "expected str"),
+        ("flag", 1, "expected bool"),
+        ("epochs", 2.5, "expected int; its default is None"),
+        ("place", 1, "expected str; its default is None"),
+    ],
+)
+def test_a_wrong_parameter_is_refused_before_anything_runs(
+    tiny: Path, tmp_path: Path, name: str, value: Any, told: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        notebooks.execute(tiny, {name: value}, tmp_path / "done.ipynb")
+    assert told in str(caught.value) and "tiny.ipynb" in str(caught.value)
+    assert list(tmp_path.iterdir()) == [tiny]
+
+
+def test_right_parameters_are_taken_as_they_are(tiny: Path) -> None:
+    values = {"seed": 5, "rate": 2, "name": "x", "flag": True, "epochs": None, "place": "there"}
+    checked = notebooks.check(tiny, values)
+    assert checked == values and type(checked["rate"]) is float
+
+
+@pytest.mark.parametrize(
+    ("tagged", "told"),
+    [
+        ([], "found 0 cells"),
+        (["a = 1", "b = 1"], "found 2 cells"),
+        (["a = b = 1"], "`name = value`"),
+        (["a = 1\nif a:\n    b = 2"], "line 2 is not"),
+        (["a = print(1)"], "malformed node"),
+        (["a = "], "invalid syntax"),
+    ],
+)
+def test_a_parameters_cell_that_is_more_than_values_is_refused(tmp_path: Path, tagged: list[str], told: str) -> None:
+    path = write(tmp_path, *tagged)
+    with pytest.raises(InputError, match="parameters") as caught:
+        notebooks.check(path, {})
+    assert told in str(caught.value) and str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"cells": [{}]}', "\x00"])
+def test_a_file_that_is_no_notebook_is_refused(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "broken.ipynb"
+    path.write_text(content)
+    with pytest.raises(InputError, match="not a readable notebook"):
+        notebooks.parameters(path)
+
+
+def test_an_unknown_notebook_is_told_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["notebook", "02_simple_cn"]) == 2
+    assert "did you mean '02_simple_cnn'?" in capsys.readouterr().err
+
+
+@given(value=st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False)))
+def test_values_survive_the_command_line(value: Any) -> None:
+    parsed = notebooks.parse(str(value))
+    assert parsed == value and type(parsed) is type(value)
+
+
+@given(text=st.text())
+def test_other_text_stays_text_and_gives_a_file_name(text: str) -> None:
+    parsed = notebooks.parse(text)
+    assert not isinstance(parsed, str) or parsed == text
+    name = notebooks.label(Path("tiny.ipynb"), {"place": text})
+    assert name == Path(name).name and len(name.encode()) <= 120
+
+
+@pytest.mark.parametrize("path", REAL, ids=lambda path: path.stem)
+def test_the_parameters_cell_of_a_notebook_is_well_formed(path: Path) -> None:
+    known = notebooks.parameters(path)
+    assert set(papermill.inspect_notebook(str(path))) == set(known)
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    cell = next(cell for cell in cells if "parameters" in cell["metadata"].get("tags", []))
+    lines = "".join(cell["source"]).splitlines()
+    assert len(lines) == len(known)
+    assert all("  # " in line for line in lines), "each parameter says what it is"
+
+
+def test_a_training_notebook_trains_with_other_parameters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train through papermill and compare the record's figures; a loop that does not learn stays at a loss of 1.4."""
+    monkeypatch.delenv("HWR_TRAIN", raising=False)
+    dataset = write_easy(tmp_path / "data", n_train=320, n_test=80)
+    values = {
+        "dataset": dataset,
+        "recipe": "quick",
+        "seed": 3,
+        "epochs": 3,
+        "batch_size": 16,
+        "train_size": 240,
+        "device": "cpu",
+        "results_dir": str(tmp_path / "results"),
+        "data_root": str(tmp_path / "data"),
+    }
+    output = notebooks.execute("02_simple_cnn", values, tmp_path / "done.ipynb", progress=False)
+    ((folder, record),) = records.read_all(tmp_path / "results")
+    config = record["config"]
+    assert (config["recipe"], config["seed"], config["training"]["epochs"]) == ("custom", 3, 3)
+    assert record["dataset"]["n_train"] == 240
+    # found once; the tolerance is for other processors, whose sums differ in the last digits
+    for column, expected in (("train_loss", [1.374, 0.720, 0.062]), ("validation_loss", [1.176, 0.234, 0.006])):
+        assert [row[column] for row in record["history"]] == pytest.approx(expected, abs=0.05)
+    assert record["test"]["accuracy"] == pytest.approx(1, abs=0.03)
+    assert folder.name in output.read_text(encoding="utf-8"), "the page shows the run that it trained"

@@ -1,0 +1,182 @@
+"""A run killed at any moment goes on, and ends with the bits of one that was never stopped.
+
+Every process here is a real one and dies of SIGKILL. The run has dropout, so its random state matters at every step.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from helpers import LIMIT, STEPS, Server, environment, tiny, train_argv, until, write_easy
+from hwr_utils import cli, files, records
+from hwr_utils.runs import Run, find, train_run
+
+KILLED = -signal.SIGKILL
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    """Return what starts processes."""
+    with Server() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a data root with a small data set of one's own."""
+    folder = tmp_path_factory.mktemp("data")
+    write_easy(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Return the run that nothing stopped, made in this process."""
+    return train_run(tiny(), tmp_path_factory.mktemp("whole"), root, "cpu")
+
+
+def check_same(results_dir: Path, whole: Run) -> Run:
+    """Check that a results folder holds one run with the bits of the whole one, and nothing of its troubles."""
+    run = find(tiny(), results_dir)
+    assert run is not None and run.folder.name == whole.folder.name
+    assert {path.name for path in run.folder.iterdir()} == {path.name for path in whole.folder.iterdir()}
+    weights = [(folder / "model.safetensors").read_bytes() for folder in (run.folder, whole.folder)]
+    assert weights[0] == weights[1]
+    for key in ("history", "best_epoch", "stopped_early", "validation", "test", "test_last_epoch", "weights"):
+        assert run.record[key] == whole.record[key]
+    for name in ("predictions.npz", "errors.npz"):
+        found, expected = (records.read_arrays(folder / name) for folder in (run.folder, whole.folder))
+        assert found.keys() == expected.keys()
+        assert all(np.array_equal(found[key], expected[key]) for key in found)
+    return run
+
+
+def epochs_kept(results_dir: Path, whole: Run) -> int:
+    """Return how many epochs the checkpoint holds, 0 where there is none."""
+    path = results_dir / whole.folder.name / "checkpoint.pt"
+    return len(torch.load(path, weights_only=True)["history"]) if path.exists() else 0
+
+
+def test_two_processes_give_the_same_bits(server: Server, root: Path, tmp_path: Path, whole: Run) -> None:
+    assert server.run(train_argv(tiny(), root, tmp_path)) == 0
+    assert check_same(tmp_path, whole).record["timing"]["sessions"] == 1
+
+
+# place, how-many-th passage there, epochs that are safe then
+# A run writes four checkpoints, then the weights, predictions and errors, then the record.
+MOMENTS = [
+    ("step", 1, 0),
+    ("step", STEPS // 2, 0),
+    ("step", STEPS, 0),  # the epoch is done, and not yet kept
+    ("step", STEPS + 1, 1),
+    ("step", 2 * STEPS + 4, 2),
+    ("step", 4 * STEPS, 3),
+    ("half written", 1, 0),
+    ("half written", 2, 1),
+    ("before fsync", 3, 2),
+    ("before replace", 1, 0),
+    ("before replace", 4, 3),
+    ("after replace", 1, 1),
+    ("after replace", 4, 4),
+    ("half written", 5, 4),
+    ("after replace", 6, 4),
+    ("before replace", 8, 4),
+]
+
+
+@pytest.mark.parametrize(("place", "count", "safe"), MOMENTS)
+def test_a_run_killed_at_any_moment_goes_on(
+    server: Server, root: Path, tmp_path: Path, whole: Run, place: str, count: int, safe: int
+) -> None:
+    argv = train_argv(tiny(), root, tmp_path)
+    assert server.run(argv, place, count) == KILLED
+    assert find(tiny(), tmp_path) is None
+    assert epochs_kept(tmp_path, whole) == safe
+    if place in ("half written", "before fsync", "before replace"):  # or the test would not be what it says
+        assert list((tmp_path / whole.folder.name).glob(f"*{files.UNFINISHED}"))
+    assert server.run(argv) == 0
+    assert check_same(tmp_path, whole).record["timing"]["sessions"] == (2 if safe else 1)
+
+
+def test_a_run_killed_again_and_again_gets_there(server: Server, root: Path, tmp_path: Path, whole: Run) -> None:
+    argv = train_argv(tiny(), root, tmp_path)
+    for place, count, safe in (
+        *(("step", 3, 0), ("half written", 1, 0), ("before replace", 2, 1), ("step", STEPS - 1, 1)),
+        *(("after replace", 1, 2), ("before fsync", 2, 3), ("after replace", 1, 4), ("before replace", 4, 4)),
+    ):
+        assert server.run(argv, place, count) == KILLED
+        assert epochs_kept(tmp_path, whole) == safe
+    assert server.run(argv) == 0
+    check_same(tmp_path, whole)
+
+
+def test_a_run_killed_after_the_record_is_whole(server: Server, root: Path, tmp_path: Path, whole: Run) -> None:
+    argv = train_argv(tiny(), root, tmp_path)
+    assert server.run(argv, "after replace", 8) == KILLED
+    record = (tmp_path / whole.folder.name / "record.json").read_bytes()
+    assert server.run(argv) == 0
+    assert (tmp_path / whole.folder.name / "record.json").read_bytes() == record
+    check_same(tmp_path, whole)
+
+
+def test_the_command_killed_from_outside_goes_on(root: Path, tmp_path: Path, whole: Run) -> None:
+    """Kill `python -m hwr_utils train` as soon as there is a checkpoint, wherever it then is."""
+    command = [sys.executable, "-m", "hwr_utils", *train_argv(tiny(), root, tmp_path)]
+    checkpoint = tmp_path / whole.folder.name / "checkpoint.pt"
+    process = subprocess.Popen(command, env=environment())
+    until(lambda: checkpoint.exists() or process.poll() is not None)
+    process.kill()
+    assert process.wait(LIMIT) == KILLED
+    assert find(tiny(), tmp_path) is None
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=LIMIT, check=True)
+    test = check_same(tmp_path, whole).record["test"]
+    assert f"test accuracy {test['accuracy']:.4f} ({test['correct']} of 40)" in done.stdout
+
+
+def test_two_processes_on_one_run(
+    server: Server, root: Path, tmp_path: Path, whole: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Let one process wait in the middle of an epoch, and start another on the same run."""
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    results = tmp_path / "results"
+    argv = train_argv(tiny(), root, results)
+    first = server.start(argv, "step", STEPS + 3, gate)
+    ends: list[int] = []
+
+    def waits_at_gate() -> bool:
+        try:
+            ends.append(os.open(gate, os.O_WRONLY | os.O_NONBLOCK))
+        except OSError:  # nobody reads yet
+            return False
+        return True
+
+    until(waits_at_gate)
+    before = (results / whole.folder.name / "checkpoint.pt").read_bytes()
+    assert server.run(argv) == 2
+    assert cli.main(argv) == 2
+    message = capsys.readouterr().err
+    assert f"another process (number {first}) is training {whole.folder.name}" in message
+    assert "Wait for it" in message and "Traceback" not in message
+    assert (results / whole.folder.name / "checkpoint.pt").read_bytes() == before
+    # another run is free to go on beside it
+    assert server.run(train_argv(tiny(seed=1, epochs=1), root, results)) == 0
+    os.close(ends[0])
+    assert server.wait(first) == 0
+    check_same(results, whole)
+    # and the lock is gone with its holder
+    assert server.run(argv) == 0
+
+
+def test_the_lock_of_a_killed_process_is_free(server: Server, root: Path, tmp_path: Path, whole: Run) -> None:
+    argv = train_argv(tiny(), root, tmp_path)
+    assert server.run(argv, "step", 1) == KILLED
+    assert (tmp_path / ".locks" / f"{whole.folder.name}.lock").exists()
+    assert server.run(argv) == 0

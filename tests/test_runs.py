@@ -1,0 +1,592 @@
+"""Runs: what is trained, split, recorded, found again and refused."""
+
+import errno
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+
+from helpers import N_CLASSES, TINY, tiny, write_easy
+from hwr_utils import cli, data, evaluation, files, models, recipes, records, runs, training
+from hwr_utils.data import idx
+from hwr_utils.errors import InputError, MissingFiles
+from hwr_utils.recipes import configure
+from hwr_utils.runs import Run, find, load_or_train, train_run
+
+SHORT = {"epochs": 2}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a data root with a small data set of one's own."""
+    folder = tmp_path_factory.mktemp("data")
+    write_easy(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def done(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Return a run that has ended, alone in its results folder."""
+    return train_run(tiny(**SHORT), tmp_path_factory.mktemp("results"), root, "cpu")
+
+
+@pytest.fixture
+def results(done: Run, tmp_path: Path) -> Path:
+    """Return a results folder of the test's own that holds the ended run."""
+    shutil.copytree(done.folder, tmp_path / "results" / done.folder.name)
+    return tmp_path / "results"
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    """Return the content of every file, locks apart."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and ".locks" not in path.parts
+    }
+
+
+# what a run leaves
+
+
+def test_a_run_leaves_a_whole_record(done: Run, root: Path) -> None:
+    names = {path.name for path in done.folder.iterdir()}
+    assert names == {"record.json", "predictions.npz", "errors.npz", "model.safetensors"}
+    record = records.read(done.folder / "record.json")
+    assert record == done.record
+    assert done.config == tiny(**SHORT)
+    assert done.folder.name == record["run_id"] == records.run_id(done.config, record["dataset"]["files"])
+    dataset = data.load("custom:easy", root)
+    assert record["dataset"]["files"] == dataset.files and not record["dataset"]["published"]
+    assert (record["dataset"]["n_train"], record["validation"]["n"], record["test"]["n"]) == (144, 16, 40)
+    assert len(done.history) == 2 == len(record["timing"]["epoch_seconds"])
+    environment = record["environment"]
+    assert (environment["device"], environment["precision"], environment["threads"]) == ("cpu", "float32", 1)
+    assert environment["torch"] == torch.__version__
+    assert environment["source_hash"] == runs.source_hash()
+    assert done.classes == ["0", "1", "2", "3"]
+
+
+def test_weights_give_the_recorded_predictions(done: Run, root: Path) -> None:
+    weights = done.folder / "model.safetensors"
+    assert files.sha256(weights) == done.record["weights"]["sha256"]
+    assert weights.stat().st_size == done.record["weights"]["bytes"]
+    model = models.build("simple_cnn", N_CLASSES, 16, {"dropout": True})
+    model.load_state_dict(load_file(weights))
+    dataset = data.load("custom:easy", root)
+    logits = evaluation.predict_logits(model, torch.from_numpy(dataset.test_images), 16)
+    summary = evaluation.summarise_test(dataset.test_labels, logits)
+    assert summary == pytest.approx(done.record["test"], abs=1e-5)
+    classes, scores = evaluation.top_predictions(logits)
+    assert np.array_equal(done.predictions["classes"], classes)
+    assert np.allclose(done.predictions["scores"], scores, atol=2e-3)
+    assert np.array_equal(done.predictions["labels"], dataset.test_labels)
+    assert done.confusion.sum() == 40 and np.trace(done.confusion) == done.record["test"]["correct"]
+
+
+def test_the_last_epoch_is_measured_beside_the_best(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Make the first epoch's validation look the best, so that best and last differ."""
+    kept: list[training.FitResult] = []
+    fit, epochs = training.fit, 0
+
+    def watch(*arguments: Any, **named: Any) -> training.FitResult:
+        kept.append(fit(*arguments, **named))
+        return kept[0]
+
+    def worse(model: Any, images: torch.Tensor, image_size: int) -> torch.Tensor:
+        nonlocal epochs
+        epochs += 1
+        return torch.tensor([[float(epochs), 0, 0, 0]] * len(images))
+
+    monkeypatch.setattr(training, "fit", watch)
+    monkeypatch.setattr(training, "predict_logits", worse)
+    run = train_run(tiny(epochs=3), tmp_path, root, "cpu")
+    dataset = data.load("custom:easy", root)
+    for weights, key in ((kept[0].best, "test"), (kept[0].last, "test_last_epoch")):
+        model = models.build("simple_cnn", N_CLASSES, 16, {"dropout": True})
+        model.load_state_dict(weights)
+        logits = evaluation.predict_logits(model, torch.from_numpy(dataset.test_images), 16)
+        expected = evaluation.summarise_test(dataset.test_labels, logits)
+        assert run.record[key] == pytest.approx(expected, abs=1e-4)
+    assert run.record["best_epoch"] == 1 and run.record["test"]["loss"] > run.record["test_last_epoch"]["loss"] + 0.01
+    assert run.record["validation"]["loss"] == run.history["validation_loss"][0]
+
+
+def test_the_gallery_holds_the_surest_errors(root: Path, tmp_path: Path) -> None:
+    run = train_run(tiny(epochs=1, learning_rate=1e-8), tmp_path, root, "cpu")  # which learns nothing
+    gallery, predictions = run.gallery, run.predictions
+    assert gallery is not None
+    wrong = np.flatnonzero(predictions["classes"][:, 0] != predictions["labels"])
+    assert 0 < len(wrong) <= runs.MAX_GALLERY
+    assert sorted(gallery["index"]) == wrong.tolist()
+    assert (np.diff(gallery["scores"].astype(float)) <= 0).all()
+    assert np.array_equal(gallery["images"], data.load("custom:easy", root).test_images[gallery["index"]])
+    assert (gallery["labels"] != gallery["predicted"]).all()
+
+
+def test_images_that_may_not_be_shown_are_not_recorded(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = runs.catalog.entry
+    monkeypatch.setattr(runs.catalog, "entry", lambda name: replace(entry(name), pictures=False))
+    run = train_run(tiny(epochs=1), tmp_path, root, "cpu")
+    assert run.gallery is None and not (run.folder / "errors.npz").exists()
+
+
+def test_the_banner_says_what_data_it_was(done: Run) -> None:
+    text = done.banner()
+    assert done.record["run_id"] in text and "**not** the published data set" in text and "40 test images" in text
+    assert "published files" in Run(done.folder, done.record | {"dataset": done.record["dataset"] | {"published": True}}).banner()
+
+
+# splits
+
+
+def test_validation_is_never_trained_on_and_never_test(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Number the images in their first pixels, and look which of them arrive where."""
+    write_easy(tmp_path, n_train=160, n_test=40)
+    folder = tmp_path / "custom" / "easy"
+    for prefix, offset in (("train", 0), ("t10k", 160)):
+        images = idx.read_idx(folder / f"{prefix}-images-idx3-ubyte.gz").copy()
+        images[:, 0, 0] = offset + np.arange(len(images))
+        idx.write_idx(folder / f"{prefix}-images-idx3-ubyte.gz", images)
+    arrived: list[tuple[np.ndarray, np.ndarray]] = []
+    fit = training.fit
+
+    def watch(config: Any, n_classes: int, train: Any, validation: Any, *rest: Any, **named: Any) -> Any:
+        arrived.extend([train, validation])
+        return fit(config, n_classes, train, validation, *rest, **named)
+
+    monkeypatch.setattr(training, "fit", watch)
+    run = train_run(tiny(epochs=1), tmp_path / "results", tmp_path, "cpu")
+    (train, train_labels), (validation, validation_labels) = arrived
+    train_numbers, validation_numbers = train[:, 0, 0].tolist(), validation[:, 0, 0].tolist()
+    assert sorted(train_numbers + validation_numbers) == list(range(160))
+    assert run.predictions["validation_indices"].tolist() == validation_numbers
+    labels = np.arange(160) % N_CLASSES
+    assert np.array_equal(train_labels, labels[train_numbers])
+    assert np.array_equal(validation_labels, labels[validation_numbers])
+    assert np.bincount(validation_labels).tolist() == [4, 4, 4, 4]
+
+
+def split(labels: np.ndarray, **changed: Any) -> tuple[np.ndarray, np.ndarray]:
+    images = np.zeros((len(labels), 28, 28), np.uint8)
+    dataset = data.Dataset("custom:a", ("a",) * 5, images, labels, images, labels, {}, False)
+    return runs._split(dataset, configure("custom:a", "simple_cnn", **changed))
+
+
+def test_the_split_goes_by_the_seed() -> None:
+    labels = np.repeat(np.arange(5), 100)
+    validations = [set(split(labels, seed=seed)[1]) for seed in (0, 0, 1)]
+    assert validations[0] == validations[1] != validations[2]
+    # what trains, and how much of it, leaves the validation images alone
+    assert set(split(labels, train_size=50, epochs=3, dropout=True)[1]) == validations[0]
+
+
+@given(
+    st.lists(st.integers(0, 60), min_size=5, max_size=5).filter(lambda sizes: sum(sizes) >= 40),
+    st.floats(0, 1),
+    st.integers(0, 3),
+)
+def test_train_size_is_exact_and_stratified(sizes: list[int], share: float, seed: int) -> None:
+    labels = np.random.Generator(np.random.PCG64(seed)).permutation(np.repeat(np.arange(5), sizes))
+    all_train, validation = split(labels, seed=seed)
+    size = max(10, round(share * len(all_train)))
+    train, same_validation = split(labels, seed=seed, train_size=size)
+    assert len(train) == len(np.unique(train)) == size
+    assert np.array_equal(np.sort(train), train) and set(train) <= set(all_train)
+    assert np.array_equal(validation, same_validation)
+    quotas = np.bincount(labels[all_train], minlength=5) * size / len(all_train)
+    assert (np.abs(np.bincount(labels[train], minlength=5) - quotas) < 1).all()
+
+
+def test_a_smaller_train_size_takes_from_the_larger() -> None:
+    labels = np.repeat(np.arange(5), 100)
+    small, large = split(labels, train_size=100)[0], split(labels, train_size=200)[0]
+    assert set(small) < set(large)
+
+
+def test_1000_images_of_mnist_are_1000(real: Callable[[str], data.Dataset]) -> None:
+    dataset = real("mnist")
+    train, _ = runs._split(dataset, configure("mnist", "simple_cnn", train_size=1000))
+    assert len(train) == 1000
+    counts = np.bincount(dataset.train_labels[train])
+    assert (np.abs(counts - np.bincount(dataset.train_labels) / 60) < 1).all()
+    # largest remainder: 1000 training images in the proportions 9.87 : 11.24 : 9.93 : ...
+    assert counts.tolist() == [99, 112, 99, 102, 97, 90, 99, 105, 98, 99]
+
+
+def test_a_train_size_beyond_the_data_is_told(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="train_size=145 is more than the 144 training images that custom:easy leaves"):
+        train_run(tiny(train_size=145), tmp_path, root, "cpu")
+    run = train_run(tiny(train_size=144, epochs=1), tmp_path, root, "cpu")
+    assert run.record["dataset"]["n_train"] == 144
+
+
+def test_one_image_a_class_leaves_nothing_for_validation() -> None:
+    with pytest.raises(InputError, match="custom:a: no class has two training images"):
+        split(np.arange(5))
+
+
+def test_spare_outputs_are_classes_without_images(root: Path, tmp_path: Path) -> None:
+    run = train_run(tiny(n_outputs=6, **SHORT), tmp_path, root, "cpu")
+    assert run.classes == ["0", "1", "2", "3", "N/A", "N/A"]
+    assert run.confusion.shape == (6, 6)
+    assert run.predictions["classes"].shape == (40, 6)
+    with pytest.raises(InputError, match="n_outputs=3 is less than the 4 classes of custom:easy"):
+        train_run(tiny(n_outputs=3), tmp_path, root, "cpu")
+
+
+# names
+
+
+def test_a_runs_name_knows_no_place_and_no_machine(done: Run, root: Path, tmp_path: Path) -> None:
+    """Move data and results, unpack the files and use two threads: the run is the same."""
+    other = tmp_path / "elsewhere" / "custom" / "easy"
+    for path in (root / "custom" / "easy").iterdir():
+        idx.write_idx(other / path.stem, idx.read_idx(path), compress=False)
+    torch.set_num_threads(2)
+    try:
+        run = train_run(tiny(**SHORT), tmp_path / "other results", tmp_path / "elsewhere", "auto")
+        if run.record["environment"]["device"] == "cpu":
+            assert run.record["environment"]["threads"] == 2
+    finally:
+        torch.set_num_threads(1)
+    assert run.folder.name == done.folder.name
+    assert run.record["config"] == done.record["config"]
+
+
+def test_other_data_is_another_run(done: Run, tmp_path: Path) -> None:
+    write_easy(tmp_path, seed=1)
+    run = train_run(tiny(**SHORT), tmp_path / "results", tmp_path, "cpu")
+    assert run.record["config"] == done.record["config"]
+    assert run.folder.name != done.folder.name
+
+
+OVERRIDES = st.fixed_dictionaries(
+    {},
+    optional={
+        "epochs": st.integers(1, 10_000),
+        "batch_size": st.integers(1, 65_536),
+        "learning_rate": st.floats(1e-8, 10),
+        "patience": st.integers(1, 10_000),
+        "validation_fraction": st.floats(0.01, 0.5),
+        "image_size": st.integers(16, 512),
+        "train_size": st.none() | st.integers(10, 10**7),
+        "n_outputs": st.none() | st.integers(2, 65_535),
+        "dropout": st.booleans(),
+    },
+)
+
+
+@given(st.sampled_from(list(recipes.RECIPES)), st.integers(0, 2**32 - 1), OVERRIDES)
+def test_a_runs_command_makes_that_run(recipe: str, seed: int, overrides: dict[str, Any]) -> None:
+    config = configure("custom:a-b", "simple_cnn", recipe, seed, **overrides)
+    words = shlex.split(runs.command(config))
+    assert words[0] == "hwr"
+    given = cli._parser().parse_args(words[1:])
+    assert configure(given.dataset, given.architecture, given.recipe, given.seed, **dict(given.set)) == config
+
+
+def test_commands_are_short() -> None:
+    paper = "hwr train --dataset mnist --architecture simple_cnn --recipe paper --seed 0"
+    assert runs.command(configure("mnist", "simple_cnn")) == paper
+    assert runs.command(configure("mnist", "simple_cnn", dropout=True)) == f"{paper} --set dropout=True"
+    assert runs.command(configure("mnist", "simple_cnn", epochs=3)) == f"{paper} --set epochs=3"
+
+
+# load or train
+
+
+def never(*_: Any, **__: Any) -> None:
+    raise AssertionError("nothing was to be trained")
+
+
+def test_a_record_that_exists_is_not_trained_again(
+    done: Run, results: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = snapshot(results)
+    monkeypatch.setattr(training, "fit", never)
+    for run in (
+        load_or_train(tiny(**SHORT), results, root),
+        load_or_train(tiny(**SHORT), str(results), str(root), train=False),
+        train_run(tiny(**SHORT), results, root, "cpu"),
+    ):
+        assert run is not None and run.record == done.record
+    assert snapshot(results) == before
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_never_means_never(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool) -> None:
+    monkeypatch.setenv("HWR_TRAIN", "never")
+    monkeypatch.setattr(training, "fit", never)
+    data_root = root if there else tmp_path / "no data"
+    assert load_or_train(tiny(), tmp_path / "results", data_root) is None
+    assert load_or_train(configure("mnist", "simple_cnn"), tmp_path / "results", data_root) is None
+    assert not (tmp_path / "results").exists()
+
+
+def test_what_is_missing_is_trained(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HWR_TRAIN", raising=False)
+    assert load_or_train(tiny(epochs=1), tmp_path, root, "cpu", train=False) is None
+    run = load_or_train(tiny(epochs=1), tmp_path, root, "cpu")
+    assert run is not None and run.folder.parent == tmp_path
+    monkeypatch.setenv("HWR_TRAIN", "never")
+    again = load_or_train(tiny(epochs=1), tmp_path, root)
+    assert again is not None and again.record == run.record
+
+
+def test_data_that_is_missing_is_told_when_it_is_needed(results: Path, tmp_path: Path) -> None:
+    run = load_or_train(tiny(**SHORT), results, tmp_path / "no data")  # the record is there, and enough
+    assert run is not None
+    with pytest.raises(MissingFiles, match=r"custom:easy: .* lacks train-images-idx3-ubyte\.gz"):
+        load_or_train(tiny(), results, tmp_path / "no data", "cpu", train=True)
+
+
+def test_a_record_of_changed_data_is_not_the_answer(
+    results: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HWR_TRAIN", "never")
+    write_easy(tmp_path, seed=1)
+    assert load_or_train(tiny(**SHORT), results, tmp_path) is None
+    assert load_or_train(tiny(**SHORT), results, root) is not None
+
+
+def test_published_records_are_shown_without_reading_the_data(
+    done: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configure("mnist", "simple_cnn")
+    dataset = done.record["dataset"] | {"name": "mnist", "published": True}
+    records.write(tmp_path / "m", done.record | {"config": config.to_dict(), "dataset": dataset}, {})
+    monkeypatch.setattr(data, "load", never)
+    run = load_or_train(config, tmp_path, tmp_path / "no data")
+    assert run is not None and run.folder == tmp_path / "m"
+
+
+def test_two_records_of_one_config_need_the_data_to_decide(done: Run, results: Path, root: Path, tmp_path: Path) -> None:
+    write_easy(tmp_path, seed=1)
+    other = train_run(tiny(**SHORT), results, tmp_path, "cpu")
+    config = tiny(**SHORT)
+    with pytest.raises(InputError, match="answer to one config on different data") as caught:
+        find(config, results)
+    assert done.folder.name in str(caught.value) and other.folder.name in str(caught.value)
+    with pytest.raises(InputError, match="answer to one config"):
+        load_or_train(config, results, tmp_path / "no data")
+    found = find(config, results, data.load("custom:easy", tmp_path).files)
+    assert found is not None and found.folder == other.folder
+    found = load_or_train(config, results, root)
+    assert found is not None and found.folder.name == done.folder.name
+    assert find(tiny(), results) is None
+
+
+def test_an_unknown_dataset_is_told_with_the_nearest(tmp_path: Path) -> None:
+    config = configure("mnits", "simple_cnn")
+    for attempt in (lambda: load_or_train(config, tmp_path, tmp_path), lambda: train_run(config, tmp_path, tmp_path)):
+        with pytest.raises(InputError, match="'mnits', which is unknown. Did you mean 'mnist'"):
+            attempt()
+    assert not list(tmp_path.iterdir())
+
+
+# what goes wrong, and what is left then
+
+
+def test_absent_cuda_is_told_before_anything_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(data, "load", never)
+    with pytest.raises(InputError, match="device='cuda' is asked for"):
+        train_run(tiny(), tmp_path, tmp_path, "cuda")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("place", ["results", "results/.locks"])
+def test_a_results_folder_that_cannot_be_written_is_told_at_once(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.setattr(training, "fit", never)
+    (tmp_path / place).parent.mkdir(exist_ok=True)
+    (tmp_path / place).write_text("a file of another's")
+    with pytest.raises(InputError, match=f"cannot write into results_dir={tmp_path}/results: .*Make it writable"):
+        train_run(tiny(), tmp_path / "results", root, "cpu")
+    assert (tmp_path / place).read_text() == "a file of another's"
+
+
+def test_a_file_in_the_place_of_the_runs_folder_is_told(done: Run, root: Path, tmp_path: Path) -> None:
+    (tmp_path / done.folder.name).write_text("a file of another's")
+    with pytest.raises(InputError, match=f"cannot write {tmp_path}/{done.folder.name}/checkpoint.pt"):
+        train_run(tiny(**SHORT), tmp_path, root, "cpu")
+    assert (tmp_path / done.folder.name).read_text() == "a file of another's"
+
+
+# a run of two epochs writes two checkpoints, the weights, two arrays and the record
+WRITES = ["checkpoint.pt", "checkpoint.pt", "model.safetensors", "predictions.npz", "errors.npz", "record.json"]
+
+
+@pytest.mark.parametrize("number", range(1, len(WRITES) + 1))
+def test_a_full_disk_loses_nothing(
+    done: Run, results: Path, root: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Fill the disk at each write of a second run; then make room and ask again."""
+    config = tiny(seed=1, **SHORT)
+    before, fsync, calls = snapshot(results), os.fsync, 0
+
+    def full(handle: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == number:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(handle)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files.os, "fsync", full)
+        with pytest.raises(InputError, match=f"cannot write .*{WRITES[number - 1]}: No space left on device"):
+            train_run(config, results, root, "cpu")
+    after = snapshot(results)
+    assert {name: after[name] for name in before} == before
+    assert find(config, results) is None
+    assert not [name for name in after if name.endswith(files.UNFINISHED)]
+
+    if number > 2:  # all epochs are in the checkpoint
+        monkeypatch.setattr(training, "train_one_epoch", never)
+    run = train_run(config, results, root, "cpu")
+    assert run.record["timing"]["sessions"] == (1 if number == 1 else 2)
+    assert {path.name for path in run.folder.iterdir()} == {*WRITES} - {"checkpoint.pt"}
+
+
+def test_a_record_that_is_damaged_is_told_and_left(results: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "fit", never)
+    path = next(results.glob("*/record.json"))
+    record = json.loads(path.read_text())
+    del record["test"]["loss"]
+    path.write_text(json.dumps(record))
+    before = snapshot(results)
+    for attempt in (
+        lambda: train_run(tiny(**SHORT), results, root, "cpu"),
+        lambda: load_or_train(tiny(**SHORT), results, root),
+        lambda: load_or_train(tiny(seed=5), results, root),
+    ):
+        with pytest.raises(InputError, match=f"{path}: at test: 'loss' is a required property.*restore it"):
+            attempt()
+    assert snapshot(results) == before
+
+
+def test_damaged_predictions_are_told(results: Path) -> None:
+    folder = next(results.glob("custom*"))
+    run = Run(folder, records.read(folder / "record.json"))
+    (folder / "predictions.npz").write_bytes((folder / "predictions.npz").read_bytes()[:-50])
+    with pytest.raises(InputError, match=r"predictions\.npz: cannot be read"):
+        _ = run.confusion
+    (folder / "predictions.npz").unlink()
+    with pytest.raises(InputError, match=r"predictions\.npz: cannot be read \(FileNotFoundError"):
+        _ = run.predictions
+
+
+def test_a_damaged_checkpoint_is_kept_and_the_run_made_anew(done: Run, root: Path, tmp_path: Path) -> None:
+    folder = tmp_path / done.folder.name
+    files.write_bytes(folder / "checkpoint.pt", b"damaged")
+    with pytest.warns(UserWarning, match="is kept as checkpoint.pt.damaged"):
+        run = train_run(tiny(**SHORT), tmp_path, root, "cpu")
+    assert (folder / "checkpoint.pt.damaged").read_bytes() == b"damaged"
+    assert run.record["weights"] == done.record["weights"] and run.record["history"] == done.record["history"]
+
+
+def test_a_checkpoint_of_another_config_is_left(done: Run, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unlink = Path.unlink
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", lambda path, **k: None if path.name == "checkpoint.pt" else unlink(path, **k))
+        other = train_run(tiny(epochs=1), tmp_path, root, "cpu")
+    content = (other.folder / "checkpoint.pt").read_bytes()
+    checkpoint = tmp_path / done.folder.name / "checkpoint.pt"
+    files.write_bytes(checkpoint, content)
+    with pytest.raises(InputError, match=r"belongs to another run: .*'epochs': 1.*Move it away"):
+        train_run(tiny(**SHORT), tmp_path, root, "cpu")
+    assert checkpoint.read_bytes() == content
+
+
+# the world around
+
+
+def test_source_hash_follows_the_sources(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    package = tmp_path / "hwr_utils"
+    shutil.copytree(Path(runs.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(runs, "__file__", str(package / "runs.py"))
+    first = runs.source_hash()
+    (package / "plots.py").write_text("# draws otherwise, trains the same\n")
+    assert runs.source_hash() == first
+    with (package / "training.py").open("a") as file:
+        file.write("# another\n")
+    assert runs.source_hash() != first
+
+
+def test_the_revision_is_told_where_there_is_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HWR_GIT_REVISION", "abc")
+    assert runs._git_revision() == "abc"
+    monkeypatch.delenv("HWR_GIT_REVISION")
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))  # or a checkout around it would answer
+    monkeypatch.setattr(runs, "__file__", str(tmp_path / "runs.py"))
+    assert runs._git_revision() == "unknown"
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@example.org"]
+    for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "a"]):
+        subprocess.run([*git, *words], check=True)
+    revision = runs._git_revision()
+    assert len(revision) == 40 and set(revision) <= set("0123456789abcdef")
+    (tmp_path / "a").write_text("")
+    assert runs._git_revision() == f"{revision}-modified"
+    monkeypatch.setenv("PATH", "")
+    assert runs._git_revision() == "unknown"
+
+
+def test_facts_of_a_dataset_are_recorded_once(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert runs.dataset_facts("custom:easy", tmp_path, tmp_path / "no data") is None
+    found = runs.dataset_facts("custom:easy", tmp_path, root)
+    assert found is not None and found[1] is not None
+    assert (found[0]["train"]["n"], found[0]["test"]["n"]) == (160, 40)
+    monkeypatch.setattr(data, "load", never)
+    again = runs.dataset_facts("custom:easy", tmp_path, tmp_path / "no data")
+    assert again is not None and again[0] == found[0] and np.array_equal(again[1], found[1])
+    assert list(records.read_all(tmp_path)) == []  # facts are no runs
+
+
+def test_the_label_files_of_the_release_are_recorded_once(data_root: Path, tmp_path: Path) -> None:
+    if not (data_root / "emnist-letters-labels").is_dir():
+        pytest.skip(f"no emnist-letters-labels under {data_root}")
+    assert runs.emnist_label_facts(tmp_path, tmp_path / "no data") is None
+    found = runs.emnist_label_facts(tmp_path, data_root)
+    assert found is not None and found["train"]["n"] == 124_800 and found["test"]["n"] == 20_800
+    assert runs.emnist_label_facts(tmp_path, tmp_path / "no data") == found
+
+
+def test_training_needs_no_library_of_the_book(root: Path, tmp_path: Path) -> None:
+    """Train where only the training path's libraries are, as on a bare CUDA machine."""
+    code = """
+import sys
+for name in ("jsonschema", "scipy", "sklearn", "seaborn", "papermill", "nbformat", "nbclient", "yaml", "mplfonts"):
+    sys.modules[name] = None
+from hwr_utils.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+    from helpers import environment, train_argv
+
+    argv = train_argv(tiny(epochs=1), root, tmp_path)
+    subprocess.run([sys.executable, "-c", code, *argv], check=True, env=environment())
+    assert find(tiny(epochs=1), tmp_path) is not None
+
+
+def test_tiny_is_what_the_tests_take_it_for() -> None:
+    assert tiny().model == {"dropout": True} and tiny().recipe == "custom" and TINY["epochs"] == 4
