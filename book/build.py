@@ -85,10 +85,11 @@ def configure(settings: dict[str, Any], edition: str) -> dict[str, Any]:
     if BANNERS[edition]:
         html["announcement"] = BANNERS[edition]
     url = settings["repository"]["url"] or ""
+    prefix = "/"
     if url:
         address = public_address(url)
         html["baseurl"] = sphinx["config"]["ogp_site_url"] = address
-        sphinx["config"]["notfound_urls_prefix"] = urlparse(address).path
+        prefix = urlparse(address).path
     else:
         del settings["repository"], settings["launch_buttons"]
         for button in ("use_repository_button", "use_edit_page_button", "use_issues_button"):
@@ -97,7 +98,14 @@ def configure(settings: dict[str, Any], edition: str) -> dict[str, Any]:
             sphinx["extra_extensions"].remove(extension)
         for name in ("sitemap_url_scheme", "ogp_social_cards"):
             del sphinx["config"][name]
-        sphinx["config"]["notfound_urls_prefix"] = "/"
+    # a server shows this page under any address, so its links hold the whole path
+    sphinx["config"]["notfound_urls_prefix"] = prefix
+    search, first = (f'<a href="{prefix}{page}.html">' for page in ("search", "book/introduction"))
+    sphinx["config"]["notfound_context"] = {
+        "title": "Page not found",
+        "body": "<h1>Page not found</h1><p>There is no such page in this book. It may have been renamed: "
+        f"try the {search}search</a>, or begin at the {first}first page</a>.</p>",
+    }
     return settings
 
 

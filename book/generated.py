@@ -141,7 +141,7 @@ def run_table(found: Sequence[Run]) -> str:
         config, test = run.config, run.record["test"]
         rows.append(
             [
-                link(run, f"`{run.folder.name}`"),
+                link(run, f"`{config.dataset}`"),
                 network(config),
                 config.recipe,
                 config.seed,
@@ -152,9 +152,9 @@ def run_table(found: Sequence[Run]) -> str:
             ]
         )
     return table(
-        "Every recorded run: accuracy on the test set with its 95 % interval.",
+        "Every recorded run, with its accuracy on the test set. The name of a dataset leads to the page of the run.",
         "tab-runs",
-        ["Run", "Network", "Recipe", "Seed", "Accuracy (%)", "95 % interval", "Test images", "Data"],
+        ["Dataset", "Network", "Recipe", "Seed", "Accuracy (%)", "95 % interval", "Test images", "Data"],
         rows,
         numbers=(3, 4, 5, 6),
     )
@@ -296,7 +296,7 @@ def _config(run: Run) -> str:
         "software": ", ".join(f"{name} {environment[key]}" for name, key in software.items()),
         "system": environment["platform"],
         "training time": f"{timing['seconds']:,.0f} s, {timing['images_per_second']:,.0f} images/s",
-        "git revision": f"`{environment['git_revision']}`",
+        "git revision": f"`{environment['git_revision'][:12]}`",
         "made": record["created"],
     }
     return table(
@@ -328,7 +328,7 @@ def run_statistics(found: Sequence[Run]) -> str:
         environment, timing = run.record["environment"], run.record["timing"]
         rows.append(
             [
-                link(run, f"`{run.folder.name}`"),
+                link(run, title(run)),
                 environment["device_name"],
                 environment["threads"],
                 len(run.record["history"]),
@@ -401,7 +401,7 @@ def module_table(found: Mapping[str, str]) -> str:
 
 def module_page(name: str) -> str:
     """Return the page of one module; Sphinx fills it from the docstrings."""
-    return f"# `{name}`\n\n```{{eval-rst}}\n.. automodule:: {name}\n   :members:\n   :show-inheritance:\n```\n"
+    return f"# `{name}`\n\n```{{eval-rst}}\n.. automodule:: {name}\n   :members:\n```\n"
 
 
 def benchmarks(measured: Mapping[str, Mapping[str, Any]]) -> str:

@@ -71,7 +71,7 @@ def summarise(members: list[runs.Run]) -> dict[str, Any]:
 
 
 def table(found: Iterable[runs.Run]) -> pd.DataFrame:
-    """Return `summarise` of every experiment among the runs, a row each, sorted by dataset, architecture and variant."""
+    """Return `summarise` of every experiment, a row each, sorted by dataset, architecture and variant."""
     rows = pd.DataFrame([summarise(members) for members in group(found)])
     return rows if rows.empty else rows.sort_values(["dataset", "architecture", "variant"], ignore_index=True)
 

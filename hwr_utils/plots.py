@@ -150,17 +150,11 @@ def intervals(table: pd.DataFrame, reference: str = "") -> Figure:
     """
     use_style()
     figure, axis = plt.subplots(figsize=(8, 0.42 * len(table) + 1.4))
-    for y, row in enumerate(table.itertuples()):
-        errors = [[100 * (row.accuracy - row.low)], [100 * (row.high - row.accuracy)]]
-        axis.errorbar(
-            100 * row.accuracy,
-            y,
-            xerr=errors,
-            fmt="o",
-            color=BLUE,
-            capsize=3,
-            markerfacecolor=BLUE if row.published else "white",
-        )
+    for y, row in enumerate(table.to_dict("records")):
+        accuracy, low, high = (100 * float(row[name]) for name in ("accuracy", "low", "high"))
+        errors = [[accuracy - low], [high - accuracy]]
+        fill = BLUE if row["published"] else "white"
+        axis.errorbar(accuracy, y, xerr=errors, fmt="o", color=BLUE, capsize=3, markerfacecolor=fill)
     if reference:
         marks = table[reference].astype(float)
         axis.plot(100 * marks, np.arange(len(table)), "x", color=RED, markersize=8, label=reference)

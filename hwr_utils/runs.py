@@ -57,7 +57,7 @@ class Run:
 
     @cached_property
     def gallery(self) -> dict[str, np.ndarray] | None:
-        """The surest errors: images (K, 28, 28), index, labels, predicted, scores; None where they may not be shown."""
+        """The surest errors as images (K, 28, 28), index, labels, predicted, scores; None where they may not be shown."""
         path = self.folder / "errors.npz"
         return records.read_arrays(path) if path.exists() else None
 
@@ -124,8 +124,8 @@ def find(
     if len(found) > 1:
         names = ", ".join(run.folder.name for run in found)
         raise InputError(
-            f"{results_dir or RESULTS_DIR}: {names} answer to one config on different data, and the data itself is not there to "
-            "decide. Delete those that are out of date, or put the data under the data root."
+            f"{results_dir or RESULTS_DIR}: {names} answer to one config on different data, and the data is not there "
+            "to decide. Delete those that are out of date, or put the data under the data root."
         )
     return found[0] if found else None
 
@@ -261,7 +261,9 @@ def train_run(config: RunConfig, results_dir: str | Path, data_root: str | Path,
     folder = Path(results_dir) / name
     with _only_one(Path(results_dir), name):
         if (folder / "record.json").exists():
-            return Run(folder, records.read(folder / "record.json"))
+            run = Run(folder, records.read(folder / "record.json"))
+            (folder / "checkpoint.pt").unlink(missing_ok=True)  # of a process that was killed right after the record
+            return run
         files.remove_unfinished(folder)
         dataset = _with_spare_outputs(dataset, config)
         train, validation = _split(dataset, config)

@@ -70,7 +70,7 @@ def train_argv(config: RunConfig, data_root: Path, results_dir: Path) -> list[st
 
 def environment() -> dict[str, str]:
     """Return the environment of a process that trains in a test."""
-    return dict(os.environ) | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
+    return dict(os.environ) | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", "HWR_GIT_REVISION": "a test"}
 
 
 class Server:
@@ -197,7 +197,14 @@ def _child(request: dict[str, Any]) -> int:
 def _serve() -> None:
     import traceback
 
-    import hwr_utils.cli  # noqa: F401  before any fork
+    import jsonschema
+
+    import hwr_utils.cli
+    import hwr_utils.runs  # noqa: F401
+
+    # what torch and jsonschema import when first used takes seconds, too: have it before any fork
+    torch.optim.Adam([torch.zeros(1, requires_grad=True)], fused=True)
+    jsonschema.Draft202012Validator({}).validate({})
 
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what `hwr` prints is no answer

@@ -99,7 +99,7 @@ def test_bad_input_is_told_in_one_message(
     assert output.err.startswith("hwr: error: ") and "Traceback" not in output.err
     assert output.err.count("\n") == 1
     assert re.search(message, output.err)
-    assert not list(results.glob("*"))
+    assert not list(results.glob("custom*"))
 
 
 @pytest.mark.parametrize(
@@ -127,6 +127,17 @@ def test_a_loss_that_is_no_number_is_told(
     monkeypatch.setattr(training, "predict_logits", lambda *_: torch.full((16, 4), torch.nan))
     assert cli.main(train_argv(tiny(), root, tmp_path)) == 2
     assert "the loss is" in capsys.readouterr().err
+
+
+def test_a_run_that_is_stopped_by_hand_says_so(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "predict_logits", stop)
+    assert cli.main(train_argv(tiny(), root, tmp_path)) == 130
+    assert "goes on from here" in capsys.readouterr().err
 
 
 @given(st.text(st.characters(exclude_characters="="), max_size=8), st.text(max_size=20))

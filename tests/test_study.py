@@ -1,4 +1,4 @@
-"""A profile is checked before anything runs; an edition is made once, goes on where it was stopped, and keeps nothing old."""
+"""A profile is checked before anything runs; an edition is made once, goes on where it stopped, keeps nothing old."""
 
 import fcntl
 import json
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from hwr_utils import cli, notebooks, records, recipes, runs, study
+from hwr_utils import cli, notebooks, recipes, records, runs, study
 from hwr_utils.errors import InputError
 
 PROFILE = """
@@ -88,7 +88,7 @@ class Edition:
 
     @property
     def created(self) -> dict[str, str]:
-        """Run id -> when it was trained, to the precision of its weights' file."""
+        """Run id -> when its record was written."""
         return {
             folder.name: str((folder / "record.json").stat().st_mtime_ns)
             for folder, _ in records.read_all(self.results)
@@ -299,7 +299,10 @@ def test_a_profile_without_data_adds_to_the_records(
 
 def test_nothing_to_do_needs_neither_torch_nor_papermill() -> None:
     """These take seconds to import."""
-    code = "import sys; from hwr_utils import cli, study; study.read_profile('quick'); print({'torch', 'papermill'} & set(sys.modules))"
+    code = (
+        "import sys; from hwr_utils import cli, study; study.read_profile('quick');"
+        "print({'torch', 'papermill'} & set(sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 

@@ -112,7 +112,7 @@ def test_curve_passes_through_its_points_and_turns_at_corners() -> None:
     assert np.allclose(line[:, 1], 0.5 - (line[:, 0] - 0.1) / 2), "two points make a straight line"
     angles = np.unwrap(np.arctan2(*np.diff(curve, axis=0).T[::-1]))
     sharpest = int(np.abs(np.diff(angles)).argmax())
-    assert np.allclose(curve[sharpest + 1], points[1])
+    assert np.allclose(curve[sharpest + 1], points[2])
 
 
 def test_letters_have_both_cases() -> None:
@@ -248,7 +248,7 @@ def test_hard_enough_that_a_cnn_beats_logistic_regression() -> None:
             synthesis.draw("digits-synthetic", n, 0, split) for n, split in ((2500, "train"), (1000, "test"))
         )
         flat, test_flat = (x.reshape(len(x), -1) / 255 for x in (images, test_images))
-        linear = LogisticRegression(C=0.1, tol=0.01, max_iter=200).fit(flat, labels).score(test_flat, test_labels)
+        linear = LogisticRegression(C=0.1, tol=1e-3, max_iter=200).fit(flat, labels).score(test_flat, test_labels)
 
         torch.manual_seed(0)
         net = nn.Sequential(
@@ -257,7 +257,7 @@ def test_hard_enough_that_a_cnn_beats_logistic_regression() -> None:
         )
         optimizer = torch.optim.Adam(net.parameters(), lr=2e-3)
         x, y = torch.from_numpy(images).float()[:, None] / 255, torch.from_numpy(labels)
-        for _ in range(8):
+        for _ in range(6):
             for batch in torch.randperm(len(x)).split(50):
                 optimizer.zero_grad()
                 nn.functional.cross_entropy(net(x[batch]), y[batch]).backward()

@@ -79,7 +79,7 @@ def write(name: str, data_root: str | Path, seed: int = 0, n_train: int = 6000, 
     Raises:
         InputError: an unknown name, an impossible number, or a folder that cannot be written.
     """
-    from hwr_utils.data import idx  # here, because hwr_utils.data asks this module for its classes
+    from hwr_utils.data import idx  # here: data lies above synthesis, and only writing needs it
 
     text = "".join(f"{character}\n" for character in classes(name))
     counts = {"train": _whole("n_train", n_train, 1), "test": _whole("n_test", n_test, 1)}
