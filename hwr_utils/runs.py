@@ -57,7 +57,7 @@ class Run:
 
     @cached_property
     def gallery(self) -> dict[str, np.ndarray] | None:
-        """The surest errors as images (K, 28, 28), index, labels, predicted, scores; None where they may not be shown."""
+        """The surest errors: images (K, 28, 28), index, labels, predicted, scores; None where they may not be shown."""
         path = self.folder / "errors.npz"
         return records.read_arrays(path) if path.exists() else None
 

@@ -29,7 +29,7 @@ LIMIT = 300  # seconds after which a process that should have answered is given 
 
 
 def easy_images(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draw (n, 28, 28) uint8 images of a faint bar in noise; the class (0 to 3) is the bar's place. Labels are int64."""
+    """Draw (n, 28, 28) uint8 images of a faint bar in noise, and its place (0 to 3), which is the class, as int64."""
     rng = np.random.Generator(np.random.PCG64(seed))
     labels = np.arange(n) % N_CLASSES
     images = rng.integers(0, 180, (n, 28, 28), dtype=np.uint8)

@@ -10,10 +10,10 @@ from typing import Any
 import nbformat
 import papermill
 import pytest
-from helpers import write_easy
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers import write_easy
 from hwr_utils import cli, notebooks, records
 from hwr_utils.errors import InputError
 

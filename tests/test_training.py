@@ -1,4 +1,4 @@
-"""Training: it learns, it keeps what it says it keeps, it repeats itself, and a checkpoint is trusted only when whole."""
+"""Training: it learns, keeps what it says it keeps, repeats itself, and trusts a checkpoint only when it is whole."""
 
 import errno
 import hashlib
@@ -135,7 +135,7 @@ def test_every_epoch_takes_every_image_once_in_a_new_order(monkeypatch: pytest.M
         config = tiny(epochs=3, seed=seed, batch_size=50)
         training.fit(config, N_CLASSES, (numbered, TRAIN[1]), VALIDATION, CPU)
         assert [len(batch) for batch in seen] == [50, 50, 44] * 3
-        return [sum(seen[start : start + 3], []) for start in (0, 3, 6)]
+        return [[*seen[start], *seen[start + 1], *seen[start + 2]] for start in (0, 3, 6)]
 
     monkeypatch.setattr(training.models, "to_input", watch)
     epochs = orders(0)
@@ -188,9 +188,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, losses: list[float]) -> list[torch
         ([0.5, 0.6, 0.7, 0.8, 0.9, 1.0], 5, 1, 6),  # patience and epochs run out together
     ],
 )
-def test_patience(
-    monkeypatch: pytest.MonkeyPatch, losses: list[float], patience: int, best: int, ended: int
-) -> None:
+def test_patience(monkeypatch: pytest.MonkeyPatch, losses: list[float], patience: int, best: int, ended: int) -> None:
     given = scripted(monkeypatch, losses)
     result = fit(tiny(epochs=6, patience=patience))
     assert [row["validation_loss"] for row in result.history] == pytest.approx(losses[:ended], rel=1e-5)
@@ -335,7 +333,9 @@ def test_a_damaged_checkpoint_is_kept_and_said(
     checkpoint = tmp_path / "checkpoint.pt"
     damaged = DAMAGE[kind](half)
     checkpoint.write_bytes(damaged)
-    with pytest.warns(UserWarning, match=r"is damaged .* kept as checkpoint\.pt\.damaged; .*from the beginning") as said:
+    with pytest.warns(
+        UserWarning, match=r"is damaged .* kept as checkpoint\.pt\.damaged; .*from the beginning"
+    ) as said:
         assert training._load_checkpoint(checkpoint, tiny().to_dict()) is None
     assert str(checkpoint) in str(said[0].message)
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt.damaged"]
@@ -413,7 +413,9 @@ def test_devices() -> None:
 @pytest.mark.parametrize("device", ["cuda", "cuda:0", "cuda:7"])
 def test_cuda_that_is_absent_is_told(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    with pytest.raises(InputError, match=f"device='{device}' is asked for, but torch sees 0 CUDA devices. Use device=cpu"):
+    with pytest.raises(
+        InputError, match=f"device='{device}' is asked for, but torch sees 0 CUDA devices. Use device=cpu"
+    ):
         training.choose_device(device)
 
 
