@@ -179,8 +179,8 @@ def stage(results: Path, notebooks: Path, edition: str, source: Path, cache: Pat
     }
     for name, text in parts.items():
         files.write_text(source / "_generated" / f"{name}.md", text)
-    pages = [path for pattern in ("*.md", "*.ipynb", "*.bib") for path in source.rglob(pattern)]
-    figures.font((path.read_text(encoding="utf-8") for path in pages), source / "book" / "_static" / "cjk.otf", cache)
+    shown = [path for pattern in ("*.md", "*.ipynb", "*.bib", "*.py") for path in source.rglob(pattern)]
+    figures.font((path.read_text(encoding="utf-8") for path in shown), source / "book" / "_static" / "cjk.otf", cache)
 
     settings = configure(yaml.safe_load((REPOSITORY / "_config.yml").read_text(encoding="utf-8")), edition)
     files.write_text(source / "_config.yml", yaml.safe_dump(settings, allow_unicode=True, sort_keys=False))

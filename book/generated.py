@@ -401,7 +401,7 @@ def module_table(found: Mapping[str, str]) -> str:
 
 def module_page(name: str) -> str:
     """Return the page of one module; Sphinx fills it from the docstrings."""
-    return f"# `{name}`\n\n```{{eval-rst}}\n.. automodule:: {name}\n   :members:\n```\n"
+    return f"# `{name}`\n\n```{{eval-rst}}\n.. automodule:: {name}\n   :members:\n   :ignore-module-all:\n```\n"
 
 
 def benchmarks(measured: Mapping[str, Mapping[str, Any]]) -> str:

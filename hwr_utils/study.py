@@ -241,7 +241,7 @@ def _steps(plan: Profile, out: Path) -> list[Step]:
 
         entry = catalog.entry(name)
         drawn_before = all((out / "data" / entry.folders[0] / file).exists() for file in entry.stored)
-        return Step(f"draw {name}", f"{drawing} {sizes}", drawn_before, [], 10, draw)
+        return Step(f"draw {name}", f"{drawing} {sizes}", drawn_before, [], 3, draw)
 
     def executed(name: str, values: dict[str, Any], to: str, there: bool, needs: list[str], seconds: float) -> Step:
         path, target = notebooks.find(name), out / "notebooks" / f"{to}.ipynb"

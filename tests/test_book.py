@@ -18,6 +18,7 @@ from urllib.parse import unquote, urljoin, urlparse
 import pytest
 import yaml
 from bs4 import BeautifulSoup, Tag
+from docutils import nodes
 from fontTools.ttLib import TTFont
 from markdown_it import MarkdownIt
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -116,7 +117,7 @@ def article(page: BeautifulSoup) -> Tag:
 
 def table_rows(page: BeautifulSoup, name: str) -> list[dict[str, str]]:
     """Return a table's rows by its label, each as header -> text."""
-    table = page.find(id=name)
+    table = page.find(id=nodes.make_id(name))
     assert isinstance(table, Tag), f"there is no table {name}"
     header, *rows = [
         [cell.get_text(" ", strip=True) for cell in row.find_all(["th", "td"])] for row in table.find_all("tr")
@@ -261,10 +262,10 @@ def test_results_at_a_glance_are_those_of_the_records(pages: dict[str, Beautiful
 
 
 def test_missing_runs_are_shown_with_their_commands(pages: dict[str, BeautifulSoup]) -> None:
-    text = article(pages["book/introduction.html"]).get_text()
+    lines = article(pages["book/introduction.html"]).get_text().splitlines()
     there = [record["config"] for _, record in records.read_all(RESULTS)]
     for job in study.grid("paper"):
-        shown = runs.command(job.config) in text
+        shown = runs.command(job.config) in lines
         assert shown == (job.config.to_dict() not in there)
 
 
@@ -273,7 +274,7 @@ def test_run_pages_show_their_records(pages: dict[str, BeautifulSoup]) -> None:
     assert folders
     for folder in folders:
         record, page = json.loads((folder / "record.json").read_text()), pages[f"runs/{folder.name}.html"]
-        kept, last = table_rows(page, f"tab-test-{folder.name}".lower())
+        kept, last = table_rows(page, f"tab-test-{folder.name}")
         for row, test in ((kept, record["test"]), (last, record["test_last_epoch"])):
             assert row["Accuracy (%)"] == f"{100 * test['accuracy']:.2f}"
             assert row["Errors"] == f"{test['n'] - test['correct']:,} of {test['n']:,}"
@@ -284,7 +285,7 @@ def test_run_pages_show_their_records(pages: dict[str, BeautifulSoup]) -> None:
         assert record["weights"]["sha256"] in text
         assert record["environment"]["device_name"] in text
         assert "not the published data set" in text or record["dataset"]["published"]
-        assert len(table_rows(page, f"tab-classes-{folder.name}".lower())) == len(record["dataset"]["classes"])
+        assert len(table_rows(page, f"tab-classes-{folder.name}")) == len(record["dataset"]["classes"])
 
 
 def test_statistics_list_every_run(pages: dict[str, BeautifulSoup]) -> None:
@@ -389,7 +390,7 @@ def test_dark_mode_is_a_click_away(open_page: Callable[..., Page]) -> None:
 def test_figures_are_white_cards_in_the_dark(pages: dict[str, BeautifulSoup], open_page: Callable[..., Page]) -> None:
     page = open_page(a_run(pages), scheme="dark")
     styles = page.locator("article img").evaluate_all(
-        "images => images.map(image => getComputedStyle(image)).map(style => style.backgroundColor + ' ' + style.filter)"
+        "images => images.map(image => getComputedStyle(image)).map(s => s.backgroundColor + ' ' + s.filter)"
     )
     assert styles and set(styles) == {"rgb(255, 255, 255) none"}
 
