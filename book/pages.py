@@ -1,4 +1,4 @@
-"""The book's own Sphinx extension: takes the buttons off pages that do not do what they say."""
+"""The book's own Sphinx extension: takes off pages what does not do there what it says."""
 
 from typing import Any
 
@@ -17,7 +17,17 @@ def _drop_source_buttons(app: Sphinx, pagename: str, templatename: str, context:
             button["buttons"] = [inner for inner in button["buttons"] if inner.get("label") not in SOURCE_BUTTONS]
 
 
+def _drop_thebe(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
+    """Leave out the scripts for running code in the page: nothing here uses them, and their second copy is an error."""
+    context["script_files"] = [
+        script
+        for script in context["script_files"]
+        if "thebe" not in f"{getattr(script, 'filename', script)} {getattr(script, 'attributes', '')}".lower()
+    ]
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the extension; the theme adds its buttons at priorities up to 502."""
     app.connect("html-page-context", _drop_source_buttons, priority=900)
+    app.connect("html-page-context", _drop_thebe, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -112,7 +112,9 @@ bomb = zlib.compressobj(9, wbits=31)
 BOMB = bomb.compress(header(4)) + b"".join(bomb.compress(bytes(2**20)) for _ in range(64)) + bomb.flush()
 
 
-@pytest.mark.parametrize("content", [header(2**32 - 1) + b"ab", gzip.compress(header(2**32 - 1)), BOMB])
+@pytest.mark.parametrize(
+    "content", [header(2**32 - 1) + b"ab", gzip.compress(header(2**32 - 1)), BOMB], ids=["plain", "gz", "bomb"]
+)
 def test_memory_follows_the_content_and_the_declaration(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     tracemalloc.start()
