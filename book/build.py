@@ -153,9 +153,9 @@ def stage(results: Path, notebooks: Path, edition: str, source: Path, cache: Pat
     for run in found:
         folder = source / "runs" / run.folder.name
         folder.mkdir(parents=True)
+        pictures = {name: f"{run.folder.name}/{file}" for name, file in figures.run(run, folder, cache).items()}
         for name in ("record.json", "predictions.npz"):
             shutil.copy2(run.folder / name, folder / name)
-        pictures = {name: f"{run.folder.name}/{file}" for name, file in figures.run(run, folder, cache).items()}
         files.write_text(source / "runs" / f"{run.folder.name}.md", generated.run_page(run, pictures))
 
     modules = generated.modules(REPOSITORY / "hwr_utils")

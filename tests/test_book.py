@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import re
+import shlex
 import shutil
 import statistics
 import sys
@@ -23,7 +24,7 @@ from fontTools.ttLib import TTFont
 from markdown_it import MarkdownIt
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from hwr_utils import evaluation, literature, recipes, records, runs, study
+from hwr_utils import cli, evaluation, literature, recipes, records, runs, study
 from hwr_utils.data import catalog
 from hwr_utils.errors import InputError
 
@@ -312,6 +313,22 @@ def test_protocol_states_the_recipe() -> None:
     assert stated["Dropout"].startswith("none") and not recipes.MODEL_OPTIONS["simple_cnn"]["dropout"]
     seeds = sorted({job.config.seed for job in study.grid("paper")})
     assert stated["Seeds"] == ", ".join(map(str, seeds[:-1])) + f" and {seeds[-1]}"
+
+
+def test_commands_of_the_book_are_understood() -> None:
+    """What pages tell to type is a target of the Makefile, or has a subcommand and options that exist."""
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "book").glob("*.md")]
+    blocks = [block for text in texts for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL)]
+    lines = [line for block in blocks for line in block.splitlines()]
+    assert any(line.startswith("hwr ") for line in lines)
+    for line in lines:
+        program, *words = shlex.split(line)
+        assert program in ("make", "hwr", "source"), line
+        if program == "make":
+            assert words[0] in targets, line
+        if program == "hwr":
+            cli._parser().parse_args(words)
 
 
 # ---- in a browser ----
