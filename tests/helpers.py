@@ -208,10 +208,12 @@ def _serve() -> None:
 
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what `hwr` prints is no answer
+    children = set()
     for line in sys.stdin:
         request = json.loads(line)
         if "wait" in request:
             _, status = os.waitpid(request["wait"], 0)
+            children.remove(request["wait"])
             print(os.waitstatus_to_exitcode(status), file=answers, flush=True)
             continue
         child = os.fork()
@@ -224,7 +226,10 @@ def _serve() -> None:
             finally:
                 sys.stderr.flush()
                 os._exit(status)
+        children.add(child)
         print(child, file=answers, flush=True)
+    for child in children:  # which a failed test left behind
+        os.kill(child, signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -146,7 +146,8 @@ def ensure() -> None:
             print(f"Setting up .venv with Python {version}: minutes, and some 6 GB on Linux, once.", flush=True)
             _bootstrap()
         STAMP.unlink(missing_ok=True)  # from here to the end it is neither the old nor the new
-        _uv("pip", "install", "--python", PYTHON, "--requirements", REQUIREMENTS)
+        # compiled once here: with PYTHONDONTWRITEBYTECODE set, every later start would compile torch anew
+        _uv("pip", "install", "--compile-bytecode", "--python", PYTHON, "--requirements", REQUIREMENTS)
         # setuptools is pinned too, so the package is built with what is there and nothing more is fetched
         _uv("pip", "install", "--quiet", "--python", PYTHON, "--no-deps", "--no-build-isolation", "--editable", ".")
         # Node packages, when a chapter needs some: install them here, with the lock file's content in wanted().
