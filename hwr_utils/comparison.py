@@ -1,5 +1,6 @@
 """Put runs side by side: one row for all seeds of an experiment, beside what was published."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -78,4 +79,6 @@ def table(found: Iterable[runs.Run]) -> pd.DataFrame:
 
 def percent(accuracy: float, deviation: float | None = None) -> str:
     """Write an accuracy (0..1) as a percentage with two decimals, "± standard deviation" where there is one."""
-    return f"{100 * accuracy:.2f}" + (f" ± {100 * deviation:.2f}" if deviation is not None else "")
+    if deviation is None or math.isnan(deviation):  # a data frame turns None into NaN
+        return f"{100 * accuracy:.2f}"
+    return f"{100 * accuracy:.2f} ± {100 * deviation:.2f}"

@@ -47,6 +47,13 @@ def use_style() -> None:
     )
 
 
+def show_table(frame: pd.DataFrame) -> None:
+    """Show a data frame in a notebook as a plain table without row numbers; its cells are shown as they are."""
+    from IPython.display import Markdown, display
+
+    display(Markdown(frame.astype(str).to_markdown(index=False, disable_numparse=True)))
+
+
 def history(run: Run) -> Figure:
     """Draw loss and accuracy over the epochs, training beside validation, and mark the epoch that was kept."""
     use_style()

@@ -228,7 +228,7 @@ def _steps(plan: Profile, out: Path) -> list[Step]:
     recorded = _recorded(out / "results")
     # an executed notebook shows its parameters, but need not show where this checkout lies
     shown = out.relative_to(files.REPOSITORY) if out.is_relative_to(files.REPOSITORY) else out
-    places = {"results_dir": str(shown / "results"), "data_root": str(shown / "data")}
+    places = {"results_dir": str(shown / "results"), "data_root": str(shown / "data"), "datasets": " ".join(plan.data)}
 
     def drawn(name: str, sizes: dict[str, int]) -> Step:
         def draw() -> None:
