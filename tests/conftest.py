@@ -36,3 +36,13 @@ def real(data_root: Path) -> Callable[[str], Dataset]:
         return load(name, data_root)
 
     return load_once
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a data root with a small data set of one's own."""
+    from helpers import write_easy  # imports torch, which other modules' tests do without
+
+    folder = tmp_path_factory.mktemp("data")
+    write_easy(folder)
+    return folder

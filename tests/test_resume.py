@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import LIMIT, STEPS, Server, environment, tiny, train_argv, until, write_easy
+from helpers import LIMIT, STEPS, Server, environment, tiny, train_argv, until
 from hwr_utils import cli, files, records
 from hwr_utils.runs import Run, find, train_run
 
@@ -26,14 +26,6 @@ def server() -> Iterator[Server]:
     """Return what starts processes."""
     with Server() as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a data root with a small data set of one's own."""
-    folder = tmp_path_factory.mktemp("data")
-    write_easy(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -30,14 +30,6 @@ SHORT = {"epochs": 2}
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a data root with a small data set of one's own."""
-    folder = tmp_path_factory.mktemp("data")
-    write_easy(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def done(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Return a run that has ended, alone in its results folder."""
     return train_run(tiny(**SHORT), tmp_path_factory.mktemp("results"), root, "cpu")
