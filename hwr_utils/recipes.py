@@ -35,6 +35,8 @@ PARAMETERS: dict[str, Parameter] = {
 MODEL_OPTIONS: dict[str, dict[str, Any]] = {
     # Song, Si and Kim name two convolutions and two dense layers and nothing between; Keras' example has dropout.
     "simple_cnn": {"dropout": False},
+    # They name an average pooling of stride 4 and no kernel; see models.resnet50.
+    "resnet50": {"pooling": "global"},
 }
 
 # Song, Si and Kim, section III: at most 50 epochs, early stopping after 10 epochs without a better validation loss,
@@ -45,8 +47,8 @@ _PAPER = {"epochs": 50, "patience": 10, "learning_rate": 1e-4, "batch_size": 64,
 _QUICK = {"epochs": 6, "patience": 6, "learning_rate": 1e-3, "batch_size": 64, "validation_fraction": 0.1}
 
 RECIPES: dict[str, dict[str, dict[str, Any]]] = {
-    "paper": {"simple_cnn": _PAPER | {"image_size": 28}},
-    "quick": {"simple_cnn": _QUICK | {"image_size": 28}},
+    "paper": {"simple_cnn": _PAPER | {"image_size": 28}, "resnet50": _PAPER | {"image_size": 224}},
+    "quick": {"simple_cnn": _QUICK | {"image_size": 28}, "resnet50": _QUICK | {"image_size": 32, "epochs": 3}},
 }
 
 

@@ -251,11 +251,14 @@ def train_run(config: RunConfig, results_dir: str | Path, data_root: str | Path,
     """Train, evaluate and record one run; resume it where a checkpoint of it is found.
 
     Raises:
-        InputError: the data is missing, damaged or not what its name promises; the device is absent; the results
-            folder cannot be written; another process is at this very run; a checkpoint belongs to another config.
+        InputError: the network does not have such an option; the data is missing, damaged or not what its name
+            promises; the device is absent; the results folder cannot be written; another process is at this very run;
+            a checkpoint belongs to another config.
         FloatingPointError: the loss became NaN or infinite.
     """
     chosen = training.choose_device(device)
+    with torch.device("meta"):  # without weights: tells of an impossible option before the data is read
+        models.build(config.architecture, 2, config.training["image_size"], config.model)
     dataset = data.load(config.dataset, data_root)
     name = records.run_id(config, dataset.files)
     folder = Path(results_dir) / name

@@ -3,11 +3,14 @@
 import numpy as np
 import pytest
 import torch
+import torchvision
 from torch import nn
 
 import helpers  # noqa: F401  sets one thread
 from hwr_utils import models, recipes
+from hwr_utils.errors import InputError
 from hwr_utils.models import layer_table, to_input
+from hwr_utils.models.resnet50 import ResNet50
 
 
 def simple(n_classes: int = 10, image_size: int = 28, dropout: bool = False) -> nn.Module:
@@ -153,3 +156,68 @@ def test_images_are_left_as_they_are() -> None:
     images = torch.full((1, 28, 28), 255, dtype=torch.uint8)
     to_input(images, 28)
     assert images.dtype == torch.uint8 and int(images.min()) == 255
+
+
+def resnet(n_classes: int = 10, image_size: int = 64, pooling: str = "global") -> ResNet50:
+    model = models.build("resnet50", n_classes, image_size, {"pooling": pooling})
+    assert isinstance(model, ResNet50)
+    return model
+
+
+def test_resnet50_is_torchvisions_on_three_equal_channels_with_its_gradients() -> None:
+    torch.manual_seed(0)
+    ours = resnet(image_size=64).double()
+    torch.manual_seed(0)
+    whole = torchvision.models.resnet50(weights=None, num_classes=10).double()
+    theirs = whole.state_dict()
+    assert list(ours.state_dict()) == list(theirs)
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.state_dict().items())
+
+    images = torch.rand(4, 1, 64, 64, dtype=torch.float64)
+    labels = torch.tensor([1, 2, 3, 4])
+    for model, batch in ((ours, images), (whole, images.expand(-1, 3, -1, -1))):
+        nn.functional.cross_entropy(model(batch), labels).backward()
+    pairs = list(zip(ours.named_parameters(), whole.parameters(), strict=True))
+    assert len(pairs) == 161
+    for (name, mine), other in pairs:
+        assert mine.grad is not None and other.grad is not None and mine.grad.shape == other.grad.shape
+        assert torch.allclose(mine.grad, other.grad, rtol=1e-9, atol=1e-12), name
+    # the running statistics of both have moved, and alike
+    assert not torch.equal(whole.bn1.running_mean, torch.zeros(64, dtype=torch.float64))
+    for (name, mine), other in zip(ours.named_buffers(), whole.buffers(), strict=True):
+        assert torch.allclose(mine.double(), other.double(), rtol=1e-9, atol=1e-12), name
+    ours.eval(), whole.eval()
+    with torch.no_grad():
+        assert torch.allclose(ours(images), whole(images.expand(-1, 3, -1, -1)), rtol=1e-9, atol=1e-12)
+
+
+def test_resnet50_has_the_published_counts() -> None:
+    rows = layer_table(resnet(n_classes=1000, image_size=224), 224)
+    assert sum(row.parameters for row in rows) == 25_557_032  # torchvision's documentation of resnet50
+    # The usual count, 4.089 G, is of three channels. The stem makes 112 x 112 x 64 values with a 7 x 7 kernel: one
+    # channel instead of three saves two thirds of its work.
+    stem = 112 * 112 * 64 * 49
+    assert rows[0].macs == stem
+    assert sum(row.macs for row in rows) == 4_089_184_256 - 2 * stem
+    assert [row.layer for row in rows if row.output_shape == (2048, 7, 7)][-1] == "layer4.2.bn3"
+
+
+def test_the_poolings_are_what_they_are_said_to_be() -> None:
+    feature_map = torch.rand(2, 2048, 7, 7)
+    whole, corner = (resnet(image_size=224, pooling=pooling).avgpool(feature_map) for pooling in ("global", "avg4"))
+    assert whole.shape == corner.shape == (2, 2048, 1, 1)
+    assert torch.allclose(whole, nn.functional.avg_pool2d(feature_map, 7, stride=4))
+    assert torch.allclose(corner[:, :, 0, 0], feature_map[:, :, :4, :4].mean(dim=(2, 3)))
+
+
+@pytest.mark.parametrize("image_size", [96, 225])
+def test_the_corner_pooling_is_refused_where_it_leaves_no_single_value(image_size: int) -> None:
+    with pytest.raises(InputError, match=rf"pooling=avg4 .* image_size={image_size}\. Use .* from 97 to 224"):
+        resnet(image_size=image_size, pooling="avg4")
+    for allowed in (97, 224):
+        assert resnet(image_size=allowed, pooling="avg4")(torch.zeros(2, 1, allowed, allowed)).shape == (2, 10)
+
+
+def test_an_unknown_pooling_is_refused() -> None:
+    with pytest.raises(InputError, match="pooling='max' is unknown, expected global or avg4"):
+        resnet(pooling="max")

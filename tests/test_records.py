@@ -114,6 +114,7 @@ def test_everything_that_determines_a_run_is_in_its_name() -> None:
         *({"patience": 9}, {"validation_fraction": 0.2}, {"image_size": 32}, {"train_size": 100}, {"n_outputs": 27}),
     ):
         names.append(run_id(configure("mnist", "simple_cnn", **other), MNIST))
+    names += [run_id(configure("mnist", "resnet50", pooling=pooling), MNIST) for pooling in ("global", "avg4")]
     config = configure("mnist", "simple_cnn")
     for other in ({"dataset": "kmnist"}, {"architecture": "another"}, {"recipe": "custom"}):
         names.append(run_id(dataclasses.replace(config, **other), MNIST))
@@ -127,7 +128,7 @@ def test_every_value_of_a_recipe_is_tried_above() -> None:
 
     tried = {"epochs", "batch_size", "learning_rate", "patience", "validation_fraction", "image_size", "train_size"}
     assert tried | {"n_outputs"} == set(PARAMETERS)
-    assert MODEL_OPTIONS == {"simple_cnn": {"dropout": False}}
+    assert MODEL_OPTIONS == {"simple_cnn": {"dropout": False}, "resnet50": {"pooling": "global"}}
 
 
 def test_a_config_comes_back_from_json() -> None:

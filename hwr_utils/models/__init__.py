@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hwr_utils.models.resnet50 import ResNet50
 from hwr_utils.models.simple_cnn import SimpleCNN
 
-_BUILDERS: dict[str, Callable[..., nn.Module]] = {"simple_cnn": SimpleCNN}
+_BUILDERS: dict[str, Callable[..., nn.Module]] = {"resnet50": ResNet50, "simple_cnn": SimpleCNN}
 
 
 def build(architecture: str, n_classes: int, image_size: int, options: Mapping[str, Any]) -> nn.Module:
@@ -21,6 +22,9 @@ def build(architecture: str, n_classes: int, image_size: int, options: Mapping[s
         n_classes: number of logits.
         image_size: side of the input in pixels.
         options: the architecture's options, as in `recipes.MODEL_OPTIONS`.
+
+    Raises:
+        InputError: an option that the architecture does not have at this size.
     """
     return _BUILDERS[architecture](n_classes=n_classes, image_size=image_size, **options)
 
@@ -55,8 +59,9 @@ class LayerRow:
 def layer_table(model: nn.Module, image_size: int) -> list[LayerRow]:
     """Count parameters and multiply-accumulates layer by layer, from the module itself.
 
-    A convolution's MACs are output positions x kernel area x input channels per group x output channels; a linear
-    layer's are inputs x outputs. Biases, activations and pooling are not counted, as is usual.
+    A convolution's MACs are output positions x kernel area x input channels per group x output channels, with the
+    input channels that it is given; a linear layer's are inputs x outputs. Biases, activations and pooling are not
+    counted, as is usual.
 
     Args:
         model: any network of the study; its mode and weights are left as they are.
@@ -69,7 +74,8 @@ def layer_table(model: nn.Module, image_size: int) -> list[LayerRow]:
             parameters = sum(parameter.numel() for parameter in layer.parameters(recurse=False))
             macs = 0
             if isinstance(layer, nn.Conv2d):
-                macs = output[0].numel() * layer.weight[0].numel()
+                area = layer.kernel_size[0] * layer.kernel_size[1]
+                macs = output[0].numel() * area * inputs[0].shape[1] // layer.groups
             elif isinstance(layer, nn.Linear):
                 macs = layer.weight.numel()
             rows.append(LayerRow(name, type(layer).__name__, tuple(output.shape[1:]), parameters, macs))

@@ -1,0 +1,51 @@
+"""ResNet-50 (He et al., CVPR 2016) as torchvision defines it, for one gray channel.
+
+Song, Si and Kim give it the gray image three times, as the three channels it was made for. A convolution over three
+equal channels is the convolution of one of them with the kernel summed over its input channels, so the network here
+takes the one channel: the same function of the same parameters, at a third of the input.
+"""
+
+from torch import Tensor, nn
+from torchvision.models.resnet import Bottleneck, ResNet
+
+from hwr_utils.errors import InputError
+
+
+class EqualChannels(nn.Conv2d):
+    """A convolution over channels that are all equal, given one of them; its parameters are those of the whole."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Map (N, 1, H, W) to what `nn.Conv2d` makes of that channel repeated `in_channels` times."""
+        return self._conv_forward(input, self.weight.sum(dim=1, keepdim=True), self.bias)
+
+
+class ResNet50(ResNet):  # type: ignore[misc]  # torchvision comes without types
+    """Torchvision's `resnet50(weights=None)`: its layers, its initialisation, and its names of parameters.
+
+    Args:
+        n_classes: number of logits.
+        image_size: side of the square one-channel input in pixels. The last feature map is 32 times smaller: 7x7 at
+            the published 224.
+        pooling: of that map, before the classifier. "global" is the mean of all its positions, which is what
+            AvgPool(7, stride 4) gives at 224 px; "avg4" is AvgPool(4, stride 4), which at 224 px sees the top left 16
+            of the 49 positions. Song, Si and Kim give the stride and no kernel.
+
+    Raises:
+        InputError: `pooling` is unknown, or "avg4" at a size where it would not leave one value a channel.
+    """
+
+    def __init__(self, n_classes: int, image_size: int = 224, pooling: str = "global") -> None:
+        if pooling not in ("global", "avg4"):
+            raise InputError(f"pooling={pooling!r} is unknown, expected global or avg4.")
+        side = -(-image_size // 32)
+        if pooling == "avg4" and side not in range(4, 8):
+            raise InputError(
+                f"pooling=avg4 needs a last feature map of 4 to 7 positions a side, found {side} with "
+                f"image_size={image_size}. Use an image_size from 97 to 224, or pooling=global."
+            )
+        super().__init__(Bottleneck, [3, 4, 6, 3], num_classes=n_classes)
+        whole: nn.Conv2d = self.conv1  # type: ignore[has-type]
+        self.conv1 = EqualChannels(3, 64, kernel_size=7, stride=2, padding=3, bias=False)
+        self.conv1.weight = whole.weight  # initialised by torchvision, which looked for plain convolutions
+        if pooling == "avg4":
+            self.avgpool: nn.Module = nn.AvgPool2d(kernel_size=4, stride=4)
