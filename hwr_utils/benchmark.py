@@ -25,7 +25,7 @@ from hwr_utils import data, files, models, recipes, runs, synthesis
 from hwr_utils.data import idx
 from hwr_utils.errors import InputError, MissingFiles
 from hwr_utils.records import RunConfig
-from hwr_utils.training import choose_device, train_one_epoch
+from hwr_utils.training import Execution, begin, choose_execution, train_one_epoch
 
 SCHEMA_VERSION = 1
 
@@ -61,7 +61,8 @@ def training(
     Raises:
         InputError: images or rounds are not positive, the device is absent, or the results folder cannot be written.
     """
-    chosen = choose_device(device)
+    execution = choose_execution(device)
+    chosen = execution.device
     images = images if images is not None else 12_800 if chosen.type == "cpu" else 60_000
     for name, value in (("images", images), ("rounds", rounds)):
         if value < 1:
@@ -74,7 +75,7 @@ def training(
         config = recipes.configure(dataset.name, "simple_cnn", "paper")
         steps = -(-len(kept[0]) // config.training["batch_size"])
         loops: dict[str, Loop] = {
-            "ours": _ours(config, *kept, chosen),
+            "ours": _ours(config, *kept, execution),
             "usual": _usual(config, *kept, chosen, workers, Path(scratch)),
         }
         seconds: dict[str, list[float]] = {name: [] for name in loops}
@@ -90,7 +91,7 @@ def training(
         "schema_version": SCHEMA_VERSION,
         "benchmark": "training",
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "environment": runs.describe_environment(chosen)
+        "environment": runs.describe_environment(execution)
         | {"torchvision": torchvision.__version__, "cores": workers, "load": load},
         "config": {
             "dataset": dataset.name,
@@ -140,20 +141,14 @@ def _digits(images: int, root: Path, scratch: Path) -> data.Dataset:
         return data.load("digits-synthetic", scratch)
 
 
-def _model(config: RunConfig, labels: np.ndarray) -> nn.Module:
-    torch.manual_seed(config.seed)
-    return models.build(config.architecture, int(labels.max()) + 1, config.training["image_size"], config.model)
-
-
-def _ours(config: RunConfig, images: np.ndarray, labels: np.ndarray, device: torch.device) -> Loop:
+def _ours(config: RunConfig, images: np.ndarray, labels: np.ndarray, execution: Execution) -> Loop:
     """Prepare the study's loop, as `training.fit` does."""
-    model = _model(config, labels).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.training["learning_rate"], fused=True)
-    resident = torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device)
+    learner = begin(config, int(labels.max()) + 1, execution)
+    resident = torch.from_numpy(images).to(execution.device), torch.from_numpy(labels).to(execution.device)
 
     def loop() -> float:
         with tqdm(disable=True) as bar:
-            loss_sum, _ = train_one_epoch(model, optimizer, *resident, config, bar)
+            loss_sum, *_ = train_one_epoch(learner, *resident, config, execution, bar)
         return loss_sum.item() / len(images)  # .item() waits for the device
 
     return loop
@@ -175,7 +170,9 @@ def _usual(
         pin_memory=device.type == "cuda",
         persistent_workers=True,
     )
-    model = _model(config, labels).to(device)
+    torch.manual_seed(config.seed)
+    image_size = config.training["image_size"]
+    model = models.build(config.architecture, int(labels.max()) + 1, image_size, config.model).to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=config.training["learning_rate"])
     criterion = nn.CrossEntropyLoss()
 

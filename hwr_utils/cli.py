@@ -6,13 +6,14 @@ without.
 
 import argparse
 import ast
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hwr_utils import data, files, recipes
-from hwr_utils.errors import InputError
+from hwr_utils.errors import DeviceError, InputError
 
 
 def _train(arguments: argparse.Namespace) -> None:
@@ -23,9 +24,11 @@ def _train(arguments: argparse.Namespace) -> None:
         if name in values:
             raise InputError(f"--set {name}={values[name]} is no value of a recipe. Use --{name} {values[name]}.")
     config = recipes.configure(arguments.dataset, arguments.architecture, arguments.recipe, arguments.seed, **values)
-    run = runs.train_run(config, arguments.results_dir, arguments.data_root, arguments.device)
+    places = (arguments.results_dir, arguments.data_root)
+    run = runs.train_run(config, *places, arguments.device, arguments.precision, arguments.compile)
     test = run.record["test"]
-    print(f"{run.folder}: test accuracy {test['accuracy']:.4f} ({test['correct']} of {test['n']})")
+    if os.environ.get("RANK", "0") == "0":  # of several processes one talks
+        print(f"{run.folder}: test accuracy {test['accuracy']:.4f} ({test['correct']} of {test['n']})")
 
 
 def _download(arguments: argparse.Namespace) -> None:
@@ -109,6 +112,10 @@ def _parser() -> argparse.ArgumentParser:
         help="change a value of the recipe, or an option of the architecture",
     )
     train.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    train.add_argument("--precision", help="float32, bfloat16 or float16; default: bfloat16 on CUDA, float32 elsewhere")
+    train.add_argument(
+        "--compile", metavar="MODE", help="torch.compile's mode, for instance default or reduce-overhead"
+    )
     train.set_defaults(run=_train)
 
     download = commands.add_parser("download", parents=[root], help="get a published dataset, and check it")
@@ -155,7 +162,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         arguments.run(arguments)
-    except (InputError, FloatingPointError) as error:
+    except (InputError, FloatingPointError, DeviceError) as error:
         print(f"hwr: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

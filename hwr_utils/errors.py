@@ -1,4 +1,4 @@
-"""The one exception that bad input raises."""
+"""What the command line tells without a traceback: bad input, and a device that failed."""
 
 
 class InputError(ValueError):
@@ -10,3 +10,7 @@ class InputError(ValueError):
 
 class MissingFiles(InputError):
     """The files of a dataset are not there; says which, where to put them and how to get them."""
+
+
+class DeviceError(RuntimeError):
+    """The GPU failed while it trained; says when, what is kept and how to go on."""

@@ -18,8 +18,9 @@ import pandas as pd
 import torch
 from safetensors.torch import save as save_safetensors
 
-from hwr_utils import data, evaluation, files, models, recipes, records, training
+from hwr_utils import data, distributed, evaluation, files, models, recipes, records, training
 from hwr_utils.data import catalog, facts, splits
+from hwr_utils.distributed import Processes
 from hwr_utils.errors import InputError, MissingFiles
 from hwr_utils.records import RunConfig
 
@@ -247,44 +248,69 @@ def describe_dataset(name: str, results_dir: str | Path | None = None, data_root
     return folder
 
 
-def train_run(config: RunConfig, results_dir: str | Path, data_root: str | Path, device: str = "auto") -> Run:
+def train_run(
+    config: RunConfig,
+    results_dir: str | Path,
+    data_root: str | Path,
+    device: str = "auto",
+    precision: str | None = None,
+    compile_mode: str | None = None,
+) -> Run:
     """Train, evaluate and record one run; resume it where a checkpoint of it is found.
+
+    Under torchrun the processes train it together, and the first of them writes it down.
+
+    Args:
+        config: made by `recipes.configure`.
+        results_dir: folder of run folders; several processes need one that all can read.
+        data_root: folder of the datasets.
+        device: see `training.choose_execution`, as the next two.
+        precision: None is the device's usual one.
+        compile_mode: None is without torch.compile.
 
     Raises:
         InputError: the network does not have such an option; the data is missing, damaged or not what its name
             promises; the device is absent; the results folder cannot be written; another process is at this very run;
             a checkpoint belongs to another config.
         FloatingPointError: the loss became NaN or infinite.
+        DeviceError: the GPU failed; the same call goes on from the last checkpoint.
     """
-    chosen = training.choose_device(device)
+    execution = training.choose_execution(device, precision, compile_mode)
     with torch.device("meta"):  # without weights: tells of an impossible option before the data is read
         models.build(config.architecture, 2, config.training["image_size"], config.model)
     dataset = data.load(config.dataset, data_root)
     name = records.run_id(config, dataset.files)
     folder = Path(results_dir) / name
-    with _only_one(Path(results_dir), name):
-        if (folder / "record.json").exists():
-            run = Run(folder, records.read(folder / "record.json"))
-            (folder / "checkpoint.pt").unlink(missing_ok=True)  # of a process that was killed right after the record
-            return run
+    with distributed.join(execution.device) as processes, _only_one(Path(results_dir), name, processes):
+        execution = replace(execution, processes=processes)
+        if not processes.agree((folder / "record.json").exists()):
+            _train(config, dataset, folder, execution)
+        if processes.first:  # also of a process that was killed right after the record
+            (folder / "checkpoint.pt").unlink(missing_ok=True)
+        return Run(folder, records.read(folder / "record.json"))
+
+
+def _train(config: RunConfig, dataset: data.Dataset, folder: Path, execution: training.Execution) -> None:
+    """Train and evaluate a run, and leave its record in a folder that this process holds the lock of."""
+    processes = execution.processes
+    if processes.first:
         files.remove_unfinished(folder)
-        dataset = _with_spare_outputs(dataset, config)
-        train, validation = _split(dataset, config)
-        environment = describe_environment(chosen)  # now, for the sources may be edited while it trains
-        result = training.fit(
-            config,
-            len(dataset.classes),
-            (dataset.train_images[train], dataset.train_labels[train]),
-            (dataset.train_images[validation], dataset.train_labels[validation]),
-            chosen,
-            checkpoint=folder / "checkpoint.pt",
-        )
-        record, arrays, weights = _report(config, dataset, train, validation, result, chosen, environment)
-        record["run_id"] = name
+    dataset = _with_spare_outputs(dataset, config)
+    train, validation = _split(dataset, config)
+    environment = describe_environment(execution)  # now, for the sources may be edited while it trains
+    result = training.fit(
+        config,
+        len(dataset.classes),
+        (dataset.train_images[train], dataset.train_labels[train]),
+        (dataset.train_images[validation], dataset.train_labels[validation]),
+        execution,
+        checkpoint=folder / "checkpoint.pt",
+    )
+    record, arrays, weights = _report(config, dataset, train, validation, result, execution, environment)
+    if processes.first:
         files.write_bytes(folder / "model.safetensors", weights)
-        records.write(folder, record, arrays)
-        (folder / "checkpoint.pt").unlink(missing_ok=True)
-    return Run(folder, record)
+        records.write(folder, record | {"run_id": folder.name}, arrays)
+    processes.agree(True)  # the others wait for the record
 
 
 def _split(dataset: data.Dataset, config: RunConfig) -> tuple[np.ndarray, np.ndarray]:
@@ -334,19 +360,19 @@ def _report(
     train: np.ndarray,
     validation: np.ndarray,
     result: training.FitResult,
-    device: torch.device,
+    execution: training.Execution,
     environment: dict[str, Any],
 ) -> tuple[dict[str, Any], dict[str, dict[str, np.ndarray]], bytes]:
     """Evaluate the best and the last weights on the test set; return record, arrays and the best weights' bytes."""
     image_size = config.training["image_size"]
     model = models.build(config.architecture, len(dataset.classes), image_size, config.model)
-    model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    test_images = torch.from_numpy(dataset.test_images).to(device)
+    model = model.to(execution.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    test_images = torch.from_numpy(dataset.test_images).to(execution.device)
 
     model.load_state_dict(result.last)
-    last_logits = evaluation.predict_logits(model, test_images, image_size)
+    last_logits = distributed.predict(model, test_images, image_size, execution.processes)
     model.load_state_dict(result.best)
-    logits = evaluation.predict_logits(model, test_images, image_size)
+    logits = distributed.predict(model, test_images, image_size, execution.processes)
     ranked, scores = evaluation.top_predictions(logits)
     weights = save_safetensors(result.best)
 
@@ -406,12 +432,15 @@ def _report(
     return record, arrays, weights
 
 
-def describe_environment(device: torch.device) -> dict[str, Any]:
+def describe_environment(execution: training.Execution) -> dict[str, Any]:
     """Return the `environment` of a record: the machine, the versions, the revision of the code."""
+    device, precision = execution.device, execution.precision
     return {
         "device": device.type,
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),
-        "precision": "bfloat16 autocast" if device.type == "cuda" else "float32",
+        "precision": precision if precision == "float32" else f"{precision} autocast",
+        "compile": execution.compile_mode or "no",
+        "processes": execution.processes.count,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "numpy": np.__version__,
@@ -450,15 +479,26 @@ def _git_revision() -> str:
 def source_hash() -> str:
     """Return the SHA-256 of the sources that decide a run's numbers; equal hashes mean the same code."""
     package = Path(__file__).parent
-    names = ["recipes.py", "training.py", "evaluation.py", "preprocessing.py", "models/*.py", "data/*.py"]
+    names = [
+        "recipes.py",
+        "training.py",
+        "distributed.py",
+        "evaluation.py",
+        "preprocessing.py",
+        "models/*.py",
+        "data/*.py",
+    ]
     paths = sorted(path for name in names for path in package.glob(name) if path.is_file())
     listing = "".join(f"{path.relative_to(package).as_posix()} {files.sha256(path)}\n" for path in paths)
     return files.sha256(listing.encode())
 
 
 @contextmanager
-def _only_one(results_dir: Path, name: str) -> Iterator[None]:
+def _only_one(results_dir: Path, name: str, processes: Processes) -> Iterator[None]:
     """Hold the lock of a run; the system gives it back when the process ends, however it ends."""
+    if not processes.first:  # the first holds it for all
+        yield
+        return
     path = results_dir / ".locks" / f"{name}.lock"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,16 +1,20 @@
 """Train a network: the whole engine, readable in one sitting.
 
-`fit` runs on one device. The images live there as uint8 tensors, so there is no DataLoader and nothing is copied in
-the loop; nothing is read back from the device inside an epoch. At the end of every epoch the full state goes into a
-checkpoint, in one step, so a run killed at any moment goes on from its last whole epoch and, on a CPU, ends with the
-same bits as one that was never stopped.
+The images live on the device as uint8 tensors, so there is no DataLoader and nothing is copied in the loop; nothing is
+read back from the device inside an epoch. At the end of every epoch the full state goes into a checkpoint, in one step,
+so a run killed at any moment goes on from its last whole epoch and, on a CPU, ends with the same bits as one that was
+never stopped. Under torchrun the processes share each batch and train as one.
 """
 
+import copy
 import hashlib
 import io
 import math
+import os
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,15 +22,59 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from hwr_utils import files, models
-from hwr_utils.errors import InputError
-from hwr_utils.evaluation import predict_logits
+from hwr_utils import distributed, files, models
+from hwr_utils.distributed import Processes
+from hwr_utils.errors import DeviceError, InputError
 from hwr_utils.records import RunConfig
 
 Weights = dict[str, Tensor]
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+COMPILE_MODES = ("default", "reduce-overhead", "max-autotune")  # of torch.compile; the second uses CUDA graphs
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How a run is computed, as opposed to what: none of it enters the run's id.
+
+    Attributes:
+        device: of this process.
+        precision: a key of `PRECISIONS`; all but float32 mean autocast, float16 with a scaled loss.
+        compile_mode: one of `COMPILE_MODES`, or None to train without torch.compile.
+        processes: that share the run.
+    """
+
+    device: torch.device = CPU
+    precision: str = "float32"
+    compile_mode: str | None = None
+    processes: Processes = distributed.ALONE
+
+    def autocast(self) -> torch.autocast:
+        """Return the context for the forward pass and the loss."""
+        enabled = self.precision != "float32"
+        return torch.autocast(self.device.type, dtype=PRECISIONS[self.precision], enabled=enabled)
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A network and what changes it.
+
+    Attributes:
+        network: to evaluate and to save.
+        trained: the same weights, to call in training: compiled or shared by processes where that is asked for.
+        optimizer: of these weights.
+        scaler: of the loss, for float16; else a disabled one, which leaves it as it is.
+    """
+
+    network: nn.Module
+    trained: nn.Module
+    optimizer: torch.optim.Optimizer
+    scaler: GradScaler
 
 
 @dataclass(frozen=True)
@@ -56,11 +104,15 @@ class FitResult:
 def choose_device(device: str) -> torch.device:
     """Turn "auto", "cpu", "cuda" or "cuda:1" into a device; "auto" takes CUDA where there is one.
 
+    Under torchrun, "auto" and "cuda" give each process of a machine a GPU of its own.
+
     Raises:
         InputError: CUDA is asked for and absent, or the name is none of these.
     """
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and "LOCAL_RANK" in os.environ:
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
     try:
         chosen = torch.device(device)
     except RuntimeError:
@@ -75,46 +127,125 @@ def choose_device(device: str) -> torch.device:
     return chosen
 
 
+def choose_execution(device: str = "auto", precision: str | None = None, compile_mode: str | None = None) -> Execution:
+    """Check what the user asked for; the processes are those that `distributed.join` finds.
+
+    Args:
+        device: see `choose_device`.
+        precision: a key of `PRECISIONS`; None takes bfloat16 on CUDA and float32 elsewhere.
+        compile_mode: one of `COMPILE_MODES`, or None.
+
+    Raises:
+        InputError: one of them is unknown, or the device is absent.
+    """
+    chosen = choose_device(device)
+    precision = precision or ("bfloat16" if chosen.type == "cuda" else "float32")
+    if precision not in PRECISIONS:
+        raise InputError(f"precision={precision!r} is unknown, expected one of {', '.join(PRECISIONS)}.")
+    if compile_mode not in (None, *COMPILE_MODES):
+        raise InputError(f"compile_mode={compile_mode!r} is unknown, expected one of {', '.join(COMPILE_MODES)}.")
+    return Execution(chosen, precision, compile_mode)
+
+
+def begin(config: RunConfig, n_classes: int, execution: Execution) -> Learner:
+    """Build a network with fresh weights, drawn from the config's seed, and its optimizer.
+
+    Raises:
+        InputError: see `models.build` and `distributed.parallel`.
+    """
+    torch.manual_seed(config.seed)
+    batch_size, image_size = config.training["batch_size"], config.training["image_size"]
+    network = models.build(config.architecture, n_classes, image_size, config.model)
+    network = network.to(execution.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    trained = distributed.parallel(network, batch_size, execution.device, execution.processes)
+    if execution.compile_mode is not None:
+        trained = _compile(trained, batch_size // execution.processes.count, image_size, execution)
+    optimizer = torch.optim.Adam(network.parameters(), lr=config.training["learning_rate"], fused=True)
+    scaler = GradScaler(execution.device.type, enabled=execution.precision == "float16")
+    return Learner(network, trained, optimizer, scaler)
+
+
+def _compile(model: nn.Module, batch_size: int, image_size: int, execution: Execution) -> nn.Module:
+    """Compile a network, and try it: where that fails, say so and return the network as it is."""
+    before = copy.deepcopy(model.state_dict())  # a pass in training mode moves batch normalisation's statistics
+    sample = torch.zeros(batch_size, image_size, image_size, dtype=torch.uint8, device=execution.device)
+    compiled: nn.Module = torch.compile(model, mode=execution.compile_mode)  # type: ignore[assignment]
+    try:
+        with torch.random.fork_rng(), execution.autocast():
+            compiled.train()(models.to_input(sample, image_size)).sum().backward()
+    except Exception as error:  # what a compiler raises has no common class
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        warnings.warn(f"torch.compile failed, so training goes on without it: {lines[0]}", stacklevel=4)
+        compiled = model
+    model.load_state_dict(before)
+    model.zero_grad(set_to_none=True)
+    return compiled
+
+
+def step_sizes(n: int, batch_size: int, processes: int = 1) -> list[int]:
+    """Return how many images each step of an epoch takes.
+
+    The last batch is smaller, and joins the one before it where it has fewer than two images for each process: batch
+    normalisation cannot work on a single value.
+
+    Args:
+        n: training images.
+        batch_size: images a step, over all processes.
+        processes: that share a step.
+    """
+    full, rest = divmod(n, batch_size)
+    sizes = [batch_size] * full + [rest] * (rest > 0)
+    if full and 0 < rest < 2 * processes:
+        sizes[-2:] = [batch_size + rest]
+    return sizes
+
+
 def train_one_epoch(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    learner: Learner,
     images: Tensor,
     labels: Tensor,
     config: RunConfig,
+    execution: Execution,
     progress: tqdm,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """Pass once over the training images in a new random order.
 
     Args:
-        model: in any mode; left in training mode.
-        optimizer: of the model's parameters.
-        images: (N, H, W) uint8 on the model's device.
-        labels: (N,) int64 on the model's device.
+        learner: its network may be in any mode, and is left in training mode.
+        images: (N, H, W) uint8 on the network's device, all of them in every process.
+        labels: (N,) int64 on the network's device.
         config: gives batch size and image size. A last, smaller batch is trained on as well.
+        execution: gives the precision, and the processes that share each batch.
         progress: is moved on by one a step.
 
     Returns:
-        The sum of losses and the number of right answers over the epoch, as scalars on the device.
+        The sum of losses and the number of right answers over the epoch, as scalars on the device; and the loss of
+        each step (S,).
     """
-    device = images.device
-    batch_size, image_size = config.training["batch_size"], config.training["image_size"]
+    device, processes = images.device, execution.processes
+    image_size = config.training["image_size"]
     loss_sum = torch.zeros((), device=device)
     correct = torch.zeros((), device=device, dtype=torch.int64)
-    model.train()
+    losses = []
+    learner.trained.train()
     # drawn on the CPU whatever the device, so that the same seed gives the same batches everywhere
-    order = torch.randperm(len(images)).to(device)
-    for batch in order.split(batch_size):
-        target = labels[batch]
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
-            logits = model(models.to_input(images[batch], image_size))
-            loss = F.cross_entropy(logits, target)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        loss_sum += loss.detach() * len(batch)
+    order = processes.same(torch.randperm(len(images)).to(device))
+    for batch in order.split(step_sizes(len(images), config.training["batch_size"], processes.count)):
+        mine = processes.share(batch)
+        target = labels[mine]
+        with execution.autocast():
+            logits = learner.trained(models.to_input(images[mine], image_size))
+            # the processes' gradients are averaged, which makes this the mean over the whole batch
+            loss = F.cross_entropy(logits, target) * (len(mine) * processes.count / len(batch))
+        learner.optimizer.zero_grad(set_to_none=True)
+        learner.scaler.scale(loss).backward()
+        learner.scaler.step(learner.optimizer)
+        learner.scaler.update()
+        losses.append(loss.detach())
+        loss_sum += losses[-1] * len(batch)
         correct += (logits.detach().argmax(dim=1) == target).sum()
         progress.update()
-    return loss_sum, correct
+    return processes.sum(loss_sum) / processes.count, processes.sum(correct), torch.stack(losses)
 
 
 def fit(
@@ -122,7 +253,7 @@ def fit(
     n_classes: int,
     train: tuple[np.ndarray, np.ndarray],
     validation: tuple[np.ndarray, np.ndarray],
-    device: torch.device,
+    execution: Execution,
     checkpoint: Path | None = None,
 ) -> FitResult:
     """Train from scratch, or go on from a checkpoint, until the epochs or the patience run out.
@@ -132,20 +263,22 @@ def fit(
         n_classes: number of logits.
         train: images (N, H, W) uint8 and labels (N,) int64.
         validation: the same of other images; their loss decides the best epoch and when to stop.
-        device: where to train.
-        checkpoint: file to resume from and to write after each epoch; None keeps nothing.
+        execution: where and how to train. Several processes give the result of one, up to rounding.
+        checkpoint: file to resume from and to write after each epoch; None keeps nothing. Several processes need it
+            where all can read it.
 
     Raises:
-        InputError: the checkpoint is of another config, or its folder cannot be written.
+        InputError: the checkpoint is of another config, or its folder cannot be written; or the images of a step do
+            not fit into the GPU's memory.
         FloatingPointError: the loss is no longer finite; the checkpoint of the last good epoch is kept.
+        DeviceError: the GPU failed; the checkpoint of the last epoch is kept.
     """
-    torch.manual_seed(config.seed)
+    device, processes = execution.device, execution.processes
+    batch_size, image_size, epochs = (config.training[name] for name in ("batch_size", "image_size", "epochs"))
     images, labels = (torch.from_numpy(array).to(device) for array in train)
     validation_images, validation_labels = (torch.from_numpy(array).to(device) for array in validation)
-    image_size, epochs = config.training["image_size"], config.training["epochs"]
-    model = models.build(config.architecture, n_classes, image_size, config.model)
-    model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.training["learning_rate"], fused=True)
+    student = begin(config, n_classes, execution)
+    model = student.network
 
     state: dict[str, Any] = {
         "config": config.to_dict(),
@@ -156,11 +289,13 @@ def fit(
         "best_loss": math.inf,
         "sessions": 1,
     }
-    saved = _load_checkpoint(checkpoint, state["config"]) if checkpoint else None
+    saved = _load_checkpoint(checkpoint, state["config"], processes) if checkpoint else None
     if saved is not None:
         state = {key: saved[key] for key in state} | {"sessions": saved["sessions"] + 1}
         model.load_state_dict(saved["model"])
-        optimizer.load_state_dict(saved["optimizer"])
+        student.optimizer.load_state_dict(saved["optimizer"])
+        if saved["scaler"]:  # empty where it was disabled
+            student.scaler.load_state_dict(saved["scaler"])
         torch.set_rng_state(saved["rng"])
         if device.type == "cuda" and saved["cuda_rng"] is not None:
             torch.cuda.set_rng_state(saved["cuda_rng"], device)
@@ -168,26 +303,31 @@ def fit(
     def out_of_patience() -> bool:
         return len(state["history"]) - state["best_epoch"] >= config.training["patience"]
 
-    steps = math.ceil(len(images) / config.training["batch_size"])
+    steps = len(step_sizes(len(images), batch_size, processes.count))
     done = len(state["history"])
     title = f"{config.dataset} {config.architecture}"
-    with tqdm(total=epochs * steps, initial=done * steps, unit="step", desc=title) as bar:
+    quiet: dict[str, Any] = {} if processes.first else {"disable": True}
+    with tqdm(total=epochs * steps, initial=done * steps, unit="step", desc=title, **quiet) as bar:
         for epoch in range(done + 1, epochs + 1):
             if out_of_patience():
                 break
+            if not processes.first:  # or dropout would hide the same neurons in every process
+                torch.manual_seed(config.seed + (processes.rank << 32) + (epoch << 48))
             start = time.perf_counter()
-            loss_sum, correct = train_one_epoch(model, optimizer, images, labels, config, bar)
-            train_loss, train_accuracy = loss_sum.item() / len(images), correct.item() / len(images)
-            state["epoch_seconds"].append(time.perf_counter() - start)  # after .item(), which waits for the device
+            with _told(config, epoch):
+                loss_sum, correct, losses = train_one_epoch(student, images, labels, config, execution, bar)
+                train_loss, train_accuracy = loss_sum.item() / len(images), correct.item() / len(images)
+                state["epoch_seconds"].append(time.perf_counter() - start)  # after .item(), which waits for the device
 
-            logits = predict_logits(model, validation_images, image_size)
-            validation_loss = F.cross_entropy(logits, validation_labels).item()
-            validation_accuracy = (logits.argmax(dim=1) == validation_labels).double().mean().item()
+                logits = distributed.predict(model, validation_images, image_size, processes)
+                validation_loss = F.cross_entropy(logits, validation_labels).item()
+                validation_accuracy = (logits.argmax(dim=1) == validation_labels).double().mean().item()
             if not math.isfinite(train_loss + validation_loss):
+                bad = (~losses.isfinite()).nonzero()
+                step = (epoch - 1) * steps + 1 + int(bad[0]) if len(bad) else epoch * steps
                 raise FloatingPointError(
-                    f"the loss is {train_loss} (validation {validation_loss}) in epoch {epoch}, steps "
-                    f"{(epoch - 1) * steps + 1} to {epoch * steps}. The checkpoint of epoch {epoch - 1} is kept; "
-                    "try a lower learning_rate."
+                    f"the loss is no longer finite at step {step}, in epoch {epoch} (training {train_loss}, validation "
+                    f"{validation_loss}). The checkpoint of epoch {epoch - 1} is kept; try a lower learning_rate."
                 )
             row = {
                 "epoch": epoch,
@@ -200,8 +340,8 @@ def fit(
             if validation_loss < state["best_loss"]:
                 state |= {"best_loss": validation_loss, "best_epoch": epoch, "best": _weights(model)}
             bar.set_postfix(epoch=epoch, validation_accuracy=f"{validation_accuracy:.4f}")
-            if checkpoint:
-                _save_checkpoint(checkpoint, state, model, optimizer, device)
+            if checkpoint and processes.first:
+                _save_checkpoint(checkpoint, state, student, device)
     return FitResult(
         best=state["best"],
         last=_weights(model),
@@ -213,6 +353,26 @@ def fit(
     )
 
 
+@contextmanager
+def _told(config: RunConfig, epoch: int) -> Iterator[None]:
+    """Say of a GPU's failures what to do about them."""
+    kept = f"The checkpoint of epoch {epoch - 1} is kept" if epoch > 1 else "There is no checkpoint yet"
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError as error:
+        batch_size = config.training["batch_size"]
+        raise InputError(
+            f"batch_size={batch_size} does not fit into the GPU's memory at image_size="
+            f"{config.training['image_size']}: {str(error).splitlines()[0]} Try batch_size={max(1, batch_size // 2)}, "
+            "which is another run; or a GPU with more memory."
+        ) from error
+    except torch.AcceleratorError as error:
+        raise DeviceError(
+            f"the GPU failed in epoch {epoch}: {str(error).splitlines()[0]}. {kept}; the same command goes on from "
+            "there. If it fails again, see nvidia-smi and the system's log."
+        ) from error
+
+
 def _weights(model: nn.Module) -> Weights:
     # cloned, because on the CPU .cpu() would hand out the very tensors that go on changing; contiguous, because
     # that is how safetensors stores them
@@ -222,21 +382,29 @@ def _weights(model: nn.Module) -> Weights:
     }
 
 
-def _save_checkpoint(
-    path: Path, state: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device
-) -> None:
+def _save_checkpoint(path: Path, state: dict[str, Any], student: Learner, device: torch.device) -> None:
     buffer = io.BytesIO()
-    rng = {
+    moving = {
+        "model": student.network.state_dict(),
+        "optimizer": student.optimizer.state_dict(),
+        "scaler": student.scaler.state_dict(),
         "rng": torch.get_rng_state(),
         "cuda_rng": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
     }
-    torch.save(state | rng | {"model": model.state_dict(), "optimizer": optimizer.state_dict()}, buffer)
+    torch.save(state | moving, buffer)
     content = buffer.getvalue()
     # torch.load takes flipped bits for weights, so a checksum of the whole is its last 32 bytes
     files.write_bytes(path, content + hashlib.sha256(content).digest())
 
 
-def _load_checkpoint(path: Path, config: dict[str, Any]) -> dict[str, Any] | None:
+def _load_checkpoint(path: Path, config: dict[str, Any], processes: Processes) -> dict[str, Any] | None:
+    saved = _read_checkpoint(path, config) if processes.first else None
+    if not processes.agree(saved is not None):
+        return None
+    return saved if processes.first else _read_checkpoint(path, config)
+
+
+def _read_checkpoint(path: Path, config: dict[str, Any]) -> dict[str, Any] | None:
     if not path.exists():
         return None
     content = path.read_bytes()
@@ -246,7 +414,7 @@ def _load_checkpoint(path: Path, config: dict[str, Any]) -> dict[str, Any] | Non
         warnings.warn(
             f"{path} is damaged (its checksum does not fit) and is kept as {kept.name}; "
             "training starts from the beginning.",
-            stacklevel=3,
+            stacklevel=4,
         )
         return None
     saved: dict[str, Any] = torch.load(io.BytesIO(content[:-32]), map_location="cpu", weights_only=True)

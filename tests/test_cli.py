@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers import TINY, tiny, train_argv, write_easy
-from hwr_utils import cli, data, runs, training
+from hwr_utils import cli, data, distributed, runs, training
 from hwr_utils.runs import find
 
 
@@ -44,14 +44,15 @@ def test_arguments_reach_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(runs, "train_run", watch)
     argv = ["train", "--dataset", "custom:easy", "--recipe", "quick", "--seed", "3", "--device", "cuda:1"]
+    argv += ["--precision", "float16", "--compile", "default"]
     argv += [word for name, value in TINY.items() for word in ("--set", f"{name}={value}")]
     assert cli.main([*argv, "--data-root", "d", "--results-dir", "r"]) == 2
-    assert given == [tiny(seed=3), Path("r"), Path("d"), "cuda:1"]
+    assert given == [tiny(seed=3), Path("r"), Path("d"), "cuda:1", "float16", "default"]
     given.clear()
     assert cli.main(["train", "--dataset", "mnist"]) == 2
-    config, results, data_root, device = given
+    config, results, data_root, *how = given
     assert (config.architecture, config.recipe, config.seed) == ("simple_cnn", "paper", 0)
-    assert (results, data_root, device) == (runs.RESULTS_DIR, data.default_root(), "auto")
+    assert (results, data_root, how) == (runs.RESULTS_DIR, data.default_root(), ["auto", None, None])
 
 
 BAD = [
@@ -124,9 +125,9 @@ def test_wrong_usage_is_told(argv: list[str], capsys: pytest.CaptureFixture[str]
 def test_a_loss_that_is_no_number_is_told(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(training, "predict_logits", lambda *_: torch.full((16, 4), torch.nan))
+    monkeypatch.setattr(distributed, "predict_logits", lambda *_: torch.full((16, 4), torch.nan))
     assert cli.main(train_argv(tiny(), root, tmp_path)) == 2
-    assert "the loss is" in capsys.readouterr().err
+    assert "the loss is no longer finite at step 9" in capsys.readouterr().err
 
 
 def test_a_run_that_is_stopped_by_hand_says_so(
@@ -135,7 +136,7 @@ def test_a_run_that_is_stopped_by_hand_says_so(
     def stop(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(training, "predict_logits", stop)
+    monkeypatch.setattr(distributed, "predict_logits", stop)
     assert cli.main(train_argv(tiny(), root, tmp_path)) == 130
     assert "goes on from here" in capsys.readouterr().err
 

@@ -22,6 +22,7 @@ FLOORS = [
     {"synthesis"},  # draws what `data` then reads, and writes it with `data.idx`
     {"models"},
     {"evaluation"},
+    {"distributed"},
     {"training"},
     {"runs"},
     {"comparison", "plots", "notebooks", "benchmark", "quantization"},

@@ -15,8 +15,8 @@ import torch
 from torch.nn import functional as F
 
 from helpers import N_CLASSES, STEPS, easy_images, tiny
-from hwr_utils import evaluation, files, models, training
-from hwr_utils.errors import InputError
+from hwr_utils import distributed, evaluation, files, models, recipes, training
+from hwr_utils.errors import DeviceError, InputError
 from hwr_utils.records import RunConfig
 from hwr_utils.training import FitResult
 
@@ -26,7 +26,7 @@ PLAIN = {"dropout": False}
 
 
 def fit(config: RunConfig, checkpoint: Path | None = None) -> FitResult:
-    return training.fit(config, N_CLASSES, TRAIN, VALIDATION, CPU, checkpoint)
+    return training.fit(config, N_CLASSES, TRAIN, VALIDATION, training.Execution(), checkpoint)
 
 
 def same(first: FitResult, second: FitResult) -> bool:
@@ -133,7 +133,7 @@ def test_every_epoch_takes_every_image_once_in_a_new_order(monkeypatch: pytest.M
     def orders(seed: int) -> list[list[int]]:
         seen.clear()
         config = tiny(epochs=3, seed=seed, batch_size=50)
-        training.fit(config, N_CLASSES, (numbered, TRAIN[1]), VALIDATION, CPU)
+        training.fit(config, N_CLASSES, (numbered, TRAIN[1]), VALIDATION, training.Execution())
         assert [len(batch) for batch in seen] == [50, 50, 44] * 3
         return [[*seen[start], *seen[start + 1], *seen[start + 2]] for start in (0, 3, 6)]
 
@@ -174,7 +174,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, losses: list[float]) -> list[torch
         logits[torch.arange(len(images)), torch.from_numpy(VALIDATION[1])] = right
         return logits.log()
 
-    monkeypatch.setattr(training, "predict_logits", predict)
+    monkeypatch.setattr(distributed, "predict_logits", predict)
     return given
 
 
@@ -266,7 +266,7 @@ def test_a_run_that_is_stopped_in_every_epoch_gets_there(
 def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_good_epoch(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, whole: FitResult
 ) -> None:
-    checkpoint, predict = tmp_path / "checkpoint.pt", training.predict_logits
+    checkpoint, predict = tmp_path / "checkpoint.pt", distributed.predict_logits
     epochs = 0
 
     def poisoned(*arguments: Any) -> torch.Tensor:
@@ -275,11 +275,139 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_good_epoch(
         return predict(*arguments) * (math.nan if epochs == 3 else 1)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "predict_logits", poisoned)
-        message = r"validation nan\) in epoch 3, steps 19 to 27\. The checkpoint of epoch 2 is kept"
+        patch.setattr(distributed, "predict_logits", poisoned)
+        message = r"at step 27, in epoch 3 \(training .*, validation nan\)\. The checkpoint of epoch 2 is kept"
         with pytest.raises(FloatingPointError, match=message):
             fit(tiny(), checkpoint)
     assert same(fit(tiny(), checkpoint), whole)
+
+
+def test_the_very_step_is_named_where_the_loss_stopped_being_a_number(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cross_entropy, calls = F.cross_entropy, 0
+
+    def poisoned(*arguments: Any) -> torch.Tensor:
+        nonlocal calls
+        calls += 1  # one call a step, and one an epoch for the validation: the third step of the second epoch
+        return cross_entropy(*arguments) * (math.nan if calls == STEPS + 1 + 3 else 1)
+
+    monkeypatch.setattr(F, "cross_entropy", poisoned)
+    with pytest.raises(FloatingPointError, match=rf"at step {STEPS + 3}, in epoch 2 .* The checkpoint of epoch 1 is"):
+        fit(tiny(), tmp_path / "checkpoint.pt")
+
+
+# failures of a GPU
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, error: Exception, epoch: int) -> None:
+    """Let a step of that epoch raise what CUDA raises."""
+    train, epochs = training.train_one_epoch, 0
+
+    def fail(*arguments: Any) -> Any:
+        nonlocal epochs
+        epochs += 1
+        if epochs == epoch:
+            raise error
+        return train(*arguments)
+
+    monkeypatch.setattr(training, "train_one_epoch", fail)
+
+
+def test_out_of_memory_names_the_batch_size_to_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    failing(monkeypatch, torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nMore."), 1)
+    with pytest.raises(InputError, match=r"batch_size=16 .* image_size=16: .* 2 GiB\. Try batch_size=8, which is"):
+        fit(tiny())
+
+
+def test_a_lost_gpu_is_told_and_the_run_goes_on_with_the_same_bits(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, whole: FitResult
+) -> None:
+    checkpoint = tmp_path / "checkpoint.pt"
+    with monkeypatch.context() as patch:
+        failing(patch, torch.AcceleratorError("CUDA error: unspecified launch failure\nMore."), 3)
+        with pytest.raises(DeviceError, match=r"epoch 3: CUDA error: .* failure\. The checkpoint of epoch 2 is kept;"):
+            fit(tiny(), checkpoint)
+    assert same(fit(tiny(), checkpoint), whole)
+
+
+def test_a_compiler_that_fails_is_said_and_done_without(monkeypatch: pytest.MonkeyPatch, whole: FitResult) -> None:
+    def broken(model: torch.nn.Module, mode: str) -> torch.nn.Module:
+        class Broken(torch.nn.Module):
+            def forward(self, images: torch.Tensor) -> torch.Tensor:
+                model(images)  # has moved the network's state before it fails
+                raise RuntimeError("no compiler\nand much more")
+
+        return Broken()
+
+    monkeypatch.setattr(torch, "compile", broken)
+    with pytest.warns(UserWarning, match="goes on without it: no compiler$"):
+        result = training.fit(tiny(), N_CLASSES, TRAIN, VALIDATION, training.Execution(compile_mode="default"))
+    assert same(result, whole)
+
+
+@pytest.mark.slow
+def test_a_compiled_network_learns_the_same() -> None:
+    config = tiny(epochs=2, **PLAIN)
+    result = training.fit(config, N_CLASSES, TRAIN, VALIDATION, training.Execution(compile_mode="default"))
+    for row, plain in zip(result.history, fit(config).history, strict=True):
+        assert row == pytest.approx(plain, rel=1e-4)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_precision_learns_nearly_the_same(precision: str, tmp_path: Path) -> None:
+    config, execution = tiny(epochs=3, **PLAIN), training.Execution(precision=precision)
+    plain = fit(config)
+    result = training.fit(config, N_CLASSES, TRAIN, VALIDATION, execution, tmp_path / "checkpoint.pt")
+    assert result.history[-1]["train_loss"] == pytest.approx(plain.history[-1]["train_loss"], rel=0.05)
+    assert result.history != plain.history  # it was in half precision
+    assert all(value.dtype == torch.float32 for value in result.best.values())
+    again = training.fit(config, N_CLASSES, TRAIN, VALIDATION, execution, tmp_path / "checkpoint.pt")
+    assert same(again, result)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"precision": "fp16"}, "precision='fp16' is unknown, expected one of float32, bfloat16, float16"),
+        ({"compile_mode": "fast"}, "compile_mode='fast' is unknown, expected one of default, reduce-overhead, max-"),
+    ],
+)
+def test_an_unknown_way_to_compute_is_told(asked: dict[str, str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        training.choose_execution("cpu", **asked)
+
+
+# steps
+
+
+@pytest.mark.parametrize(
+    ("n", "batch_size", "processes", "sizes"),
+    [
+        (130, 64, 1, [64, 64, 2]),
+        (128, 64, 1, [64, 64]),
+        (129, 64, 1, [64, 65]),  # one image is no batch
+        (131, 64, 2, [64, 67]),  # three are none for two processes
+        (132, 64, 2, [64, 64, 4]),
+        (50, 64, 1, [50]),
+        (1, 64, 2, [1]),
+        (5, 1, 1, [1, 1, 1, 1, 1]),
+    ],
+)
+def test_steps_take_every_image_and_leave_no_batch_of_one(
+    n: int, batch_size: int, processes: int, sizes: list[int]
+) -> None:
+    assert training.step_sizes(n, batch_size, processes) == sizes
+
+
+def test_resnet50_trains_where_one_image_would_be_left_over() -> None:
+    config = recipes.configure("custom:easy", "resnet50", "quick", image_size=32, epochs=1, batch_size=16)
+    images, labels = easy_images(33, 0)
+    result = training.fit(config, N_CLASSES, (images, labels), VALIDATION, training.Execution())
+    assert math.isfinite(result.history[0]["train_loss"])
+    config = recipes.configure("custom:easy", "resnet50", "quick", image_size=32, epochs=1, batch_size=1)
+    with pytest.raises(InputError, match=r"batch_size=1 is too small: batch normalisation needs .* Use 2 or more"):
+        training.fit(config, N_CLASSES, (images, labels), VALIDATION, training.Execution())
 
 
 # checkpoints
@@ -336,7 +464,7 @@ def test_a_damaged_checkpoint_is_kept_and_said(
     with pytest.warns(
         UserWarning, match=r"is damaged .* kept as checkpoint\.pt\.damaged; .*from the beginning"
     ) as said:
-        assert training._load_checkpoint(checkpoint, tiny().to_dict()) is None
+        assert training._read_checkpoint(checkpoint, tiny().to_dict()) is None
     assert str(checkpoint) in str(said[0].message)
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt.damaged"]
     assert (tmp_path / "checkpoint.pt.damaged").read_bytes() == damaged
@@ -347,7 +475,7 @@ def test_a_checkpoint_runs_no_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     content = pickle.dumps({"config": Trap()}, protocol=2)
     (tmp_path / "checkpoint.pt").write_bytes(content + hashlib.sha256(content).digest())
     with pytest.raises(pickle.UnpicklingError):
-        training._load_checkpoint(tmp_path / "checkpoint.pt", tiny().to_dict())
+        training._read_checkpoint(tmp_path / "checkpoint.pt", tiny().to_dict())
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
 
 
@@ -397,7 +525,7 @@ def test_a_disk_that_fills_up_keeps_the_checkpoint_before(
         with pytest.raises(InputError, match=r"cannot write .*checkpoint\.pt: No space left on device"):
             fit(tiny(), checkpoint)
     assert list(tmp_path.iterdir()) == [checkpoint]
-    saved = training._load_checkpoint(checkpoint, tiny().to_dict())
+    saved = training._read_checkpoint(checkpoint, tiny().to_dict())
     assert saved is not None and saved["history"] == whole.history[:2]
     assert same(fit(tiny(), checkpoint), whole)
 
@@ -434,10 +562,10 @@ def test_an_unknown_device_is_told(device: str) -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_a_tiny_run_learns_on_cuda(tmp_path: Path) -> None:
-    device, checkpoint = torch.device("cuda"), tmp_path / "checkpoint.pt"
+    execution, checkpoint = training.choose_execution("cuda"), tmp_path / "checkpoint.pt"
     config = tiny(epochs=8, **PLAIN)
-    result = training.fit(config, N_CLASSES, TRAIN, VALIDATION, device, checkpoint)
+    result = training.fit(config, N_CLASSES, TRAIN, VALIDATION, execution, checkpoint)
     assert result.history[-1]["train_loss"] < result.history[0]["train_loss"] / 5
     assert all(value.device == CPU for value in result.best.values())
-    again = training.fit(config, N_CLASSES, TRAIN, VALIDATION, device, checkpoint)
+    again = training.fit(config, N_CLASSES, TRAIN, VALIDATION, execution, checkpoint)
     assert again.history == result.history and again.sessions == 2
