@@ -71,9 +71,9 @@ def _study(arguments: argparse.Namespace) -> None:
 def _benchmark(arguments: argparse.Namespace) -> None:
     from hwr_utils import benchmark
 
-    record = benchmark.training(
-        arguments.images, arguments.rounds, arguments.device, arguments.results_dir, arguments.data_root
-    )
+    measure = {"training": benchmark.training, "attempts": benchmark.attempts}[arguments.what]
+    places = (arguments.results_dir, arguments.data_root)
+    record = measure(arguments.images, arguments.rounds, arguments.device, arguments.architecture, *places)
     print(benchmark.table(record))
 
 
@@ -149,7 +149,12 @@ def _parser() -> argparse.ArgumentParser:
     benchmark = commands.add_parser(
         "benchmark", parents=[root, results], help="measure speed, as a record that the book shows"
     )
-    benchmark.add_argument("what", choices=["training"], help="training: our loop against the usual one")
+    benchmark.add_argument(
+        "what",
+        choices=["training", "attempts"],
+        help="training: our loop against the usual one; attempts: ours in other precisions, and compiled",
+    )
+    benchmark.add_argument("--architecture", default="simple_cnn")
     benchmark.add_argument("--images", type=int, help="images a round; default: 12,800 on a CPU, 60,000 on a GPU")
     benchmark.add_argument("--rounds", type=int, default=5, help="timed rounds of each loop")
     benchmark.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")

@@ -169,8 +169,9 @@ def _compile(model: nn.Module, batch_size: int, image_size: int, execution: Exec
     """Compile a network, and try it: where that fails, say so and return the network as it is."""
     before = copy.deepcopy(model.state_dict())  # a pass in training mode moves batch normalisation's statistics
     sample = torch.zeros(batch_size, image_size, image_size, dtype=torch.uint8, device=execution.device)
-    compiled: nn.Module = torch.compile(model, mode=execution.compile_mode)  # type: ignore[assignment]
+    compiled = model
     try:
+        compiled = torch.compile(model, mode=execution.compile_mode)  # type: ignore[assignment]
         with torch.random.fork_rng(), execution.autocast():
             compiled.train()(models.to_input(sample, image_size)).sum().backward()
     except Exception as error:  # what a compiler raises has no common class

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from hwr_utils import benchmark, cli, data
+from hwr_utils import benchmark, cli, data, models
 from hwr_utils.errors import InputError
 
 IMAGES, ROUNDS = 200, 5
@@ -96,3 +96,43 @@ def test_mnist_is_taken_where_it_is(data_root: Path) -> None:
     if not any((data_root / folder).is_dir() for folder in data.entry("mnist").folders):
         pytest.skip("mnist is not at hand")
     assert benchmark._digits(64, data_root, Path("unused")).name == "mnist"
+
+
+def test_attempts_are_compared_to_the_first_and_a_failure_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(model: torch.nn.Module, mode: str) -> torch.nn.Module:
+        raise RuntimeError("no compiler here")
+
+    monkeypatch.setattr(torch, "compile", broken)
+    places = ["--results-dir", str(tmp_path), "--data-root", str(tmp_path / "data")]
+    assert cli.main(["benchmark", "attempts", "--images", "128", "--rounds", "3", "--device", "cpu", *places]) == 0
+    record = json.loads((tmp_path / "benchmarks" / "attempts-cpu.json").read_text())
+    assert [way["predicted"] for way in record["attempts"]] == [way.predicted for way in benchmark.ATTEMPTS["cpu"]]
+    first, half, compiled = record["attempts"]
+    assert (first["precision"], half["precision"], compiled["compile"]) == ("float32", "bfloat16", "default")
+    assert first["ratio"]["rounds"] == [1.0] * 3
+    pairs = zip(first["seconds"], half["seconds"], strict=True)
+    assert half["ratio"]["rounds"] == pytest.approx([slow / fast for slow, fast in pairs], rel=0.02)
+    assert half["loss"] == pytest.approx(first["loss"], rel=0.05) and half["loss"] != first["loss"]
+    assert "no compiler here" in compiled["failed"] and "ratio" not in compiled
+    table = capsys.readouterr().out
+    assert "failed" in table and f"{half['ratio']['median']:.2f}" in table
+
+
+def test_the_bytes_of_a_step_are_counted_by_hand() -> None:
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 4, 3, stride=2, padding=1),  # 8 x 8 in, 4 x 4 x 4 out
+        torch.nn.BatchNorm2d(4),
+        torch.nn.ReLU(),
+        torch.nn.Flatten(),
+        torch.nn.Linear(64, 10),
+    )
+    values = 3 * (64 + 64) + 8 * 64 + 5 * 64 + 5 * 64 + 3 * (64 + 10)
+    assert benchmark.activation_bytes(network, 8) == 2 * values
+    assert benchmark.activation_bytes(network, 8, value_bytes=4) == 4 * values
+
+
+def test_resnet50_is_bound_by_batch_normalisation_and_not_by_its_products() -> None:
+    moved = benchmark.activation_bytes(models.build("resnet50", 10, 224, {"pooling": "global"}), 224)
+    assert 450e6 < moved < 550e6  # MB; 4.8 TB/s through it are about 10,000 images a second
