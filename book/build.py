@@ -176,6 +176,10 @@ def stage(results: Path, notebooks: Path, edition: str, source: Path, cache: Pat
         "notebook_times": generated.notebook_statistics(contents),
         "modules": generated.module_table(modules),
         "benchmarks": generated.benchmarks(measured),
+        "attempts": generated.attempts(
+            [records.read_json(path) for path in sorted((results / "benchmarks").glob("attempts-*.json"))]
+        ),
+        "time_to_accuracy": generated.time_to_accuracy(found),
     }
     for name, text in parts.items():
         files.write_text(source / "_generated" / f"{name}.md", text)

@@ -3,11 +3,12 @@
 import ast
 import json
 import re
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hwr_utils import comparison, evaluation, literature, runs
+from hwr_utils import comparison, evaluation, literature, recipes, runs
 from hwr_utils.comparison import percent
 from hwr_utils.data import catalog
 from hwr_utils.records import RunConfig
@@ -415,6 +416,82 @@ def benchmarks(measured: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join(_benchmark(path, record) for path, record in measured.items())
 
 
+def attempts(measured: Sequence[Mapping[str, Any]]) -> str:
+    """Return the tables of the ways in which the loop was computed.
+
+    Args:
+        measured: records of `hwr_utils.benchmark.attempts`.
+    """
+    shown = [_attempts(record) for record in measured]
+    found = {(record["config"]["architecture"], record["environment"]["device"]) for record in measured}
+    for architecture, device in (("simple_cnn", "cpu"), ("simple_cnn", "cuda"), ("resnet50", "cuda")):
+        if (architecture, device) not in found:
+            command = f"hwr benchmark attempts --architecture {architecture} --device {device}"
+            shown.append(f"**Not measured yet:** `{architecture}` on {_device(device)}. `{command}`\n")
+    return "\n".join(shown)
+
+
+def _attempts(record: Mapping[str, Any]) -> str:
+    environment, config = record["environment"], record["config"]
+    rows = []
+    for way in record["attempts"]:
+        rate, ratio = "failed", way.get("failed", "")
+        if "failed" not in way:
+            rate = f"{way['images_per_second']:,.0f}"
+            ratio = f"{way['ratio']['median']:.2f} ({way['ratio']['low']:.2f} to {way['ratio']['high']:.2f})"
+        rows.append([way["precision"], way["compile"], rate, ratio, f"{way['predicted']:.2f}", way["because"]])
+    return table(
+        f"`{config['architecture']}` on {environment['device_name']}, torch {environment['torch']}, "
+        f"{record['created'][:10]}: {config['images']:,} images of `{config['dataset']}` a round, "
+        f"{config['batch_size']} a step, {config['rounds']} rounds of each in turn. The ratio is to the first row; "
+        "predictions were written down before.",
+        f"tab-attempts-{config['architecture']}-{environment['device']}",
+        ["Precision", "Compiled", "Images/s", "Ratio", "Predicted", "Why"],
+        rows,
+        numbers=(2, 4),
+    )
+
+
+TARGETS = (0.99, 0.995)
+
+
+def time_to_accuracy(found: Sequence[Run]) -> str:
+    """Return the table of how long training takes to reach an accuracy on MNIST, by experiment and device."""
+    groups: dict[tuple[str, str], list[Run]] = {}
+    for run in found:
+        if run.config.dataset == "mnist" and run.config.recipe == "paper":
+            groups.setdefault((network(run.config), run.record["environment"]["device_name"]), []).append(run)
+    rows = []
+    for (name, device), members in sorted(groups.items()):
+        row = [name, device, len(members)]
+        for target in TARGETS:
+            times = [comparison.seconds_to_accuracy(run, target) for run in members]
+            reached = [seconds for seconds in times if seconds is not None]
+            row.append(f"{statistics.median(reached):,.0f} ({len(reached)})" if reached else "never reached")
+        rows.append(row)
+    missing = ""
+    if not any(run.config.architecture == "resnet50" for members in groups.values() for run in members):
+        command = runs.command(recipes.configure("mnist", "resnet50"))
+        missing = f"\n**ResNet-50: not run yet.** `{command}`, on a CUDA GPU\n"
+    if not rows:
+        return f"**No run on MNIST yet.** `{runs.command(recipes.configure('mnist', 'simple_cnn'))}`\n{missing}"
+    return (
+        table(
+            "Seconds of training steps until an epoch ends with that accuracy on the validation images, as the median "
+            "over the seeds that reached it (their number in brackets), of the recipe `paper` on `mnist`.",
+            "tab-time-to-accuracy",
+            ["Network", "Device", "Seeds", *(f"{target:.1%}" for target in TARGETS)],
+            rows,
+            numbers=(2, 3, 4),
+        )
+        + missing
+    )
+
+
+def _device(kind: str) -> str:
+    return "a CPU" if kind == "cpu" else "a GPU"
+
+
 def _benchmark(path: str, record: Mapping[str, Any]) -> str:
     environment, config, ratio = record["environment"], record["config"], record["ratio"]
     kind = environment["device"]
@@ -429,28 +506,40 @@ def _benchmark(path: str, record: Mapping[str, Any]) -> str:
     ]
     return "\n".join(
         [
-            f"### On a {'CPU' if kind == 'cpu' else 'GPU'}\n",
+            f"### `{config['architecture']}` on {_device(kind)}\n",
             f"On {environment['device_name']}, torch {environment['torch']}, {record['created'][:10]}: "
             f"the study's loop is **{ratio['median']:.2f} times as fast** as the usual one "
             f"({ratio['low']:.2f} to {ratio['high']:.2f} in single rounds). Each round trains "
             f"`{config['architecture']}` on {config['images']:,} images of `{config['dataset']}`, "
             f"{config['batch_size']} a step. After one round to warm up there were {config['rounds']} of each loop, "
             f"with {config['workers']} workers for the usual one. Before the start the machine's load was "
-            f"{environment['load']}.\n",
+            f"{environment['load']}.{_memory(record)}\n",
             table(
                 "Median rate and time of a step.",
-                f"tab-benchmark-{kind}",
+                f"tab-benchmark-{config['architecture']}-{kind}",
                 ["Loop", "Images/s", "ms/step", "Precision"],
                 rows,
                 numbers=(1, 2),
             ),
             figure(
                 path,
-                f"fig-benchmark-{kind}",
+                f"fig-benchmark-{config['architecture']}-{kind}",
                 "Line chart of images a second by round: the study's loop at about "
                 f"{record['ours']['images_per_second']:,.0f}, the usual one at about "
                 f"{record['usual']['images_per_second']:,.0f}.",
                 "Images a second in every timed round, both loops in turn.",
             ),
         ]
+    )
+
+
+def _memory(record: Mapping[str, Any]) -> str:
+    memory = record.get("memory")
+    if memory is None:  # measured on CUDA only
+        return ""
+    return (
+        f" A training step moves {memory['activation_bytes_per_image'] / 1e6:,.0f} MB an image through a memory that "
+        f"was measured at {memory['bandwidth_bytes_per_second'] / 1e12:.2f} TB/s, which allows "
+        f"{memory['floor_images_per_second']:,} images a second where every layer reads and writes by itself. The "
+        f"study's loop reaches {memory['share']:.0%} of that, with {memory['peak_bytes'] / 1e9:.1f} GB in use at most."
     )

@@ -1,7 +1,7 @@
 """Put runs side by side: one row for all seeds of an experiment, beside what was published."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -75,6 +75,38 @@ def table(found: Iterable[runs.Run]) -> pd.DataFrame:
     """Return `summarise` of every experiment, a row each, sorted by dataset, architecture and variant."""
     rows = pd.DataFrame([summarise(members) for members in group(found)])
     return rows if rows.empty else rows.sort_values(["dataset", "architecture", "variant"], ignore_index=True)
+
+
+def seconds_to_accuracy(run: runs.Run, target: float) -> float | None:
+    """Return the seconds of training until the end of the first epoch whose validation accuracy is at least `target`.
+
+    Validation images and not the test set decide, so that nothing is chosen by the test set. Only training steps count.
+
+    Args:
+        run: any run.
+        target: 0..1.
+
+    Returns:
+        Seconds, or None where no epoch reached it.
+    """
+    seconds = 0.0
+    for row, spent in zip(run.record["history"], run.record["timing"]["epoch_seconds"], strict=True):
+        seconds += spent
+        if row["validation_accuracy"] >= target:
+            return seconds
+    return None
+
+
+def describe_test(test: Mapping[str, Any]) -> dict[str, Any]:
+    """Return one evaluation of a record (`test` or `test_last_epoch`) as a row of a table for readers."""
+    low, high = evaluation.wilson_interval(test["correct"], test["n"])
+    return {
+        "accuracy (%)": round(100 * test["accuracy"], 2),
+        "95 % interval": f"{100 * low:.2f} to {100 * high:.2f}",
+        "macro-F1 (%)": round(100 * test["macro_f1"], 2),
+        "errors": test["n"] - test["correct"],
+        "of": test["n"],
+    }
 
 
 def percent(accuracy: float, deviation: float | None = None) -> str:

