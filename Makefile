@@ -55,4 +55,4 @@ benchmark: setup  ## time our training loop against the usual one
 	.venv/bin/hwr benchmark training
 
 clean:  ## remove what was built, but not .venv, data or results
-	rm -rf _build .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf _build .snakemake .mypy_cache .pytest_cache .ruff_cache .hypothesis

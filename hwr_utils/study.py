@@ -49,6 +49,11 @@ class Job:
 
         return runs.command(self.config)
 
+    @property
+    def name(self) -> str:
+        """The notebook and the parameters, safe as a file name; no other job of a grid has it."""
+        return notebooks.label(Path(self.notebook), self.parameters)
+
 
 @dataclass(frozen=True)
 class Profile:
@@ -57,6 +62,19 @@ class Profile:
     data: dict[str, dict[str, int]]
     jobs: list[Job]
     pages: list[str]
+
+    @property
+    def results(self) -> Path:
+        """The folder of the records that `study` makes or adds to."""
+        return OUT / "results" if self.data else RESULTS
+
+    def notebook_arguments(self, job: Job) -> list[str]:
+        """Return the arguments of `hwr` that make a job's record, and its executed notebook, where `study` does."""
+        given, words = dict(job.parameters), ["notebook", job.notebook]
+        if self.data:
+            given |= {"results_dir": _shown(OUT / "results"), "data_root": _shown(OUT / "data")}
+            words += ["--output", str(OUT / "notebooks" / "runs" / f"{job.name}.ipynb")]
+        return words + [word for name, value in given.items() for word in ("-p", name, str(value))]
 
 
 def read_profile(profile: str) -> Profile:
@@ -144,8 +162,71 @@ def missing(profile: str, results_dir: str | Path | None = None) -> list[Job]:
         InputError: see `read_profile`; or a record is damaged.
     """
     plan = read_profile(profile)
-    recorded = _recorded(results_dir or (OUT / "results" if plan.data else RESULTS))
+    recorded = _recorded(results_dir or plan.results)
     return [job for job in plan.jobs if job.config.to_dict() not in recorded]
+
+
+def unrecorded(profile: str) -> tuple[list[Job], list[Path]]:
+    """Return the runs of a profile that have no valid record, and the invalid records that carry the names of its runs.
+
+    A record is valid when it fits the schema, speaks of the run that its folder names, and its predictions can be read.
+
+    Raises:
+        InputError: see `read_profile`.
+    """
+    plan = read_profile(profile)
+    names = {_without_hash(records.run_id(job.config, {})) for job in plan.jobs}
+    valid, damaged = [], []
+    for path in sorted(plan.results.glob("*/record.json")):
+        if _is_valid(path):
+            valid.append(records.read(path)["config"])
+        elif _without_hash(path.parent.name) in names:
+            damaged.append(path)
+    return [job for job in plan.jobs if job.config.to_dict() not in valid], damaged
+
+
+def _is_valid(path: Path) -> bool:
+    try:
+        record = records.read(path)
+        records.read_arrays(path.parent / "predictions.npz")
+    except InputError:
+        return False
+    config = RunConfig.from_dict(record["config"])
+    return records.run_id(config, record["dataset"]["files"]) == path.parent.name
+
+
+def _without_hash(run_id: str) -> str:
+    return run_id.rpartition("-")[0]
+
+
+def set_aside(record: Path) -> Path:
+    """Rename an invalid record, so that its run can be made again; return the new path.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    kept = record.with_name(f"{record.name}.damaged")
+    try:
+        record.replace(kept)
+    except OSError as error:
+        raise InputError(f"cannot rename {record}: {error.strerror}. Make its folder writable.") from error
+    return kept
+
+
+def absent_data(jobs: list[Job]) -> dict[str, str]:
+    """Return the datasets of some runs that are not under the data root, each with what to do about it.
+
+    Raises:
+        InputError: the files of a dataset are there, and damaged.
+    """
+    absent = {}
+    for dataset in sorted({job.config.dataset for job in jobs}):
+        try:
+            data.load(dataset, data.default_root())
+        except MissingFiles as error:
+            number = sum(job.config.dataset == dataset for job in jobs)
+            absent[dataset] = f"{number} runs wait for their data. {error}"
+    return absent
 
 
 def _recorded(results_dir: str | Path) -> list[dict[str, Any]]:
@@ -187,17 +268,12 @@ def _build_book(profile: str, out: Path) -> Path:
 
 def _add_missing(profile: str) -> None:
     """Train what the committed records lack where the data is there, and say what else is missing."""
-    absent = {}
     todo = missing(profile)
-    for dataset in sorted({job.config.dataset for job in todo}):
-        try:
-            data.load(dataset, data.default_root())
-        except MissingFiles as error:
-            absent[dataset] = str(error)
+    absent = absent_data(todo)
     for job in tqdm([job for job in todo if job.config.dataset not in absent], unit="run", desc=profile):
         notebooks.execute(job.notebook, job.parameters, progress=False, environment={"HWR_TRAIN": "allow"})
-    for dataset, reason in absent.items():
-        print(f"{sum(job.config.dataset == dataset for job in todo)} runs wait for their data. {reason}")
+    for reason in absent.values():
+        print(reason)
 
 
 @dataclass(frozen=True)
@@ -221,27 +297,72 @@ class Step:
     make: Callable[[], object]
 
 
+def _drawing(name: str, sizes: dict[str, int], out: Path) -> Step:
+    """Return the step that draws a dataset of an edition."""
+
+    def draw() -> None:
+        _write_drawn(name, sizes, out)
+        # what was recorded speaks of other images
+        for folder in (out / "results" / "datasets" / name, *(out / "results").glob(f"{name}-*")):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    entry = catalog.entry(name)
+    there = all((out / "data" / entry.folders[0] / file).exists() for file in entry.stored)
+    code = _hash(files.REPOSITORY / "hwr_utils" / "synthesis") + _hash(files.REPOSITORY / "hwr_utils" / "data")
+    return Step(f"draw {name}", f"{code} {sizes}", there, [], 3, draw)
+
+
+def _write_drawn(name: str, sizes: dict[str, int], out: Path) -> None:
+    from hwr_utils import synthesis
+
+    synthesis.write(name, out / "data", **sizes)
+
+
+def _stamp(step: Step, out: Path) -> Path:
+    """Return the file that keeps a step's inputs when it has been made."""
+    return out / "stamps" / f"{step.name.replace(' ', '-')}.txt"
+
+
+def undrawn(profile: str) -> list[str]:
+    """Name the datasets that a profile draws and that lack a file; errors as `read_profile`."""
+    return [name for name, sizes in read_profile(profile).data.items() if not _drawing(name, sizes, OUT).there]
+
+
+def draw(profile: str, dataset: str) -> None:
+    """Draw a dataset of a profile into the profile's edition, as `study` does.
+
+    Records of runs on it are removed where it was drawn otherwise before. Where only its files were lost, the same
+    images are drawn again and the records stay.
+
+    Raises:
+        InputError: see `read_profile`; or the folder cannot be written.
+    """
+    drawn = read_profile(profile).data
+    _known(f"profile {profile!r}: dataset", dataset, drawn)
+    sizes = drawn[dataset]
+    step = _drawing(dataset, sizes, OUT)
+    stamp = _stamp(step, OUT)
+    if stamp.exists() and stamp.read_text(encoding="utf-8") == step.inputs:
+        _write_drawn(dataset, sizes, OUT)
+    else:
+        step.make()
+    files.write_text(stamp, step.inputs)
+
+
+def _shown(folder: Path) -> str:
+    """Return a folder as executed notebooks show it: they need not show where this checkout lies."""
+    return str(folder.relative_to(files.REPOSITORY) if folder.is_relative_to(files.REPOSITORY) else folder)
+
+
 def _steps(plan: Profile, out: Path) -> list[Step]:
     """List all of an edition's steps, in an order in which they can be made."""
-    package = files.REPOSITORY / "hwr_utils"
-    code, drawing = _hash(package), _hash(package / "synthesis") + _hash(package / "data")
+    code = _hash(files.REPOSITORY / "hwr_utils")
     recorded = _recorded(out / "results")
-    # an executed notebook shows its parameters, but need not show where this checkout lies
-    shown = out.relative_to(files.REPOSITORY) if out.is_relative_to(files.REPOSITORY) else out
-    places = {"results_dir": str(shown / "results"), "data_root": str(shown / "data"), "datasets": " ".join(plan.data)}
-
-    def drawn(name: str, sizes: dict[str, int]) -> Step:
-        def draw() -> None:
-            from hwr_utils import synthesis
-
-            synthesis.write(name, out / "data", **sizes)
-            # what was recorded speaks of other images
-            for folder in (out / "results" / "datasets" / name, *(out / "results").glob(f"{name}-*")):
-                shutil.rmtree(folder, ignore_errors=True)
-
-        entry = catalog.entry(name)
-        drawn_before = all((out / "data" / entry.folders[0] / file).exists() for file in entry.stored)
-        return Step(f"draw {name}", f"{drawing} {sizes}", drawn_before, [], 3, draw)
+    places = {
+        "results_dir": _shown(out / "results"),
+        "data_root": _shown(out / "data"),
+        "datasets": " ".join(plan.data),
+    }
 
     def executed(name: str, values: dict[str, Any], to: str, there: bool, needs: list[str], seconds: float) -> Step:
         path, target = notebooks.find(name), out / "notebooks" / f"{to}.ipynb"
@@ -253,11 +374,11 @@ def _steps(plan: Profile, out: Path) -> list[Step]:
         inputs = f"{code} {files.sha256(path)} {json.dumps(given)} {needs}"
         return Step(target.stem, inputs, target.exists() and there, needs, seconds, execute)
 
-    steps = [drawn(name, sizes) for name, sizes in plan.data.items()]
+    steps = [_drawing(name, sizes, out) for name, sizes in plan.data.items()]
     for number, job in enumerate(plan.jobs):
         # the first run of a network makes its chapter; the others' notebooks lie where the book does not look
         first = job.notebook not in [earlier.notebook for earlier in plan.jobs[:number]]
-        name = job.notebook if first else f"runs/{notebooks.label(Path(job.notebook), job.parameters)}"
+        name = job.notebook if first else f"runs/{job.name}"
         seconds = 15 + job.config.training["epochs"] * plan.data[job.config.dataset].get("n_train", 0) / 1000
         there, needs = job.config.to_dict() in recorded, [f"draw {job.config.dataset}"]
         steps.append(executed(job.notebook, job.parameters, name, there, needs, seconds))
@@ -272,7 +393,7 @@ def _hash(folder: Path) -> str:
 
 def _make(steps: list[Step], plan: Profile, out: Path) -> None:
     """Make the steps whose inputs have changed, or that are not there, showing how far it is."""
-    stamps = {step.name: out / "stamps" / f"{step.name.replace(' ', '-')}.txt" for step in steps}
+    stamps = {step.name: _stamp(step, out) for step in steps}
     todo: list[Step] = []
     for step in steps:
         stamp = stamps[step.name]

@@ -4,21 +4,24 @@ Run as a program, this file is a server that forks a process for each command it
 importing torch are spent once.
 """
 
+import importlib.util
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
 
-from hwr_utils import recipes
+from hwr_utils import files, recipes
 from hwr_utils.data.idx import write_idx
 from hwr_utils.records import RunConfig
 
@@ -111,6 +114,28 @@ class Server:
     def run(self, argv: list[str], where: str = "", count: int = 0) -> int:
         """Start and wait."""
         return self.wait(self.start(argv, where, count))
+
+
+MADE_HERE = {".git", ".venv", "_build", "data", "node_modules", ".hypothesis", ".snakemake"}
+
+
+def copy_checkout(target: Path) -> None:
+    """Copy the checkout without what was made in it."""
+
+    def left_out(folder: str, names: list[str]) -> set[str]:
+        made_here = MADE_HERE if Path(folder) == files.REPOSITORY else set()  # hwr_utils/data is another
+        return {name for name in names if name in made_here or name == "__pycache__" or name.endswith("_cache")}
+
+    shutil.copytree(files.REPOSITORY, target, ignore=left_out)
+
+
+def load_tool(name: str) -> ModuleType:
+    """Import a program of tools/, which is no package."""
+    spec = importlib.util.spec_from_file_location(f"tools_{name}", files.REPOSITORY / "tools" / f"{name}.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def until(condition: Callable[[], bool]) -> None:

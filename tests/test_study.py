@@ -4,7 +4,7 @@ import fcntl
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -276,6 +276,81 @@ def test_what_is_missing_is_listed_with_its_command(
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["recorded", "recorded", "missing"]
     assert lines[-1].endswith(job.command)
+
+
+def break_config(folder: Path) -> None:
+    record = records.read_json(folder / "record.json")
+    record["config"]["seed"] = 7
+    (folder / "record.json").write_text(json.dumps(record))
+
+
+DAMAGES: list[Callable[[Path], object]] = [
+    lambda folder: (folder / "record.json").write_text("{"),
+    lambda folder: (folder / "record.json").write_text('{"schema_version": 1}'),
+    lambda folder: (folder / "record.json").write_bytes(b"\xff"),
+    lambda folder: (folder / "predictions.npz").unlink(),
+    lambda folder: (folder / "predictions.npz").write_bytes((folder / "predictions.npz").read_bytes()[:-30]),
+    break_config,
+]
+
+
+def test_invalid_records_are_found_with_their_run(edition: Edition, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study, "OUT", edition.out)
+    todo, invalid = study.unrecorded("tiny")
+    assert (len(todo), invalid) == (3, [])
+    edition.make()
+    assert study.unrecorded("tiny") == ([], [])
+    folder = next(edition.results.glob("digits-synthetic-simple_cnn-custom-s1-*"))
+    kept = {path: path.read_bytes() for path in folder.iterdir()}
+    stranger = edition.results / "mnist-simple_cnn-paper-s0-01234567"
+    stranger.mkdir()
+    (stranger / "record.json").write_text("{")
+    for damage in DAMAGES:
+        damage(folder)
+        (job,), (path,) = study.unrecorded("tiny")
+        assert (job.config.dataset, job.config.seed, path) == ("digits-synthetic", 1, folder / "record.json")
+        for file, content in kept.items():
+            file.write_bytes(content)
+    assert study.unrecorded("tiny") == ([], [])
+    assert study.set_aside(folder / "record.json") == folder / "record.json.damaged"
+    assert [job.config.seed for job in study.unrecorded("tiny")[0]] == [1]
+
+
+def test_what_the_snakefile_makes_is_what_the_study_takes(edition: Edition, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study, "OUT", edition.out)
+    assert study.undrawn("tiny") == ["digits-synthetic", "letters-synthetic"]
+    for name in study.undrawn("tiny"):
+        study.draw("tiny", name)
+    assert study.undrawn("tiny") == []
+    plan = study.read_profile("tiny")
+    assert len({job.name for job in plan.jobs}) == 3
+    for job in plan.jobs:
+        command, name, *words = plan.notebook_arguments(job)
+        assert (command, name, words.pop(0)) == ("notebook", job.notebook, "--output")
+        assert Path(words.pop(0)).parent == edition.out / "notebooks" / "runs"
+        values = {key: notebooks.parse(value) for key, value in zip(words[1::3], words[2::3], strict=True)}
+        assert {key: value for key, value in values.items() if key not in study.PLACES} == job.parameters
+        runs.train_run(job.config, values["results_dir"], values["data_root"], "cpu")
+    before = edition.created
+    assert edition.make() == FIRST, "the pages are made, and find the records"
+    assert edition.created == before
+
+
+def test_data_that_was_lost_is_drawn_again_for_its_records(edition: Edition, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study, "OUT", edition.out)
+    edition.make()
+    before = edition.created
+    labels = edition.out / "data/synthetic/digits-synthetic/raw/train-labels-idx1-ubyte.gz"
+    drawn = labels.read_bytes()
+    labels.unlink()
+    assert study.undrawn("tiny") == ["digits-synthetic"]
+    study.draw("tiny", "digits-synthetic")
+    assert labels.read_bytes() == drawn and edition.created == before
+    edition.write(PROFILE.replace("n_train: 30", "n_train: 40"))
+    study.draw("tiny", "digits-synthetic")
+    assert [name.split("-")[0] for name in edition.created] == ["letters"], "they speak of other images"
+    with pytest.raises(InputError, match="'hiragana-synthetic' is unknown"):
+        study.draw("tiny", "hiragana-synthetic")
 
 
 def test_a_profile_without_data_adds_to_the_records(

@@ -1,6 +1,5 @@
 """The set-up: pip's settings reach uv, nothing is done twice, a browser is found."""
 
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -8,22 +7,15 @@ from types import ModuleType
 
 import pytest
 
+from helpers import load_tool
+
 ROOT = Path(__file__).resolve().parents[1]
-
-
-def load(name: str) -> ModuleType:
-    """Import a program of tools/, which is no package."""
-    spec = importlib.util.spec_from_file_location(f"tools_{name}", ROOT / "tools" / f"{name}.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """Return the set-up program, working on a copy of the two files that it reads."""
-    module = load("environment")
+    module = load_tool("environment")
     for name in ("requirements.txt", "pyproject.toml"):
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
     monkeypatch.setattr(module, "ROOT", tmp_path)
@@ -45,7 +37,7 @@ download.index-url='https://elsewhere.example/simple'
 
 
 def test_pip_settings_reach_uv() -> None:
-    assert load("environment").uv_settings(PIP_CONFIG, {}) == {
+    assert load_tool("environment").uv_settings(PIP_CONFIG, {}) == {
         "UV_DEFAULT_INDEX": "https://mirror.example/simple",
         "UV_INSECURE_HOST": "mirror.example other.example",
         "SSL_CERT_FILE": "/etc/ca.pem",
@@ -54,13 +46,15 @@ def test_pip_settings_reach_uv() -> None:
 
 def test_environment_goes_before_the_files_of_pip() -> None:
     config = PIP_CONFIG + ":env:.index-url='https://env.example/simple'\n"
-    assert load("environment").uv_settings(config, {})["UV_DEFAULT_INDEX"] == "https://env.example/simple"
+    assert load_tool("environment").uv_settings(config, {})["UV_DEFAULT_INDEX"] == "https://env.example/simple"
 
 
 @pytest.mark.parametrize("name", ["UV_DEFAULT_INDEX", "UV_INDEX_URL"])
 def test_settings_of_uv_itself_are_left_alone(name: str) -> None:
     given = {name: "https://uv.example/simple", "SSL_CERT_FILE": "a.pem"}
-    assert load("environment").uv_settings(PIP_CONFIG, given) == {"UV_INSECURE_HOST": "mirror.example other.example"}
+    assert load_tool("environment").uv_settings(PIP_CONFIG, given) == {
+        "UV_INSECURE_HOST": "mirror.example other.example"
+    }
 
 
 def test_nothing_is_done_when_nothing_changed(environment: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,7 +104,7 @@ def test_no_suitable_python_is_told() -> None:
 
 
 def test_browser_is_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    browser = load("browser")
+    browser = load_tool("browser")
     monkeypatch.delenv("HWR_BROWSER", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(browser, "MAC_APPLICATIONS", ())
@@ -123,7 +117,7 @@ def test_browser_is_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize(("ci", "code"), [("true", 1), ("", 0)])
 def test_ci_requires_a_browser(ci: str, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    browser = load("browser")
+    browser = load_tool("browser")
     monkeypatch.setattr(browser, "find", lambda: None)
     monkeypatch.setattr(browser, "install", lambda: None)
     monkeypatch.setenv("CI", ci)
