@@ -23,23 +23,25 @@ from hwr_utils.errors import InputError
 workdir: workflow.basedir
 
 
-if set(config) - {"profile"}:
-    raise WorkflowError(f"--config {' '.join(config)}: expected profile=NAME and nothing else.")
+if set(config) - {"profile", "gpu"}:
+    raise WorkflowError(f"--config {' '.join(config)}: expected profile=NAME, gpu=true or gpu=false.")
 
 # the processes that run single jobs read this file too: they are told what to do, and neither ask nor tell
 ASKS = workflow.is_main_process
 NAME = config.get("profile", "quick")
+# whether the machines that train have a GPU: on a cluster this one may have none
+GPU = config.get("gpu", shutil.which("nvidia-smi") is not None)
 try:
     profile = study.read_profile(NAME)
     jobs = {job.name: job for job in profile.jobs}
     todo, damaged = study.unrecorded(NAME) if ASKS else ([], [])
     undrawn = study.undrawn(NAME) if ASKS else []
-    absent = {} if profile.data else study.absent_data(todo)
+    todo, reasons = (todo, []) if profile.data else study.runnable(todo, GPU)
 except InputError as error:
     raise WorkflowError(str(error))
-for reason in absent.values():
+for reason in reasons:
     print(reason, file=sys.stderr)
-todo = [job.name for job in todo if job.config.dataset not in absent]
+todo = [job.name for job in todo]
 
 # Snakemake wants a file from each job. These mean nothing beyond that: what is to be done has none.
 RUNS, DATA = (Path("_build") / "snakemake" / NAME / kind for kind in ("runs", "data"))
@@ -74,6 +76,6 @@ rule run:
         arguments=lambda wildcards: shlex.join(profile.notebook_arguments(jobs[wildcards.name])),
     threads: 1
     resources:
-        gpu=1 if shutil.which("nvidia-smi") else 0,
+        gpu=1 if GPU else 0,
     # as many threads as it was given cores, or two jobs would fight for two cores
     shell: "HWR_TRAIN=allow OMP_NUM_THREADS={threads} {params.python} -m hwr_utils {params.arguments}"

@@ -54,6 +54,11 @@ class Job:
         """The notebook and the parameters, safe as a file name; no other job of a grid has it."""
         return notebooks.label(Path(self.notebook), self.parameters)
 
+    @property
+    def needs_gpu(self) -> bool:
+        """Does the profile ask for a CUDA GPU?"""
+        return str(self.parameters.get("device", "")).startswith("cuda")
+
 
 @dataclass(frozen=True)
 class Profile:
@@ -213,20 +218,30 @@ def set_aside(record: Path) -> Path:
     return kept
 
 
-def absent_data(jobs: list[Job]) -> dict[str, str]:
-    """Return the datasets of some runs that are not under the data root, each with what to do about it.
+def runnable(jobs: list[Job], gpu: bool | None = None) -> tuple[list[Job], list[str]]:
+    """Part the runs that can be made here from those that have to wait.
+
+    Args:
+        jobs: of a profile whose data is under the data root.
+        gpu: whether there is a CUDA GPU where they are made; None looks for its driver on this machine.
+
+    Returns:
+        The runs that can be made, and why the others wait, a sentence for each reason.
 
     Raises:
         InputError: the files of a dataset are there, and damaged.
     """
-    absent = {}
-    for dataset in sorted({job.config.dataset for job in jobs}):
+    gpu = shutil.which("nvidia-smi") is not None if gpu is None else gpu
+    able = [job for job in jobs if gpu or not job.needs_gpu]
+    reasons = [f"{len(jobs) - len(able)} runs wait for a CUDA GPU."] if len(able) < len(jobs) else []
+    for dataset in sorted({job.config.dataset for job in able}):
         try:
             data.load(dataset, data.default_root())
         except MissingFiles as error:
-            number = sum(job.config.dataset == dataset for job in jobs)
-            absent[dataset] = f"{number} runs wait for their data. {error}"
-    return absent
+            waiting = [job for job in able if job.config.dataset == dataset]
+            reasons.append(f"{len(waiting)} runs wait for their data. {error}")
+            able = [job for job in able if job not in waiting]
+    return able, reasons
 
 
 def _recorded(results_dir: str | Path) -> list[dict[str, Any]]:
@@ -267,12 +282,12 @@ def _build_book(profile: str, out: Path) -> Path:
 
 
 def _add_missing(profile: str) -> None:
-    """Train what the committed records lack where the data is there, and say what else is missing."""
+    """Train what the committed records lack and can be trained here, and say what the rest waits for."""
     todo = missing(profile)
-    absent = absent_data(todo)
-    for job in tqdm([job for job in todo if job.config.dataset not in absent], unit="run", desc=profile):
+    able, reasons = runnable(todo)
+    for job in tqdm(able, unit="run", desc=profile):
         notebooks.execute(job.notebook, job.parameters, progress=False, environment={"HWR_TRAIN": "allow"})
-    for reason in absent.values():
+    for reason in reasons:
         print(reason)
 
 

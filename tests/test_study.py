@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from helpers import write_easy
 from hwr_utils import cli, notebooks, recipes, records, runs, study
 from hwr_utils.errors import InputError
 
@@ -248,9 +249,13 @@ def test_the_paper_grid_holds_what_the_study_claims() -> None:
     assert {job.config.dataset for job in jobs} == {
         *("mnist", "kmnist", "emnist-letters", "kmnist-sample", "emnist-letters-sample"),
     }
-    for dataset in {job.config.dataset for job in jobs}:
-        found = [(job.config.model["dropout"], job.config.seed) for job in jobs if job.config.dataset == dataset]
-        assert sorted(found) == [(dropout, seed) for dropout in (False, True) for seed in (0, 1, 2)]
+    options = {"simple_cnn": ("dropout", [False, True]), "resnet50": ("pooling", ["global", "avg4"])}
+    for architecture, (option, values) in options.items():
+        for dataset in {job.config.dataset for job in jobs}:
+            chosen = [job for job in jobs if (job.config.dataset, job.config.architecture) == (dataset, architecture)]
+            found = [(job.config.model[option], job.config.seed) for job in chosen]
+            assert sorted(found) == sorted((value, seed) for value in values for seed in (0, 1, 2))
+            assert all(job.needs_gpu == (architecture == "resnet50") for job in chosen)
     assert {job.config.recipe for job in jobs} == {"paper"}
     assert all(notebooks.check(notebooks.find(job.notebook), job.parameters) == job.parameters for job in jobs)
 
@@ -276,6 +281,24 @@ def test_what_is_missing_is_listed_with_its_command(
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["recorded", "recorded", "missing"]
     assert lines[-1].endswith(job.command)
+
+
+def test_runs_wait_for_a_gpu_and_for_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HWR_DATA_ROOT", str(tmp_path))
+    write_easy(tmp_path)
+    simple, deep, absent = (
+        study.Job("02_simple_cnn", {"dataset": dataset} | device, recipes.configure(dataset, "simple_cnn"))
+        for dataset, device in zip(
+            ("custom:easy", "custom:easy", "mnist"), ({}, {"device": "cuda:1"}, {"device": "cpu"}), strict=True
+        )
+    )
+    able, reasons = study.runnable([simple, deep, absent], gpu=False)
+    assert able == [simple] and len(reasons) == 2
+    assert reasons[0] == "1 runs wait for a CUDA GPU." and reasons[1].startswith("1 runs wait for their data. ")
+    assert study.runnable([simple, deep], gpu=True) == ([simple, deep], [])
+    # without being told, it asks for NVIDIA's driver
+    monkeypatch.setattr(study.shutil, "which", lambda name: "/bin/true" if name == "nvidia-smi" else None)
+    assert study.runnable([deep]) == ([deep], [])
 
 
 def break_config(folder: Path) -> None:
