@@ -7,11 +7,13 @@ where it was stopped and leaves alone what is done.
 
 import fcntl
 import json
+import os
 import shutil
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
@@ -31,6 +33,8 @@ RESULTS = files.REPOSITORY / "results"
 OUT = files.REPOSITORY / "_build" / "study"
 
 NOTEBOOKS = {"simple_cnn": "02_simple_cnn", "resnet50": "03_resnet50"}  # architecture -> the notebook that trains it
+# seconds of one core for a thousand training images, for the estimate of the time left and to begin with the longest
+SECONDS = {"simple_cnn": 1.5, "resnet50": 15.0}
 PLACES = ("results_dir", "data_root")  # parameters of notebooks that the study sets, and no profile
 
 
@@ -79,7 +83,7 @@ class Profile:
         if self.data:
             given |= {"results_dir": _shown(OUT / "results"), "data_root": _shown(OUT / "data")}
             words += ["--output", str(OUT / "notebooks" / "runs" / f"{job.name}.ipynb")]
-        return words + [word for name, value in given.items() for word in ("-p", name, str(value))]
+        return words + _given(given)
 
 
 def read_profile(profile: str) -> Profile:
@@ -384,7 +388,7 @@ def _steps(plan: Profile, out: Path) -> list[Step]:
         given = values | {place: folder for place, folder in places.items() if place in notebooks.parameters(path)}
 
         def execute() -> None:
-            notebooks.execute(path, given, target, files.REPOSITORY, False, {"HWR_TRAIN": "allow"})
+            _execute(path, given, target)
 
         inputs = f"{code} {files.sha256(path)} {json.dumps(given)} {needs}"
         return Step(target.stem, inputs, target.exists() and there, needs, seconds, execute)
@@ -394,11 +398,36 @@ def _steps(plan: Profile, out: Path) -> list[Step]:
         # the first run of a network makes its chapter; the others' notebooks lie where the book does not look
         first = job.notebook not in [earlier.notebook for earlier in plan.jobs[:number]]
         name = job.notebook if first else f"runs/{job.name}"
-        seconds = 15 + job.config.training["epochs"] * plan.data[job.config.dataset].get("n_train", 0) / 1000
+        images = job.config.training["epochs"] * plan.data[job.config.dataset].get("n_train", 0)
+        seconds = 15 + images / 1000 * SECONDS[job.config.architecture]
         there, needs = job.config.to_dict() in recorded, [f"draw {job.config.dataset}"]
         steps.append(executed(job.notebook, job.parameters, name, there, needs, seconds))
     everything = [step.name for step in steps]
     return steps + [executed(page, {}, page, True, everything, 15) for page in plan.pages]
+
+
+def _given(values: Mapping[str, Any]) -> list[str]:
+    """Return a notebook's parameters as arguments of `hwr notebook`."""
+    return [word for name, value in values.items() for word in ("-p", name, str(value))]
+
+
+def _workers() -> int:
+    """Return how many steps are made at a time: one a core, up to four, which is enough for an edition."""
+    return min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def _execute(path: Path, values: Mapping[str, Any], output: Path) -> None:
+    """Run a notebook in a process of its own, so that several can run at a time, with its share of the cores."""
+    threads = max(1, (os.cpu_count() or 1) // _workers())
+    done = subprocess.run(
+        [sys.executable, "-m", "hwr_utils", "notebook", str(path), "--output", str(output), *_given(values)],
+        cwd=files.REPOSITORY,
+        env=dict(os.environ) | {"HWR_TRAIN": "allow", "TQDM_DISABLE": "1", "OMP_NUM_THREADS": str(threads)},
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode != 0:
+        raise notebooks.NotebookError(done.stderr.strip().rpartition("hwr: error: ")[2] or f"{path.name} was stopped.")
 
 
 def _hash(folder: Path) -> str:
@@ -407,7 +436,7 @@ def _hash(folder: Path) -> str:
 
 
 def _make(steps: list[Step], plan: Profile, out: Path) -> None:
-    """Make the steps whose inputs have changed, or that are not there, showing how far it is."""
+    """Make the steps whose inputs have changed, or that are not there, as many at a time as there are cores."""
     stamps = {step.name: _stamp(step, out) for step in steps}
     todo: list[Step] = []
     for step in steps:
@@ -420,12 +449,30 @@ def _make(steps: list[Step], plan: Profile, out: Path) -> None:
         return
     _prune(plan, out)
     style = "{desc} {percentage:3.0f} %|{bar}| {elapsed}, about {remaining} left"
-    with tqdm(total=sum(step.seconds for step in todo), bar_format=style) as bar, _ticking(bar):
-        for step in todo:
-            bar.set_description(step.name)
-            step.make()
-            files.write_text(stamps[step.name], step.inputs)
-            bar.update(step.seconds)
+    with (
+        tqdm(total=sum(step.seconds for step in todo), bar_format=style) as bar,
+        _ticking(bar),
+        ThreadPoolExecutor(_workers()) as pool,
+    ):
+        waiting, running = {step.name: step for step in todo}, dict[Future[object], Step]()
+        failed: list[BaseException] = []
+        while waiting or running:
+            busy = {*waiting, *(step.name for step in running.values())}
+            ready = [step for step in waiting.values() if not busy & set(step.needs)]
+            # the longest first, and no more than there are workers, so that a failure leaves the rest alone
+            for step in sorted(ready, key=lambda step: -step.seconds)[: _workers() - len(running)]:
+                running[pool.submit(step.make)] = waiting.pop(step.name)
+            bar.set_description(", ".join(step.name for step in running.values()))
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                step = running.pop(future)
+                if error := future.exception():
+                    failed.append(error)
+                    waiting.clear()  # what runs already is brought to its end
+                    continue
+                files.write_text(stamps[step.name], step.inputs)
+                bar.update(step.seconds)
+    if failed:
+        raise failed[0]
 
 
 def _prune(plan: Profile, out: Path) -> None:

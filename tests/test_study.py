@@ -4,13 +4,14 @@ import fcntl
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from helpers import write_easy
+from helpers import LIMIT, write_easy
 from hwr_utils import cli, notebooks, recipes, records, runs, study
 from hwr_utils.errors import InputError
 
@@ -44,23 +45,17 @@ class Edition:
         self.config.mkdir()
         self.write(PROFILE)
         monkeypatch.setattr(study, "CONFIG", self.config)
-        monkeypatch.setattr(notebooks, "execute", self.execute)
+        monkeypatch.setattr(study, "_execute", self.execute)
+        monkeypatch.setattr(study, "_workers", lambda: 1)  # so that the order is known
+        monkeypatch.setattr(study, "SECONDS", dict.fromkeys(study.SECONDS, 0.0))
         monkeypatch.setattr(study, "_build_book", self.build)
         monkeypatch.setenv("HWR_GIT_REVISION", "none")  # git is slow to ask for each of so many runs
 
     def write(self, text: str) -> None:
         (self.config / "tiny.yaml").write_text(text)
 
-    def execute(
-        self,
-        name: Path,
-        values: Mapping[str, Any],
-        output: Path,
-        cwd: Path,
-        progress: bool,
-        environment: Mapping[str, str],
-    ) -> Path:
-        assert notebooks.check(name, values) == values and environment["HWR_TRAIN"] == "allow"
+    def execute(self, name: Path, values: Mapping[str, Any], output: Path) -> None:
+        assert notebooks.check(name, values) == values
         what = "runs" if output.parent.name == "runs" else output.stem
         if what == self.fail_at:
             raise notebooks.NotebookError("it was stopped")
@@ -71,7 +66,6 @@ class Edition:
             runs.train_run(config, values["results_dir"], values["data_root"], "cpu")
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(json.dumps(dict(values)))
-        return output
 
     def build(self, profile: str, out: Path) -> Path:
         self.built += 1
@@ -124,6 +118,36 @@ def test_it_goes_on_where_it_was_stopped(edition: Edition) -> None:
     edition.fail_at = ""
     assert edition.make() == FIRST[1:]
     assert before.items() <= edition.created.items()
+
+
+def test_steps_run_side_by_side_but_not_before_what_they_need(
+    edition: Edition, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two runs meet in their work, which one after the other they could not; when one fails the other is finished."""
+    monkeypatch.setattr(study, "_workers", lambda: 2)
+    meeting, finished = threading.Barrier(2, timeout=LIMIT), []
+
+    def execute(name: Path, values: Mapping[str, Any], output: Path) -> None:
+        if "dataset" in values:
+            meeting.wait()
+        if output.stem == "02_simple_cnn":
+            raise notebooks.NotebookError("it was stopped")
+        finished.append(output.stem)
+
+    monkeypatch.setattr(study, "_execute", execute)
+    with pytest.raises(notebooks.NotebookError, match="it was stopped"):
+        edition.make()
+    (other,) = finished
+    assert "digits-synthetic-seed-1" in other
+    assert [path.stem for path in (edition.out / "stamps").glob("02*")] == [other]
+
+
+def test_a_notebook_runs_in_a_process_of_its_own_and_tells_what_failed(tmp_path: Path) -> None:
+    output = tmp_path / "done.ipynb"
+    study._execute(notebooks.find("09_comparison"), {"results_dir": str(tmp_path / "none")}, output)
+    assert str(tmp_path / "none") in output.read_text(encoding="utf-8")
+    with pytest.raises(notebooks.NotebookError, match=r"^09_comparison\.ipynb: parameter 'result' is unknown"):
+        study._execute(notebooks.find("09_comparison"), {"result": "x"}, output)
 
 
 def test_what_is_lost_is_made_again_with_all_that_shows_it(edition: Edition) -> None:
