@@ -32,7 +32,8 @@ def table(
     marks = ["---:" if column in numbers else ":---" for column in range(len(header))]
     lines = [[*header], marks, *([str(cell).replace("|", "\\|") for cell in row] for row in rows)]
     body = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    return f"```{{table}} {caption}\n:name: {name}\n:align: left\n\n{body}\n```\n"
+    # a fence of colons, for the line that opens one of backticks can hold no code
+    return f":::{{table}} {caption}\n:name: {name}\n:align: left\n\n{body}\n:::\n"
 
 
 def figure(path: str, name: str, alt: str, caption: str) -> str:
@@ -95,12 +96,13 @@ def results_at_a_glance(found: Sequence[Run], grid: Sequence[RunConfig], command
     experiments: dict[str, list[RunConfig]] = {}
     for config in grid:
         experiments.setdefault(json.dumps(comparison.experiment(config).to_dict()), []).append(config)
-    rows, missing = [], []
+    made, unmade, missing = [], [], []
     for configs in experiments.values():
         present = [run for run in found if run.config in configs]
         recorded = [run.config for run in present]
         missing += [runs.command(config) for config in configs if config not in recorded]
-        rows.append(_glance_row(configs, present))
+        (made if present else unmade).append(_glance_row(configs, present))
+    rows = made + unmade
     header = ["Dataset", "Network", "Accuracy (%)", "95 % interval", "Seeds", "Device", "Data", "Song, Si and Kim (%)"]
     if not any(catalog.entry(config.dataset).published for config in grid):
         header, rows = header[:-1], [row[:-1] for row in rows]
@@ -111,7 +113,7 @@ def results_at_a_glance(found: Sequence[Run], grid: Sequence[RunConfig], command
         lines = "\n".join(missing)
         text += (
             f"\nOf {len(grid)} runs, {len(missing)} have not been made. "
-            f"`{command}` makes those whose data is at hand.\n\n"
+            f"`{command}` makes those whose data and device are at hand.\n\n"
             f":::{{dropdown}} The command of each missing run\n```sh\n{lines}\n```\n:::\n"
         )
     return text

@@ -230,13 +230,13 @@ def test_font_has_the_characters_of_the_book(book: Path, pages: dict[str, Beauti
 # ---- the numbers ----
 
 
-def recorded(dataset: str, **values: Any) -> list[dict[str, Any]]:
-    """Return the records of a dataset's `paper` runs, read without the package's help."""
+def recorded(dataset: str, architecture: str, **values: Any) -> list[dict[str, Any]]:
+    """Return the records of an experiment's `paper` runs, read without the package's help."""
     found = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*/record.json"))]
     return [
         record
         for record in found
-        if (record["config"]["dataset"], record["config"]["recipe"]) == (dataset, "paper")
+        if [record["config"][key] for key in ("dataset", "architecture", "recipe")] == [dataset, architecture, "paper"]
         and record["config"]["model"] == values
     ]
 
@@ -246,7 +246,11 @@ def test_results_at_a_glance_are_those_of_the_records(pages: dict[str, Beautiful
     grid = [job.config for job in study.grid("paper")]
     assert len(rows) == len({(config.dataset, config.architecture, str(config.model)) for config in grid})
     for row in rows:
-        found = recorded(row["Dataset"], dropout="with dropout" in row["Network"])
+        if "simple_cnn" in row["Network"]:
+            found = recorded(row["Dataset"], "simple_cnn", dropout="with dropout" in row["Network"])
+        else:
+            pooling = "avg4" if "corner" in row["Network"] else "global"
+            found = recorded(row["Dataset"], "resnet50", pooling=pooling)
         published = row["Dataset"] in ("mnist", "kmnist", "emnist-letters")
         if not found:
             assert row["Accuracy (%)"] == "not run yet"
@@ -261,8 +265,29 @@ def test_results_at_a_glance_are_those_of_the_records(pages: dict[str, Beautiful
         assert row["95 % interval"] == f"{100 * low:.2f} to {100 * high:.2f}"
         assert row["Seeds"].split(" of ")[0] == str(len(found))
         assert row["Data"] == ("published" if published else "sample")
-        reference = literature.song_accuracy(row["Dataset"], "simple_cnn")
+        reference = literature.song_accuracy(row["Dataset"], row["Network"].split()[0])
         assert row["Song, Si and Kim (%)"] == (f"{100 * reference:.2f}" if published and reference else "–")
+
+
+def test_the_performance_page_has_times_and_says_what_was_not_measured(pages: dict[str, BeautifulSoup]) -> None:
+    page = pages["book/performance.html"]
+    rows = {row["Network"]: row for row in table_rows(page, "tab-time-to-accuracy")}
+    found = recorded("mnist", "simple_cnn", dropout=False)
+    assert rows["simple_cnn"]["Seeds"] == str(len(found))
+    times = []
+    for record in found:
+        seconds = 0.0
+        for row, spent in zip(record["history"], record["timing"]["epoch_seconds"], strict=True):
+            seconds += spent
+            if row["validation_accuracy"] >= 0.99:
+                times.append(seconds)
+                break
+    expected = f"{statistics.median(times):,.0f} ({len(times)})" if times else "never reached"
+    assert rows["simple_cnn"]["99.0%"] == expected
+    measured = [path.stem for path in (RESULTS / "benchmarks").glob("attempts-*.json")]
+    text = article(page).get_text()
+    for name, command in (("attempts-resnet50-cuda", "--architecture resnet50 --device cuda"),):
+        assert (command in text) == (name not in measured)
 
 
 def test_missing_runs_are_shown_with_their_commands(pages: dict[str, BeautifulSoup]) -> None:
