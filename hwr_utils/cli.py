@@ -36,6 +36,16 @@ def _download(arguments: argparse.Namespace) -> None:
     print(f"{dataset.name}: {len(dataset.train_labels):,} training and {len(dataset.test_labels):,} test images")
 
 
+def _import_hwdb(arguments: argparse.Namespace) -> None:
+    from hwr_utils.data import hwdb
+
+    options = hwdb.Options(arguments.size, arguments.margin, arguments.drop_others)
+    manifest = hwdb.import_gnt(arguments.sources, arguments.out, options, arguments.png)
+    dropped = sum(sum(source["others"].values()) for source in manifest["sources"])
+    print(f"{arguments.out}: {manifest['samples']:,} samples of {len(manifest['sources'])} files", end="")
+    print(f"; {dropped:,} of other characters left out" if dropped else "")
+
+
 def _synthesize(arguments: argparse.Namespace) -> None:
     from hwr_utils import synthesis
 
@@ -128,6 +138,19 @@ def _parser() -> argparse.ArgumentParser:
     synthesize.add_argument("--n-train", type=int, help="training images")
     synthesize.add_argument("--n-test", type=int, help="test images")
     synthesize.set_defaults(run=_synthesize)
+
+    hwdb = commands.add_parser(
+        "import-hwdb", help="make arrays of CASIA-HWDB's GNT files: dark on light becomes white on black, of one size"
+    )
+    hwdb.add_argument("sources", nargs="+", metavar="SOURCE", help="a .gnt file, a folder of them, or a zip archive")
+    hwdb.add_argument("--out", type=Path, required=True, help="the folder to make; an import that was stopped goes on")
+    hwdb.add_argument("--size", type=int, default=56, help="pixels a side")
+    hwdb.add_argument("--margin", type=int, default=3, help="pixels left free on each side of the ink")
+    hwdb.add_argument("--drop-others", action="store_true", help="leave out all but the 3,755 level-1 characters")
+    hwdb.add_argument(
+        "--png", type=Path, metavar="DIR", help="write the images as PNG files, too, a folder a character"
+    )
+    hwdb.set_defaults(run=_import_hwdb)
 
     describe = commands.add_parser(
         "describe", parents=[root, results], help="count and measure a dataset, as a record that pages show"

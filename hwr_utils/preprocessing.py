@@ -5,6 +5,7 @@ in another language and compared on test vectors.
 """
 
 import io
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -123,10 +124,13 @@ def _round(values: NDArray[np.float64]) -> NDArray[np.uint8]:
     return rounded
 
 
+@lru_cache(4096)
 def _weights(old: int, new: int) -> NDArray[np.float64]:
     """Return the (new, old) weights of a triangle filter, scaled to the larger of input and output pixels."""
     step = old / new
     centres = (np.arange(new) + 0.5) * step
     distance = np.abs(np.arange(old) + 0.5 - centres[:, None]) / max(step, 1.0)
     weights = np.clip(1 - distance, 0, None)
-    return np.asarray(weights / weights.sum(1, keepdims=True))
+    weights = np.asarray(weights / weights.sum(1, keepdims=True))
+    weights.flags.writeable = False  # it is handed out again
+    return weights

@@ -1,0 +1,252 @@
+"""Import CASIA-HWDB: from GNT files to memory-mapped arrays of one size, white ink on black.
+
+An import is a folder: `images.npy` (N, size, size) uint8, `labels.npy` (N,) uint16, `writers.npy` (N,) uint16 (the
+number of the file that a sample is from, which in HWDB is its writer), `classes.txt` and `manifest.json`. The samples
+lie in the order of the sources and of the records in them.
+"""
+
+import functools
+import itertools
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from tqdm import tqdm
+
+from hwr_utils import files, preprocessing
+from hwr_utils.data import gnt
+from hwr_utils.errors import InputError
+
+SCHEMA_VERSION = 1
+LABELS = {character: label for label, character in enumerate(gnt.LEVEL_1)}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What determines an import besides its sources.
+
+    Attributes:
+        size: pixels a side, 16 to 512.
+        margin: pixels left free on each side of the ink.
+        drop_others: leave out samples of other than the 3,755 level-1 characters; else they are an error.
+    """
+
+    size: int = 56
+    margin: int = 3
+    drop_others: bool = False
+
+
+@dataclass(frozen=True)
+class _Scan:
+    """What the first look at a file finds."""
+
+    sha256: str
+    samples: int
+    others: dict[str, int]  # character, or code in hexadecimal -> samples of it that are not of level 1
+
+
+def import_gnt(
+    paths: Iterable[str | Path],
+    out: str | Path,
+    options: Options = Options(),
+    png: str | Path | None = None,
+    workers: int | None = None,
+) -> dict[str, Any]:
+    """Import GNT files, folders of them and zip archives into `out`; an import that was stopped goes on.
+
+    Every file is read twice: first to count and to know it again, then to convert it. One file a process is held in
+    memory.
+
+    Args:
+        paths: see `gnt.find`; their order is that of the samples.
+        out: the folder to make.
+        options: see `Options`.
+        png: a folder for the same images as PNG files, dark ink on white, a folder a character.
+        workers: processes; None takes one a core.
+
+    Returns:
+        The manifest: schema_version; options; samples; classes; sources (a list of name, writer, sha256, samples, the
+        samples kept, and others: what else it held).
+
+    Raises:
+        InputError: a source is missing or damaged, holds other characters without `drop_others`, or has changed since
+            the import began; `out` holds another import; the disk is full. What is done stays.
+    """
+    out = Path(out)
+    if not 16 <= options.size <= 512:
+        raise InputError(f"size={options.size} is out of range, expected 16 to 512 pixels.")
+    if not 0 <= 2 * options.margin < options.size:
+        raise InputError(f"margin={options.margin} leaves no room in {options.size} pixels.")
+    sources = [source for path in paths for source in gnt.find(path)]
+    if not sources:
+        raise InputError("no source was given. Give .gnt files, folders of them or zip archives.")
+    if len(sources) > 65_535:
+        raise InputError(f"{len(sources)} files were found, and at most 65,535 can be numbered. Import them in parts.")
+    with ProcessPoolExecutor(workers or os.cpu_count()) as pool:
+        scans = _run(pool, [functools.partial(_scan, source) for source in sources], "reading")
+        manifest = _manifest(sources, scans, options)
+        if (out / "manifest.json").exists():
+            if json.loads((out / "manifest.json").read_text("utf-8")) != manifest:
+                raise InputError(f"{out} holds another import. Give another folder, or remove it.")
+        else:
+            _convert_all(pool, sources, manifest, options, out)
+        if png is not None:
+            pictures = [functools.partial(_write_png, source, options, Path(png)) for source in sources]
+            _run(pool, pictures, "PNG")
+    return manifest
+
+
+def _manifest(sources: list[gnt.Source], scans: list[_Scan], options: Options) -> dict[str, Any]:
+    others = sum((Counter(scan.others) for scan in scans), Counter[str]())
+    if others and not options.drop_others:
+        named = ", ".join(f"{name} ({count:,})" for name, count in others.most_common(5))
+        raise InputError(
+            f"{others.total():,} of {sum(scan.samples for scan in scans):,} samples are of {len(others)} characters "
+            f"that are not among the 3,755 of GB 2312 level 1: {named}{' ...' if len(others) > 5 else ''}. "
+            "Leave them out with --drop-others."
+        )
+    kept = [scan.samples - sum(scan.others.values()) for scan in scans]
+    if not sum(kept):
+        raise InputError("none of the samples is of a level-1 character, so nothing is left to import.")
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "options": {"size": options.size, "margin": options.margin, "drop_others": options.drop_others},
+        "samples": sum(kept),
+        "classes": len(gnt.LEVEL_1),
+        "sources": [
+            {
+                "name": source.short,
+                "writer": source.writer,
+                "sha256": scan.sha256,
+                "samples": scan.samples,
+                "kept": count,
+                "others": dict(sorted(scan.others.items())),
+            }
+            for source, scan, count in zip(sources, scans, kept, strict=True)
+        ],
+    }
+
+
+def _convert_all(
+    pool: Executor, sources: list[gnt.Source], manifest: dict[str, Any], options: Options, out: Path
+) -> None:
+    """Fill the arrays in a folder beside `out`, which takes its place when all is there."""
+    part = out.with_name(out.name + files.UNFINISHED)
+    done = part / "done"
+    n, size = manifest["samples"], options.size
+    shapes = {"images": ((n, size, size), np.uint8), "labels": ((n,), np.uint16), "writers": ((n,), np.uint16)}
+    with _telling(part):
+        plan = part / "plan.json"
+        if plan.exists() and json.loads(plan.read_text("utf-8")) != manifest:
+            raise InputError(f"{part} is the beginning of another import. Remove it, or give another folder.")
+        if not plan.exists():
+            done.mkdir(parents=True, exist_ok=True)
+            for name, (shape, kind) in shapes.items():
+                np.lib.format.open_memmap(part / f"{name}.npy", mode="w+", dtype=kind, shape=shape).flush()
+                _reserve(part / f"{name}.npy")
+            files.write_json(plan, manifest)
+        starts = itertools.accumulate((source["kept"] for source in manifest["sources"]), initial=0)
+        steps = [
+            functools.partial(_convert, source, options, part, number, start, manifest["sources"][number]["sha256"])
+            for number, (source, start) in enumerate(zip(sources, starts, strict=False))
+            if not (done / str(number)).exists()
+        ]
+        _run(pool, steps, "converting")
+        files.write_text(part / "classes.txt", "".join(f"{character}\n" for character in gnt.LEVEL_1))
+        files.write_json(part / "manifest.json", manifest)
+        for path in (*done.iterdir(), plan):
+            path.unlink()
+        done.rmdir()
+        os.replace(part, out)
+
+
+def _reserve(path: Path) -> None:
+    """Take a file's whole space on the disk: that it is full is told now, and not by a signal amid a mapping."""
+    with path.open("r+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        if hasattr(os, "posix_fallocate"):  # macOS has none
+            os.posix_fallocate(file.fileno(), 0, size)
+
+
+@contextmanager
+def _telling(part: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"cannot write {part}: {error.strerror or error}. What is done stays; free some space or make it writable, "
+            "and run the same command again."
+        ) from error
+
+
+def _run(pool: Executor, steps: list[functools.partial[Any]], title: str) -> list[Any]:
+    """Run steps in the pool, a few ahead, with a bar; return their results in order. The first error stops the rest."""
+    results: dict[int, Any] = {}
+    running: dict[Future[Any], int] = {}
+    todo = iter(enumerate(steps))
+    with tqdm(total=len(steps), unit="file", desc=title) as bar:
+        try:
+            while len(results) < len(steps):
+                for number, step in itertools.islice(todo, 2 * (os.cpu_count() or 1) - len(running)):
+                    running[pool.submit(step)] = number
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    results[running.pop(future)] = future.result()
+                    bar.update()
+        finally:
+            for future in running:
+                future.cancel()
+    return [results[number] for number in range(len(steps))]
+
+
+def _scan(source: gnt.Source) -> _Scan:
+    content = source.read()
+    samples, others = 0, Counter[str]()
+    for sample in gnt.parse(content, source.name):
+        samples += 1
+        if sample.character not in LABELS:
+            others[sample.character or sample.code.hex()] += 1
+    return _Scan(files.sha256(content), samples, dict(others))
+
+
+def _kept(source: gnt.Source, content: bytes, options: Options) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """Yield label and prepared image of each sample of level 1."""
+    for sample in gnt.parse(content, source.name):
+        label = LABELS.get(sample.character or "")
+        if label is not None:
+            yield label, preprocessing.to_square(255 - sample.image, options.size, options.margin)
+
+
+def _convert(source: gnt.Source, options: Options, part: Path, number: int, start: int, sha256: str) -> None:
+    content = source.read()
+    if files.sha256(content) != sha256:
+        raise InputError(f"{source.name} has changed while it was imported. Run the same command again.")
+    kept = list(_kept(source, content, options))
+    if kept:
+        place = slice(start, start + len(kept))
+        columns = {
+            "images": np.stack([image for _, image in kept]),
+            "labels": np.array([label for label, _ in kept], np.uint16),
+            "writers": np.uint16(number),
+        }
+        for name, values in columns.items():
+            array = np.load(part / f"{name}.npy", mmap_mode="r+", allow_pickle=False)
+            array[place] = values
+            array.flush()
+    (part / "done" / str(number)).touch()  # after the arrays, so what is marked is there
+
+
+def _write_png(source: gnt.Source, options: Options, folder: Path) -> None:
+    with _telling(folder):
+        for index, (label, image) in enumerate(_kept(source, source.read(), options)):
+            path = folder / gnt.LEVEL_1[label] / f"{source.path.stem}-{source.writer}-{index}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(255 - image).save(path)
