@@ -6,9 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from hwr_utils import evaluation, literature, records, runs
+from hwr_utils.errors import InputError
 from hwr_utils.records import RunConfig
 
 
@@ -107,6 +109,48 @@ def describe_test(test: Mapping[str, Any]) -> dict[str, Any]:
         "errors": test["n"] - test["correct"],
         "of": test["n"],
     }
+
+
+def describe_course(run: runs.Run) -> str:
+    """Say in a sentence or two how a run's training ended, and what followed the epoch that was kept."""
+    history, best = run.history, run.record["best_epoch"]
+    kept, last = history.iloc[best - 1], history.iloc[-1]
+    ended = "stopped early" if run.record["stopped_early"] else "ran to its end"
+    rest = (
+        f"From there to the last epoch the training loss went from {kept['train_loss']:.4f} to "
+        f"{last['train_loss']:.4f} and the validation loss from {kept['validation_loss']:.4f} to "
+        f"{last['validation_loss']:.4f}."
+        if best < len(history)
+        else "That is the last one: more epochs might still help."
+    )
+    return f"Training {ended} after epoch {len(history)}; epoch {best} had the lowest validation loss. {rest}"
+
+
+def describe_last_epoch(run: runs.Run) -> str:
+    """Say how the last epoch's weights do on the test set beside those of the epoch that was kept."""
+    gain = run.record["test_last_epoch"]["correct"] - run.record["test"]["correct"]
+    images = "image" if abs(gain) == 1 else "images"
+    verb = f"gets {abs(gain)} {images} {'more' if gain > 0 else 'fewer'} right" if gain else "gets as many right"
+    return f"The last epoch {verb}. Which of the two to report was settled before the test set was looked at."
+
+
+def paired(first: runs.Run, second: runs.Run) -> tuple[int, int, float]:
+    """Test two runs against each other on the test images that both have read: see `evaluation.mcnemar`.
+
+    Raises:
+        InputError: their test labels differ, so they have not read the same images.
+    """
+    labels = first.predictions["labels"]
+    if not np.array_equal(labels, second.predictions["labels"]):
+        raise InputError(f"{first.folder.name} and {second.folder.name} were tested on different images.")
+    return evaluation.mcnemar(labels, *(run.predictions["classes"][:, 0] for run in (first, second)))
+
+
+def unlike(first: runs.Run, second: runs.Run) -> list[str]:
+    """Name the hyperparameters in which two runs differ, as "epochs (50 and 4)"; their networks' options apart."""
+    one, other = first.config.training, second.config.training
+    names = [name for name in sorted({*one, *other}) if one.get(name) != other.get(name)]
+    return [f"{name} ({one.get(name, 'not set')} and {other.get(name, 'not set')})" for name in names]
 
 
 def percent(accuracy: float, deviation: float | None = None) -> str:
