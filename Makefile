@@ -44,6 +44,7 @@ lint: setup  ## check style and types, in notebooks too
 	$(RUN) -m ruff check
 	$(RUN) -m mypy
 	$(RUN) -m mypy tools
+	$(RUN) -m mypy book
 
 browser: setup
 	@$(RUN) tools/browser.py

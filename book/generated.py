@@ -96,7 +96,9 @@ def results_at_a_glance(found: Sequence[Run], grid: Sequence[RunConfig], command
     experiments: dict[str, list[RunConfig]] = {}
     for config in grid:
         experiments.setdefault(json.dumps(comparison.experiment(config).to_dict()), []).append(config)
-    made, unmade, missing = [], [], []
+    made: list[list[str]] = []
+    unmade: list[list[str]] = []
+    missing: list[str] = []
     for configs in experiments.values():
         present = [run for run in found if run.config in configs]
         recorded = [run.config for run in present]
