@@ -128,6 +128,8 @@ def describe_course(run: runs.Run) -> str:
 
 def describe_last_epoch(run: runs.Run) -> str:
     """Say how the last epoch's weights do on the test set beside those of the epoch that was kept."""
+    if run.record["best_epoch"] == len(run.record["history"]):
+        return "The epoch that was kept is the last one, so the two are the same."
     gain = run.record["test_last_epoch"]["correct"] - run.record["test"]["correct"]
     images = "image" if abs(gain) == 1 else "images"
     verb = f"gets {abs(gain)} {images} {'more' if gain > 0 else 'fewer'} right" if gain else "gets as many right"

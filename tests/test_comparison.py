@@ -79,6 +79,9 @@ def test_the_course_of_a_training_is_told(best: int, stopped: bool, told: str) -
 )
 def test_the_last_epoch_is_told_beside_the_one_that_was_kept(correct: int, told: str) -> None:
     record: dict[str, Any] = {"test": {"correct": 90}, "test_last_epoch": {"correct": correct}}
+    record |= {"best_epoch": 1, "history": [{}]}
+    assert "the two are the same" in comparison.describe_last_epoch(Run(Path("run"), record))
+    record["history"] *= 2
     assert comparison.describe_last_epoch(Run(Path("run"), record)).startswith(f"The last epoch {told}. ")
 
 
