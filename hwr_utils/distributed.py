@@ -94,10 +94,10 @@ def join(device: torch.device) -> Iterator[Processes]:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
-    try:
-        yield Processes(distributed.get_rank(), count)
-    finally:
-        distributed.destroy_process_group()
+    yield Processes(distributed.get_rank(), count)
+    # Not after an error: NCCL would wait for what is under way, hence for processes that wait for this one, and the
+    # error would not be told. This process ends instead, and torchrun ends the others.
+    distributed.destroy_process_group()
 
 
 def parallel(model: nn.Module, batch_size: int, device: torch.device, processes: Processes) -> nn.Module:
@@ -116,14 +116,19 @@ def parallel(model: nn.Module, batch_size: int, device: torch.device, processes:
         What to call in training; its parameters are those of `model`, which remains the one to evaluate and to save.
 
     Raises:
-        InputError: the network normalises over the batch, and there are several processes on CPUs, where SyncBatchNorm
-            does not exist, or fewer than two images for each.
+        InputError: there is less than one image for each process; or the network normalises over the batch, and there
+            are fewer than two for each, or several processes on CPUs, where SyncBatchNorm does not exist.
     """
     normalises = any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in model.modules())
     if normalises and batch_size < 2 * processes.count:
         raise InputError(
             f"batch_size={batch_size} is too small: batch normalisation needs at least two images for each of "
             f"{processes.count} process{'es' if processes.count > 1 else ''}. Use {2 * processes.count} or more."
+        )
+    if batch_size < processes.count:
+        raise InputError(
+            f"batch_size={batch_size} is too small for {processes.count} processes: each needs an image. Use "
+            f"{processes.count} or more, or fewer processes."
         )
     if processes.count == 1:
         return model

@@ -413,12 +413,17 @@ def _given(values: Mapping[str, Any]) -> list[str]:
 
 def _workers() -> int:
     """Return how many steps are made at a time: one a core, up to four, which is enough for an edition."""
-    return min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    return min(4, _cores())
+
+
+def _cores() -> int:
+    """Return how many cores this process may use; a container may have fewer than its machine."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _execute(path: Path, values: Mapping[str, Any], output: Path) -> None:
     """Run a notebook in a process of its own, so that several can run at a time, with its share of the cores."""
-    threads = max(1, (os.cpu_count() or 1) // _workers())
+    threads = _cores() // _workers()
     done = subprocess.run(
         [sys.executable, "-m", "hwr_utils", "notebook", str(path), "--output", str(output), *_given(values)],
         cwd=files.REPOSITORY,

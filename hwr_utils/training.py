@@ -172,7 +172,9 @@ def _compile(model: nn.Module, batch_size: int, image_size: int, execution: Exec
     compiled = model
     try:
         compiled = torch.compile(model, mode=execution.compile_mode)  # type: ignore[assignment]
-        with torch.random.fork_rng(), execution.autocast():
+        # of this device alone: by default every GPU of the machine would be woken
+        devices = [execution.device] if execution.device.type == "cuda" else []
+        with torch.random.fork_rng(devices), execution.autocast():
             compiled.train()(models.to_input(sample, image_size)).sum().backward()
     except Exception as error:  # what a compiler raises has no common class
         lines = str(error).strip().splitlines() or [type(error).__name__]
@@ -221,7 +223,7 @@ def train_one_epoch(
 
     Returns:
         The sum of losses and the number of right answers over the epoch, as scalars on the device; and the loss of
-        each step (S,).
+        each step (S,), times the number of processes; the same in all of them.
     """
     device, processes = images.device, execution.processes
     image_size = config.training["image_size"]
@@ -246,7 +248,7 @@ def train_one_epoch(
         loss_sum += losses[-1] * len(batch)
         correct += (logits.detach().argmax(dim=1) == target).sum()
         progress.update()
-    return processes.sum(loss_sum) / processes.count, processes.sum(correct), torch.stack(losses)
+    return processes.sum(loss_sum) / processes.count, processes.sum(correct), processes.sum(torch.stack(losses))
 
 
 def fit(
@@ -301,11 +303,17 @@ def fit(
         if device.type == "cuda" and saved["cuda_rng"] is not None:
             torch.cuda.set_rng_state(saved["cuda_rng"], device)
 
+    done = len(state["history"])
+    if int(processes.same(torch.tensor(done, device=device))) != done:
+        raise InputError(
+            f"{checkpoint} is another one for process {processes.rank} than for the first. Several processes need a "
+            "results folder that all can read."
+        )
+
     def out_of_patience() -> bool:
         return len(state["history"]) - state["best_epoch"] >= config.training["patience"]
 
     steps = len(step_sizes(len(images), batch_size, processes.count))
-    done = len(state["history"])
     title = f"{config.dataset} {config.architecture}"
     quiet: dict[str, Any] = {} if processes.first else {"disable": True}
     with tqdm(total=epochs * steps, initial=done * steps, unit="step", desc=title, **quiet) as bar:
@@ -313,7 +321,7 @@ def fit(
             if out_of_patience():
                 break
             if not processes.first:  # or dropout would hide the same neurons in every process
-                torch.manual_seed(config.seed + (processes.rank << 32) + (epoch << 48))
+                torch.manual_seed(_seed(config.seed, processes.rank, epoch))
             start = time.perf_counter()
             with _told(config, epoch):
                 loss_sum, correct, losses = train_one_epoch(student, images, labels, config, execution, bar)
@@ -321,7 +329,8 @@ def fit(
                 state["epoch_seconds"].append(time.perf_counter() - start)  # after .item(), which waits for the device
 
                 logits = distributed.predict(model, validation_images, image_size, processes)
-                validation_loss = F.cross_entropy(logits, validation_labels).item()
+                # the same bits for all, on whatever GPUs: or one would stop early, and the others wait for it
+                validation_loss = processes.same(F.cross_entropy(logits, validation_labels)).item()
                 validation_accuracy = (logits.argmax(dim=1) == validation_labels).double().mean().item()
             if not math.isfinite(train_loss + validation_loss):
                 bad = (~losses.isfinite()).nonzero()
@@ -352,6 +361,11 @@ def fit(
         epoch_seconds=state["epoch_seconds"],
         sessions=state["sessions"],
     )
+
+
+def _seed(*numbers: int) -> int:
+    """Mix numbers into a seed of 32 bits, which is all that torch's generator on the CPU makes use of."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 @contextmanager

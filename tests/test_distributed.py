@@ -15,6 +15,7 @@ from hwr_utils import records, runs
 from hwr_utils.distributed import ALONE, Processes, parallel
 from hwr_utils.errors import InputError
 from hwr_utils.records import RunConfig
+from hwr_utils.training import _seed, choose_device
 
 # 17 images a step do not divide by two, nor do 40 test images by three
 PLAIN = tiny(epochs=2, batch_size=17, dropout=False)
@@ -73,7 +74,7 @@ def test_processes_that_share_a_batch_do_what_one_does_with_the_whole(
 
 def test_a_process_that_dies_stops_all_and_the_run_goes_on(root: Path, tmp_path: Path, one: runs.Run) -> None:
     """Kill the second of two processes after the first epoch; then let a single one finish the run."""
-    config = tiny(epochs=400, batch_size=17, dropout=False)
+    config = tiny(epochs=40, batch_size=17, dropout=False)
     process = torchrun(2, config, root, tmp_path)
     until(lambda: bool(list(tmp_path.glob("*/checkpoint.pt"))) or process.poll() is not None)
     assert process.poll() is None, process.communicate()[1]
@@ -83,6 +84,9 @@ def test_a_process_that_dies_stops_all_and_the_run_goes_on(root: Path, tmp_path:
     assert process.returncode != 0
     until(lambda: not alive(process.pid))
     assert not list(tmp_path.glob("*/record.json"))
+    run = runs.train_run(config, tmp_path, root, "cpu")
+    assert run.record["timing"]["sessions"] == 2
+    assert np.allclose(run.history["train_loss"][:2], one.history["train_loss"], rtol=1e-4)  # the first is the two's
 
 
 def children(parent: int) -> list[int]:
@@ -118,6 +122,15 @@ def test_parts_join_to_the_whole_without_processes() -> None:
     assert ALONE.first and ALONE.agree(True) and not ALONE.agree(False)
 
 
+def test_no_two_processes_and_epochs_draw_alike() -> None:
+    def draw(rank: int, epoch: int) -> list[float]:
+        torch.manual_seed(_seed(0, rank, epoch))
+        return torch.rand(2).tolist()
+
+    drawn = [draw(rank, epoch) for rank in (1, 2, 3) for epoch in (1, 2, 3)]
+    assert all(first not in drawn[:place] for place, first in enumerate(drawn)) and draw(1, 1) == drawn[0]
+
+
 @pytest.mark.parametrize(("batch_size", "message"), [(64, "SyncBatchNorm works on CUDA only"), (3, "Use 4 or more")])
 def test_batch_normalisation_is_not_split_over_cpus(batch_size: int, message: str) -> None:
     network = torch.nn.Sequential(torch.nn.BatchNorm2d(1))
@@ -126,9 +139,12 @@ def test_batch_normalisation_is_not_split_over_cpus(batch_size: int, message: st
     assert parallel(network, 2, torch.device("cpu"), ALONE) is network
 
 
-def test_a_process_takes_the_gpu_of_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    from hwr_utils.training import choose_device
+def test_each_process_needs_an_image() -> None:
+    with pytest.raises(InputError, match="batch_size=2 is too small for 3 processes"):
+        parallel(torch.nn.Linear(1, 1), 2, torch.device("cpu"), Processes(0, 3))
 
+
+def test_a_process_takes_the_gpu_of_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     monkeypatch.setenv("LOCAL_RANK", "3")
