@@ -464,8 +464,8 @@ def _make(steps: list[Step], plan: Profile, out: Path) -> None:
         while waiting or running:
             busy = {*waiting, *(step.name for step in running.values())}
             ready = [step for step in waiting.values() if not busy & set(step.needs)]
-            # the longest first, and no more than there are workers, so that a failure leaves the rest alone
-            for step in sorted(ready, key=lambda step: -step.seconds)[: _workers() - len(running)]:
+            # what most depends on first, and no more than there are workers, so that a failure leaves the rest alone
+            for step in sorted(ready, key=lambda step: -_ahead(step, todo))[: _workers() - len(running)]:
                 running[pool.submit(step.make)] = waiting.pop(step.name)
             bar.set_description(", ".join(step.name for step in running.values()))
             for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -478,6 +478,11 @@ def _make(steps: list[Step], plan: Profile, out: Path) -> None:
                 bar.update(step.seconds)
     if failed:
         raise failed[0]
+
+
+def _ahead(step: Step, todo: list[Step]) -> float:
+    """Return the seconds of the longest chain of work that begins with a step."""
+    return step.seconds + max((_ahead(other, todo) for other in todo if step.name in other.needs), default=0.0)
 
 
 def _prune(plan: Profile, out: Path) -> None:
