@@ -1,8 +1,9 @@
 """Time the study's training loop: against the usual one, and in the ways it can be computed. Records for the book.
 
-The usual loop is that of most tutorials: torchvision's dataset of PIL images, `ToTensor`, a `DataLoader` with a worker
-for each core, `Adam` as it comes, `loss.item()` in every step, PyTorch's defaults elsewhere. Both train the same
-network on the same images, with the same batch size and rate, in turn in one process: what slows one slows the other.
+The usual loop is that of most tutorials: torchvision's dataset of PIL images, `ToTensor` (after `Resize` for a network
+that takes another size), a `DataLoader` with a worker for each core, `Adam` as it comes, `loss.item()` in every step,
+PyTorch's defaults elsewhere. Both train the same network on the same images, with the same batch size and rate, in turn
+in one process: what slows one slows the other.
 """
 
 import os
@@ -97,25 +98,29 @@ def training(
         ours, usual: seconds and loss of each timed round, precision, and by the median round images_per_second and
         milliseconds_per_step;
         ratio: how many times as fast ours is as the usual loop: rounds (one number each), median, low, high;
-        memory, on CUDA: what `_memory_floor` says of ours, with its share of that floor.
+        memory, on CUDA: peak_bytes of ours, and what `_memory_floor` says of it, with its share of that floor.
 
     Raises:
         InputError: images or rounds are not positive, the device is absent, or the results folder cannot be written.
     """
     execution = choose_execution(device)
+    cuda = execution.device.type == "cuda"
     with _prepared("training", images, rounds, execution, architecture, data_root) as (record, config, kept, scratch):
         workers = record["environment"]["cores"]
         record["config"]["workers"] = workers
-        loops = {
-            "ours": _ours(config, *kept, execution),
-            "usual": _usual(config, *kept, execution.device, workers, scratch),
-        }
+        loops = {"ours": _ours(config, *kept, execution)}
+        if cuda:
+            loops["ours"]()
+            peak = torch.cuda.max_memory_allocated(execution.device)  # before the usual loop takes its own
+        loops["usual"] = _usual(config, *kept, execution.device, workers, scratch)
         record |= _time(loops, rounds, record["config"])
     record["ours"]["precision"] = record["environment"]["precision"]
     record["usual"]["precision"] = "float32"
     record["ratio"] = _ratio(record["usual"], record["ours"])
-    if execution.device.type == "cuda":
-        record["memory"] = _memory_floor(config, execution, record["ours"]["images_per_second"])
+    if cuda:
+        with torch.cuda.device(execution.device):  # on whose stream the clocks are to lie
+            floor = _memory_floor(config, execution, record["ours"]["images_per_second"])
+        record["memory"] = {"peak_bytes": peak} | floor
     return _write(record, results_dir)
 
 
@@ -284,7 +289,6 @@ def activation_bytes(model: nn.Module, image_size: int, value_bytes: int = 2) ->
 
 def _memory_floor(config: RunConfig, execution: Execution, images_per_second: float) -> dict[str, Any]:
     """Measure the memory of a CUDA device, and say what share of what it allows a rate is."""
-    peak = torch.cuda.max_memory_allocated(execution.device)
     source = torch.empty(2**30, dtype=torch.uint8, device=execution.device)
     target = torch.empty_like(source)
     start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
@@ -299,7 +303,6 @@ def _memory_floor(config: RunConfig, execution: Execution, images_per_second: fl
     image_size = config.training["image_size"]
     moved = activation_bytes(models.build(config.architecture, 10, image_size, config.model), image_size)
     return {
-        "peak_bytes": peak,
         "bandwidth_bytes_per_second": round(bandwidth),
         "activation_bytes_per_image": moved,
         "floor_images_per_second": round(bandwidth / moved),
@@ -356,8 +359,11 @@ def _usual(
     for prefix in ("train", "t10k"):  # it wants test files too, and reads none of them
         idx.write_idx(raw / f"{prefix}-images-idx3-ubyte", images, compress=False)
         idx.write_idx(raw / f"{prefix}-labels-idx1-ubyte", labels.astype(np.uint8), compress=False)
+    image_size = config.training["image_size"]
+    transforms = torchvision.transforms
+    resize = [] if images.shape[1:] == (image_size, image_size) else [transforms.Resize((image_size, image_size))]
     loader = DataLoader(
-        torchvision.datasets.MNIST(scratch, train=True, transform=torchvision.transforms.ToTensor()),
+        torchvision.datasets.MNIST(scratch, train=True, transform=transforms.Compose([*resize, transforms.ToTensor()])),
         batch_size=config.training["batch_size"],
         shuffle=True,
         num_workers=workers,
@@ -365,7 +371,6 @@ def _usual(
         persistent_workers=True,
     )
     torch.manual_seed(config.seed)
-    image_size = config.training["image_size"]
     model = models.build(config.architecture, int(labels.max()) + 1, image_size, config.model).to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=config.training["learning_rate"])
     criterion = nn.CrossEntropyLoss()

@@ -266,7 +266,8 @@ def fit(
         n_classes: number of logits.
         train: images (N, H, W) uint8 and labels (N,) int64.
         validation: the same of other images; their loss decides the best epoch and when to stop.
-        execution: where and how to train. Several processes give the result of one, up to rounding.
+        execution: where and how to train. Several processes give the result of one, up to rounding and to what
+            dropout draws.
         checkpoint: file to resume from and to write after each epoch; None keeps nothing. Several processes need it
             where all can read it.
 

@@ -4,10 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from hwr_utils import benchmark, cli, data, models
+from hwr_utils import benchmark, cli, data, models, recipes
 from hwr_utils.errors import InputError
 
 IMAGES, ROUNDS = 200, 5
@@ -118,6 +119,21 @@ def test_attempts_are_compared_to_the_first_and_a_failure_is_kept(
     assert "no compiler here" in compiled["failed"] and "ratio" not in compiled
     table = capsys.readouterr().out
     assert "failed" in table and f"{half['ratio']['median']:.2f}" in table
+
+
+def test_the_usual_loop_takes_the_size_that_ours_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = recipes.configure("digits-synthetic", "simple_cnn", image_size=32)
+    images, labels = np.zeros((4, 28, 28), np.uint8), np.arange(4)
+    build, seen = models.build, []
+
+    def watched(*args: Any) -> torch.nn.Module:
+        model = build(*args)
+        model.register_forward_pre_hook(lambda _, inputs: seen.append(tuple(inputs[0].shape)))
+        return model
+
+    monkeypatch.setattr(benchmark.models, "build", watched)
+    benchmark._usual(config, images, labels, torch.device("cpu"), 1, tmp_path)()
+    assert seen == [(4, 1, 32, 32)]
 
 
 def test_the_bytes_of_a_step_are_counted_by_hand() -> None:

@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -159,10 +161,50 @@ def damage(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
 
 
+def test_what_is_there_and_no_import_is_left_alone(plain: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    import_gnt([plain], tmp_path / "out", SMALL)  # an empty folder is none
+    for path in (tmp_path / "mine" / "notes.txt", tmp_path / "file"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("mine")
+    for name in ("mine", "file"):
+        with pytest.raises(InputError, match=f"{name} is there, and is no import"):
+            import_gnt([plain], tmp_path / name, SMALL)
+    assert not list(tmp_path.glob("*.part"))
+    (tmp_path / "out" / "manifest.json").write_text("{")
+    with pytest.raises(InputError, match=r"manifest\.json: not a readable JSON"):
+        import_gnt([plain], tmp_path / "out", SMALL)
+
+
+def test_two_processes_do_not_import_into_one_folder(plain: Path, tmp_path: Path) -> None:
+    message = r"another process is importing into .*out\.part"
+    with hwdb._only_one(tmp_path / "out.part"), pytest.raises(InputError, match=message):
+        import_gnt([plain], tmp_path / "out", SMALL)
+    import_gnt([plain], tmp_path / "out", SMALL)
+
+
+def _die(*_: Any) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_process_is_told(plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(hwdb, "_scan", _die)
+        with pytest.raises(InputError, match="a process of the import was killed"):
+            import_gnt([plain], tmp_path / "out", SMALL)
+
+
+def test_writers_of_one_name_keep_their_pictures(tmp_path: Path) -> None:
+    paths = [write(tmp_path / part / "001.gnt", [("啊", bar(9, n))]) for n, part in enumerate(("trn", "tst"), 5)]
+    import_gnt(paths, tmp_path / "out", SMALL, tmp_path / "png")
+    assert sorted(path.name for path in tmp_path.rglob("*.png")) == ["0-001-0.png", "1-001-0.png"]
+
+
 REFUSED: dict[str, tuple[Callable[[Path], object], Options, str]] = {
     "size": (lambda _: None, Options(size=8), "size=8 is out of range"),
     "margin": (lambda _: None, Options(16, 8), "margin=8 leaves no room in 16 pixels"),
     "damaged": (lambda plain: damage(plain / "3.gnt"), SMALL, r"3\.gnt is cut off: the record at byte"),
+    "twice": (lambda plain: shutil.copy(plain / "3.gnt", plain / "6.gnt"), SMALL, r"6\.gnt has the same content as"),
     "empty": (lambda plain: (plain / "3.gnt").write_bytes(b""), SMALL, r"3\.gnt is empty"),
 }
 
@@ -192,7 +234,7 @@ def test_the_command_writes_arrays_and_pictures(
     assert cli.main([*argv, "--drop-others", "--png", str(png)]) == 0
     assert "3 samples of 2 files; 1 of other characters left out" in capsys.readouterr().out
     pictures = sorted(path.relative_to(png).as_posix() for path in png.rglob("*.png"))
-    assert pictures == ["啊/1001-1001-0.png", "座/1002-1002-0.png", "阿/1001-1001-1.png"]
+    assert pictures == ["啊/0-1001-0.png", "座/1-1002-0.png", "阿/0-1001-1.png"]
     with Image.open(png / pictures[0]) as image:
         assert np.array_equal(255 - np.asarray(image), content(out)["images"][0])  # dark ink on white
 

@@ -5,13 +5,14 @@ number of the file that a sample is from, which in HWDB is its writer), `classes
 lie in the order of the sources and of the records in them.
 """
 
+import fcntl
 import functools
 import itertools
-import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,11 +23,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from hwr_utils import files, preprocessing
+from hwr_utils import files, preprocessing, records
 from hwr_utils.data import gnt
 from hwr_utils.errors import InputError
 
 SCHEMA_VERSION = 1
+COLUMNS = ("images", "labels", "writers")
 LABELS = {character: label for label, character in enumerate(gnt.LEVEL_1)}
 
 
@@ -70,7 +72,8 @@ def import_gnt(
         paths: see `gnt.find`; their order is that of the samples.
         out: the folder to make.
         options: see `Options`.
-        png: a folder for the same images as PNG files, dark ink on white, a folder a character.
+        png: a folder for the same images as PNG files, dark ink on white, a folder a character. Their names are number
+            and name of the writer, and the number of the sample among those kept of this writer.
         workers: processes; None takes one a core.
 
     Returns:
@@ -78,8 +81,9 @@ def import_gnt(
         samples kept, and others: what else it held).
 
     Raises:
-        InputError: a source is missing or damaged, holds other characters without `drop_others`, or has changed since
-            the import began; `out` holds another import; the disk is full. What is done stays.
+        InputError: a source is missing or damaged, is given twice, holds other characters without `drop_others`, or
+            has changed since the import began; `out` holds something else, or another process is importing into it;
+            the disk is full; a process of the import was killed. What is done stays.
     """
     out = Path(out)
     if not 16 <= options.size <= 512:
@@ -95,17 +99,29 @@ def import_gnt(
         scans = _run(pool, [functools.partial(_scan, source) for source in sources], "reading")
         manifest = _manifest(sources, scans, options)
         if (out / "manifest.json").exists():
-            if json.loads((out / "manifest.json").read_text("utf-8")) != manifest:
+            if records.read_json(out / "manifest.json") != manifest:
                 raise InputError(f"{out} holds another import. Give another folder, or remove it.")
+        elif out.exists() and not (out.is_dir() and not any(out.iterdir())):
+            raise InputError(f"{out} is there, and is no import. Give another folder, or remove it.")
         else:
             _convert_all(pool, sources, manifest, options, out)
         if png is not None:
-            pictures = [functools.partial(_write_png, source, options, Path(png)) for source in sources]
+            pictures = [
+                functools.partial(_write_png, source, options, Path(png), number)
+                for number, source in enumerate(sources)
+            ]
             _run(pool, pictures, "PNG")
     return manifest
 
 
 def _manifest(sources: list[gnt.Source], scans: list[_Scan], options: Options) -> dict[str, Any]:
+    first: dict[str, gnt.Source] = {}
+    for source, scan in zip(sources, scans, strict=True):
+        if (other := first.setdefault(scan.sha256, source)) is not source:
+            raise InputError(
+                f"{source.name} has the same content as {other.name}: its samples would be there twice. Leave one out; "
+                "an archive that lies beside what was unpacked from it counts as well."
+            )
     others = sum((Counter(scan.others) for scan in scans), Counter[str]())
     if others and not options.drop_others:
         named = ", ".join(f"{name} ({count:,})" for name, count in others.most_common(5))
@@ -143,10 +159,10 @@ def _convert_all(
     part = out.with_name(out.name + files.UNFINISHED)
     done = part / "done"
     n, size = manifest["samples"], options.size
-    shapes = {"images": ((n, size, size), np.uint8), "labels": ((n,), np.uint16), "writers": ((n,), np.uint16)}
-    with _telling(part):
+    shapes = dict(zip(COLUMNS, [((n, size, size), np.uint8), ((n,), np.uint16), ((n,), np.uint16)], strict=True))
+    with _telling(part), _only_one(part):
         plan = part / "plan.json"
-        if plan.exists() and json.loads(plan.read_text("utf-8")) != manifest:
+        if plan.exists() and records.read_json(plan) != manifest:
             raise InputError(f"{part} is the beginning of another import. Remove it, or give another folder.")
         if not plan.exists():
             done.mkdir(parents=True, exist_ok=True)
@@ -188,6 +204,21 @@ def _telling(part: Path) -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def _only_one(part: Path) -> Iterator[None]:
+    """Hold the lock of a folder; the system gives it back when the process ends, however it ends."""
+    part.mkdir(parents=True, exist_ok=True)
+    folder = os.open(part, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(f"another process is importing into {part}. Wait for it, or stop it.") from error
+        yield
+    finally:
+        os.close(folder)
+
+
 def _run(pool: Executor, steps: list[functools.partial[Any]], title: str) -> list[Any]:
     """Run steps in the pool, a few ahead, with a bar; return their results in order. The first error stops the rest."""
     results: dict[int, Any] = {}
@@ -201,6 +232,11 @@ def _run(pool: Executor, steps: list[functools.partial[Any]], title: str) -> lis
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     results[running.pop(future)] = future.result()
                     bar.update()
+        except BrokenProcessPool as error:
+            raise InputError(
+                "a process of the import was killed, as it happens where memory runs out. What is done stays; free "
+                "some memory, and run the same command again."
+            ) from error
         finally:
             for future in running:
                 future.cancel()
@@ -229,24 +265,19 @@ def _convert(source: gnt.Source, options: Options, part: Path, number: int, star
     content = source.read()
     if files.sha256(content) != sha256:
         raise InputError(f"{source.name} has changed while it was imported. Run the same command again.")
-    kept = list(_kept(source, content, options))
-    if kept:
-        place = slice(start, start + len(kept))
-        columns = {
-            "images": np.stack([image for _, image in kept]),
-            "labels": np.array([label for label, _ in kept], np.uint16),
-            "writers": np.uint16(number),
-        }
-        for name, values in columns.items():
-            array = np.load(part / f"{name}.npy", mmap_mode="r+", allow_pickle=False)
-            array[place] = values
-            array.flush()
+    columns = [np.load(part / f"{name}.npy", mmap_mode="r+", allow_pickle=False) for name in COLUMNS]
+    # straight into the arrays: a file of a million tiny images would not fit into memory at their new size
+    for place, (label, image) in enumerate(_kept(source, content, options), start):
+        for column, value in zip(columns, (image, label, number), strict=True):
+            column[place] = value
+    for column in columns:
+        column.flush()
     (part / "done" / str(number)).touch()  # after the arrays, so what is marked is there
 
 
-def _write_png(source: gnt.Source, options: Options, folder: Path) -> None:
+def _write_png(source: gnt.Source, options: Options, folder: Path, number: int) -> None:
     with _telling(folder):
         for index, (label, image) in enumerate(_kept(source, source.read(), options)):
-            path = folder / gnt.LEVEL_1[label] / f"{source.path.stem}-{source.writer}-{index}.png"
+            path = folder / gnt.LEVEL_1[label] / f"{number}-{source.writer}-{index}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(255 - image).save(path)
