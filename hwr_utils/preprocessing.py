@@ -124,7 +124,7 @@ def _round(values: NDArray[np.float64]) -> NDArray[np.uint8]:
     return rounded
 
 
-@lru_cache(4096)
+@lru_cache(512)
 def _weights(old: int, new: int) -> NDArray[np.float64]:
     """Return the (new, old) weights of a triangle filter, scaled to the larger of input and output pixels."""
     step = old / new

@@ -150,3 +150,6 @@ def test_a_process_takes_the_gpu_of_its_number(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("LOCAL_RANK", "3")
     assert choose_device("auto") == choose_device("cuda") == torch.device("cuda:3")
     assert choose_device("cuda:1") == torch.device("cuda:1") and choose_device("cpu") == torch.device("cpu")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    with pytest.raises(InputError, match=r"device=.cuda:1. would be that of every process\. Use device=cuda"):
+        choose_device("cuda:1")
