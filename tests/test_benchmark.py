@@ -95,7 +95,7 @@ def test_impossible_sizes_are_refused(name: str, tmp_path: Path) -> None:
 
 def test_mnist_is_taken_where_it_is(data_root: Path) -> None:
     if not any((data_root / folder).is_dir() for folder in data.entry("mnist").folders):
-        pytest.skip("mnist is not at hand")
+        pytest.skip(f"mnist is not under {data_root}: set HWR_DATA_ROOT to the folder that holds MNIST/raw")
     assert benchmark._digits(64, data_root, Path("unused")).name == "mnist"
 
 

@@ -23,6 +23,7 @@ from hwr_utils.data import CATALOG, Dataset, facts, idx
 from hwr_utils.data.splits import stratified_split
 from hwr_utils.errors import InputError, MissingFiles
 from hwr_utils.files import sha256
+from hwr_utils.synthesis import drawing
 
 Real = Callable[[str], Dataset]
 FILES = [f"{split}-{kind}-ubyte" for split in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
@@ -64,7 +65,6 @@ def test_published_checksums_are_torchvisions() -> None:
 
 
 def test_synthetic_classes_are_what_is_drawn() -> None:
-    drawing = pytest.importorskip("hwr_utils.synthesis.drawing")
     assert {name: sheet.classes for name, sheet in drawing.SHEETS.items()} == {
         name: entry.classes for name, entry in CATALOG.items() if name.endswith("-synthetic")
     }

@@ -560,7 +560,7 @@ def test_an_unknown_device_is_told(device: str) -> None:
         training.choose_device(device)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device, and torch sees none")
 def test_a_tiny_run_learns_on_cuda(tmp_path: Path) -> None:
     execution, checkpoint = training.choose_execution("cuda"), tmp_path / "checkpoint.pt"
     config = tiny(epochs=8, **PLAIN)
