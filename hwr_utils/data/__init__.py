@@ -1,4 +1,4 @@
-"""Load a dataset by name: every source ends as upright 28x28 uint8 images, white ink on black, and labels from 0."""
+"""Load a dataset by name: every source ends as upright uint8 images, white ink on black, and labels from 0."""
 
 import hashlib
 import os
@@ -12,14 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwr_utils import preprocessing
-from hwr_utils.data import folders, idx
+from hwr_utils.data import catalog, folders, gnt, hwdb, idx, splits
 from hwr_utils.data.catalog import CATALOG, Entry, entry
 from hwr_utils.errors import InputError, MissingFiles
 from hwr_utils.files import REPOSITORY, sha256
 
-__all__ = ["CATALOG", "SIZE", "Dataset", "Entry", "default_root", "entry", "load"]
+__all__ = ["CATALOG", "SIZE", "TEST_SHARE", "Dataset", "Entry", "checksums", "default_root", "entry", "load"]
 
-SIZE = 28  # pixels a side
+SIZE = 28  # pixels a side, of images that come as IDX files or in folders
+TEST_SHARE = 0.2  # of the samples or writers that a split of an import holds out: K. Kim's 8:2, and HWDB1.1's 240:60
 
 Reader = Callable[[str, int], NDArray[np.uint8]]  # file name without .gz, dimensions -> array
 
@@ -30,12 +31,14 @@ class Dataset:
 
     name: str
     classes: tuple[str, ...]  # the characters, by label
-    train_images: NDArray[np.uint8]  # (N, 28, 28), 0 = paper, 255 = ink
+    train_images: NDArray[np.uint8]  # (N, H, W), 0 = paper, 255 = ink; 28x28 unless imported at another size
     train_labels: NDArray[np.int64]  # (N,), 0 to len(classes) - 1
     test_images: NDArray[np.uint8]
     test_labels: NDArray[np.int64]
-    files: dict[str, str]  # file name without .gz -> SHA-256 of its uncompressed content
-    published: bool  # are these the published files, by checksum?
+    files: dict[str, str]  # file name without .gz -> SHA-256 of its uncompressed content; see `hwdb.Import.sha256`
+    published: bool  # are these the published files?
+    test_writers: NDArray[np.int64] | None = None  # (N,) who wrote each test image, where that is known
+    test_indices: NDArray[np.int64] | None = None  # (N,) its place in an import
 
 
 def default_root() -> Path:
@@ -43,35 +46,120 @@ def default_root() -> Path:
     return Path(os.environ.get("HWR_DATA_ROOT") or REPOSITORY / "data")
 
 
-def load(name: str, data_root: Path | str, download: bool = False) -> Dataset:
+def load(name: str, data_root: Path | str, download: bool = False, split: str = "official", seed: int = 0) -> Dataset:
     """Return the dataset `name` from the files under `data_root`.
 
     Args:
         name: a name in `CATALOG`, or custom:NAME.
         data_root: the folder of all datasets, laid out as torchvision does.
         download: fetch a published dataset whose files are missing.
+        split: what is its test set. "official" is the one that the files come with; of an import of GNT files, "random"
+            holds out `TEST_SHARE` of each class, and "writer" the same share of the writers, nobody on both sides.
+        seed: of these two splits, 0 or more.
 
     Raises:
-        InputError: an unknown name; files that are missing, damaged, or other than what the name promises.
+        InputError: an unknown name; files that are missing, damaged, or other than what the name promises; a split that
+            they do not allow.
     """
     promise = entry(name)
     root = Path(data_root)
     try:
-        return _load(promise, root, download)
+        folder = _folder(promise, root)
+        if not (promise.imported or hwdb.is_import(folder)):
+            if split != "official":
+                raise InputError(
+                    f"split={split} of {name}, which comes with a test set of its own: only imports of GNT files are "
+                    "split anew. Use split=official."
+                )
+            return _load(promise, folder, root, download)
+        found = _open_import(promise, folder, root)
+        found.verify()
+        return _split_import(promise, found, split, seed)
     except OSError as error:
         raise InputError(f"{name}: cannot read {error.filename or root}: {error.strerror or error}.") from error
 
 
-def _load(promise: Entry, root: Path, download: bool) -> Dataset:
+def checksums(name: str, data_root: Path | str) -> dict[str, str]:
+    """Return `Dataset.files` of a dataset; of an import without reading its images. Errors as `load`."""
+    promise = entry(name)
+    folder = _folder(promise, Path(data_root))
+    if promise.imported or hwdb.is_import(folder):
+        return {"samples": _open_import(promise, folder, Path(data_root)).sha256}
+    return load(name, data_root).files
+
+
+def _folder(promise: Entry, root: Path) -> Path:
     candidates = [root / path for path in promise.folders]
-    folder = next((path for path in candidates if _paths(promise, path)), candidates[0])
+    return next((path for path in candidates if _paths(promise, path)), candidates[0])
+
+
+def _open_import(promise: Entry, folder: Path, root: Path) -> hwdb.Import:
+    """Open an import, and see whether it is what the name promises."""
+    if missing := [file for file in catalog.IMPORT if not (folder / file).is_file()]:
+        raise MissingFiles(f"{promise.name}: {folder} lacks {', '.join(missing)}. {promise.how.format(root=root)}")
+    found = hwdb.read_import(folder)
+    if promise.writers is None:
+        return found
+    counts = zip(("train", "test"), promise.writers, (promise.n_train, promise.n_test), strict=True)
+    for part, writers, samples in counts:
+        kept = [source["kept"] for source in found.manifest["sources"] if source["part"] == part]
+        if (len(kept), sum(kept)) != (writers, samples):
+            raise InputError(
+                f"{folder} is not {promise.title}: its {part} part has {sum(kept):,} samples in {len(kept)} files, and "
+                f"{samples:,} in {writers} were expected. If it is other data, move the folder to "
+                f"{root / 'custom' / 'NAME'} and use it as custom:NAME. {promise.how.format(root=root)}"
+            )
+    return found
+
+
+def _split_import(promise: Entry, found: hwdb.Import, split: str, seed: int) -> Dataset:
+    if split == "official":
+        if set(found.parts) != {"train", "test"}:
+            raise InputError(
+                f"{promise.name} comes without a test set: its files do not lie in archives or folders named trn and "
+                "tst, as CASIA's do. Use split=random or split=writer."
+            )
+        train, test = (np.flatnonzero(found.parts == part) for part in ("train", "test"))
+    elif split == "random":
+        train, test = splits.stratified_split(found.labels, TEST_SHARE, seed)
+    elif split == "writer":
+        if not promise.files_are_writers:
+            raise InputError(
+                f"{promise.name} cannot be split by writers: its files are not one writer's each, so who wrote a "
+                "sample is not known. Use split=official or split=random."
+            )
+        train, test = splits.writer_split(found.writers, TEST_SHARE, seed)
+    else:
+        raise InputError(f"split={split!r} is unknown, expected official, random or writer.")
+    present = np.unique(found.labels)
+    if len(lonely := np.setdiff1d(found.labels[test], found.labels[train])):
+        raise InputError(
+            f"{promise.name}, split={split}: {len(lonely)} classes, {gnt.LEVEL_1[lonely[0]]} among them, are in the "
+            "test set alone, so no model can learn them. Import more files, or use split=random."
+        )
+    labels = np.searchsorted(present, found.labels)
+    return Dataset(
+        promise.name,
+        tuple(gnt.LEVEL_1[label] for label in present),
+        found.images[train],
+        labels[train],
+        found.images[test],
+        labels[test],
+        {"samples": found.sha256},
+        promise.published,
+        found.writers[test] if promise.files_are_writers else None,
+        test,
+    )
+
+
+def _load(promise: Entry, folder: Path, root: Path, download: bool) -> Dataset:
     if promise.name.startswith("custom:"):
         if (folder / "train").is_dir():
             return _load_folders(promise, folder)
         if any(folder.glob("test-images-idx3-ubyte*")):
             promise = replace(promise, prefixes=("train", "test"))
     paths = _paths(promise, folder)
-    if download and promise.published and len(paths) < len(promise.stored):
+    if download and promise.md5 and len(paths) < len(promise.stored):
         _download(promise, folder, root)
         paths = _paths(promise, folder)
     if missing := [file for file in promise.stored if file not in paths]:

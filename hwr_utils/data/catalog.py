@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from hwr_utils.errors import InputError
 
 LETTERS = tuple(string.ascii_uppercase)
+IMPORT = ("images.npy", "labels.npy", "writers.npy", "manifest.json")  # what `data.hwdb` makes of GNT files
 HIRAGANA = tuple("あいうえおかきくけこさしすせそたちつてとなにぬねのはひふへほまみむめもやゆよらりるれろわをん")
 
 
@@ -29,13 +30,16 @@ class Entry:
     first_label: int = 0
     transposed: bool = False  # images are stored column by column
     pictures: bool = True  # may its images be shown?
+    imported: bool = False  # is it an import of GNT files (data.hwdb) and not IDX files?
+    files_are_writers: bool = True  # of an import: did each file come from one hand?
     n_train: int | None = None
     n_test: int | None = None
+    writers: tuple[int, int] | None = None  # of the train and test samples
 
     @property
     def published(self) -> bool:
-        """Whether the name means the published files, by checksum."""
-        return bool(self.md5)
+        """Whether the name means the published files, known by checksum, or by their counts where none is published."""
+        return bool(self.md5 or self.writers)
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -45,6 +49,8 @@ class Entry:
     @property
     def stored(self) -> tuple[str, ...]:
         """Name the files as they lie in the folder."""
+        if self.imported:
+            return IMPORT
         return (self.archive,) if self.archive else tuple(f"{file}.gz" for file in self.files)
 
 
@@ -100,6 +106,24 @@ _LETTERS = Entry(
     n_test=20_800,
 )
 
+_HWDB = Entry(
+    name="hwdb1.1",
+    title="CASIA-HWDB1.1",
+    licence="CASIA, for research only",
+    folders=("hwdb1.1",),
+    how=(
+        "Get its two archives from CASIA and run `hwr import-hwdb HWDB1.1trn_gnt.zip HWDB1.1tst_gnt.zip --drop-others "
+        "--out {root}/hwdb1.1`."
+    ),
+    citation=("liu2011casia",),
+    pictures=False,
+    imported=True,
+    # CASIA publishes no checksums: the study knows the set by these, which are of the 3,755 characters alone
+    n_train=897_758,
+    n_test=223_991,
+    writers=(240, 60),
+)
+
 
 def _sample(whole: Entry, folder: str, note: str) -> Entry:
     return replace(
@@ -137,6 +161,29 @@ CATALOG: dict[str, Entry] = {
         _synthetic("digits", _MNIST.classes),
         _synthetic("letters", LETTERS),
         _synthetic("hiragana", HIRAGANA),
+        _HWDB,
+        Entry(
+            name="hwdb-subset",
+            title="CASIA-HWDB1.1, 64 of its characters",
+            licence=_HWDB.licence,
+            folders=("hwdb-subset",),
+            how=(
+                "This subset is not distributed; where you have it, run `hwr import-hwdb HWDB-subset "
+                "--out {root}/hwdb-subset`."
+            ),
+            citation=_HWDB.citation,
+            pictures=False,
+            imported=True,
+            files_are_writers=False,
+        ),
+        Entry(
+            name="hanzi-synthetic",
+            title="Hanzi drawn by this project",
+            licence="CC BY 4.0; drawn from strokes under the Arphic Public License",
+            folders=("synthetic/hanzi-synthetic/arrays",),
+            how="Run `hwr synthesize hanzi-synthetic --data-root {root}`, which draws it.",
+            imported=True,
+        ),
     )
 }
 

@@ -6,6 +6,7 @@ description of its offline database, https://nlpr.ia.ac.cn/databases/handwriting
 formats". In HWDB a file is a writer.
 """
 
+import re
 import struct
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -71,6 +72,17 @@ class Source:
     def writer(self) -> str:
         """Its name without folders and ending."""
         return PurePosixPath(self.member or self.path.name).stem
+
+    @property
+    def part(self) -> str | None:
+        """The side of the published split, "train" or "test", as CASIA names its archives: trn or tst.
+
+        The nearest of the names it lies under decides: its own, those of its folders, that of its archive.
+        """
+        for name in reversed((self.path / self.member).parts):
+            if found := re.search(r"(?<![a-z])(trn|tst)(?![a-z])", name.lower()):
+                return {"trn": "train", "tst": "test"}[found[1]]
+        return None
 
     def read(self) -> bytes:
         """Return the whole content.

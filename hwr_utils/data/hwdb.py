@@ -1,4 +1,4 @@
-"""Import CASIA-HWDB: from GNT files to memory-mapped arrays of one size, white ink on black.
+"""Import CASIA-HWDB: from GNT files to memory-mapped arrays of one size, white ink on black; and read them.
 
 An import is a folder: `images.npy` (N, size, size) uint8, `labels.npy` (N,) uint16, `writers.npy` (N,) uint16 (the
 number of the file that a sample is from, which in HWDB is its writer), `classes.txt` and `manifest.json`. The samples
@@ -8,10 +8,12 @@ lie in the order of the sources and of the records in them.
 import fcntl
 import functools
 import itertools
+import json
 import os
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +31,7 @@ from hwr_utils.errors import InputError
 
 SCHEMA_VERSION = 1
 COLUMNS = ("images", "labels", "writers")
+KINDS = (np.uint8, np.uint16, np.uint16)
 LABELS = {character: label for label, character in enumerate(gnt.LEVEL_1)}
 
 
@@ -45,6 +48,99 @@ class Options:
     size: int = 56
     margin: int = 3
     drop_others: bool = False
+
+
+@dataclass(frozen=True)
+class Import:
+    """An import as it lies in its folder.
+
+    Attributes:
+        images: (N, size, size) uint8, white ink on black; read from the disk as it is needed.
+        labels: (N,) int64, into `gnt.LEVEL_1`.
+        writers: (N,) int64, into the manifest's sources.
+        manifest: see `import_gnt`.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    writers: NDArray[np.int64]
+    manifest: dict[str, Any]
+
+    @property
+    def sha256(self) -> str:
+        """What names the samples: a checksum of the sources' content, of their order and parts, and of the options."""
+        sources = [[source[key] for key in ("sha256", "part")] for source in self.manifest["sources"]]
+        content = [self.manifest["schema_version"], self.manifest["options"], sources]
+        return files.sha256(json.dumps(content, sort_keys=True).encode())
+
+    @property
+    def parts(self) -> NDArray[np.str_]:
+        """(N,) the side of the published split that each sample is on: "train", "test", or "" where it has none."""
+        return np.array([source["part"] or "" for source in self.manifest["sources"]])[self.writers]
+
+    def verify(self) -> None:
+        """Compare the arrays with the checksums taken when they were made; reads all of them.
+
+        Raises:
+            InputError: they differ.
+        """
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing lets other threads run
+            columns = (self.images, self.labels, self.writers)
+            found = list(pool.map(lambda block: _digest(columns, block), _blocks(self.manifest)))
+        for source, digest, expected in zip(self.manifest["sources"], found, self.manifest["blocks"], strict=True):
+            if digest != expected:
+                raise InputError(
+                    f"the import of {source['name']} is damaged: its arrays are not what was written. Remove the "
+                    "folder, and import it again."
+                )
+
+
+def _digest(columns: Iterable[NDArray[Any]], block: slice) -> str:
+    content = [np.asarray(column[block], kind) for column, kind in zip(columns, KINDS, strict=True)]
+    return files.sha256(b"".join(part.tobytes() for part in content))
+
+
+def _blocks(manifest: dict[str, Any]) -> list[slice]:
+    """Return where the samples of each source lie in the arrays."""
+    bounds = itertools.accumulate((source["kept"] for source in manifest["sources"]), initial=0)
+    return [slice(start, end) for start, end in itertools.pairwise(bounds)]
+
+
+def is_import(folder: str | Path) -> bool:
+    """Tell whether a folder holds an import that was finished."""
+    return (Path(folder) / "manifest.json").is_file() and (Path(folder) / "images.npy").is_file()
+
+
+def read_import(folder: str | Path) -> Import:
+    """Open an import; its images stay on the disk.
+
+    Raises:
+        InputError: a file is missing or damaged, is of another version, or does not fit the others; says which.
+    """
+    folder = Path(folder)
+    manifest = records.read_json(folder / "manifest.json")
+    again = f"Remove {folder}, and import it again."
+    if manifest.get("schema_version") != SCHEMA_VERSION:
+        found = manifest.get("schema_version")
+        raise InputError(f"{folder / 'manifest.json'}: schema_version is {found!r}, expected {SCHEMA_VERSION}. {again}")
+    try:
+        n, size = manifest["samples"], manifest["options"]["size"]
+        kept = [source["kept"] for source in manifest["sources"]]
+        complete = sum(kept) == n and len(manifest["blocks"]) == len(kept)
+        arrays = {}
+        for name, (shape, kind) in _shapes(n, size).items():
+            arrays[name] = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+            if (arrays[name].shape, arrays[name].dtype) != (shape, kind):
+                raise InputError(
+                    f"{folder / name}.npy holds {arrays[name].dtype} {arrays[name].shape}; {np.dtype(kind)} {shape} "
+                    f"was expected. {again}"
+                )
+    except (OSError, ValueError, EOFError, KeyError, TypeError) as error:
+        raise InputError(f"{folder} is a damaged import: {type(error).__name__}: {error}. {again}") from error
+    labels, writers = (np.asarray(arrays[name], np.int64) for name in ("labels", "writers"))
+    if not complete or labels.max() >= len(gnt.LEVEL_1) or not np.array_equal(np.bincount(writers), kept):
+        raise InputError(f"{folder} is a damaged import: its arrays do not fit its manifest. {again}")
+    return Import(arrays["images"], labels, writers, manifest)
 
 
 @dataclass(frozen=True)
@@ -77,8 +173,9 @@ def import_gnt(
         workers: processes; None takes one a core.
 
     Returns:
-        The manifest: schema_version; options; samples; classes; sources (a list of name, writer, sha256, samples, the
-        samples kept, and others: what else it held).
+        The manifest: schema_version; options; samples; classes; sources (a list of name, writer, part, see
+        `gnt.Source.part`, sha256, samples, the samples kept, and others: what else it held); blocks (a checksum of
+        each source's samples as they lie in the arrays).
 
     Raises:
         InputError: a source is missing or damaged, is given twice, holds other characters without `drop_others`, or
@@ -99,12 +196,15 @@ def import_gnt(
         scans = _run(pool, [functools.partial(_scan, source) for source in sources], "reading")
         manifest = _manifest(sources, scans, options)
         if (out / "manifest.json").exists():
-            if records.read_json(out / "manifest.json") != manifest:
+            found = records.read_json(out / "manifest.json")
+            if {name: value for name, value in found.items() if name != "blocks"} != manifest:
                 raise InputError(f"{out} holds another import. Give another folder, or remove it.")
+            manifest = found
         elif out.exists() and not (out.is_dir() and not any(out.iterdir())):
             raise InputError(f"{out} is there, and is no import. Give another folder, or remove it.")
         else:
-            _convert_all(pool, sources, manifest, options, out)
+            manifest = _convert_all(pool, sources, manifest, options, out)
+        _tidy(out)
         if png is not None:
             pictures = [
                 functools.partial(_write_png, source, options, Path(png), number)
@@ -142,6 +242,7 @@ def _manifest(sources: list[gnt.Source], scans: list[_Scan], options: Options) -
             {
                 "name": source.short,
                 "writer": source.writer,
+                "part": source.part,
                 "sha256": scan.sha256,
                 "samples": scan.samples,
                 "kept": count,
@@ -154,35 +255,41 @@ def _manifest(sources: list[gnt.Source], scans: list[_Scan], options: Options) -
 
 def _convert_all(
     pool: Executor, sources: list[gnt.Source], manifest: dict[str, Any], options: Options, out: Path
-) -> None:
-    """Fill the arrays in a folder beside `out`, which takes its place when all is there."""
+) -> dict[str, Any]:
+    """Fill the arrays in a folder beside `out`, which takes its place when all is there; return the whole manifest."""
     part = out.with_name(out.name + files.UNFINISHED)
     done = part / "done"
-    n, size = manifest["samples"], options.size
-    shapes = dict(zip(COLUMNS, [((n, size, size), np.uint8), ((n,), np.uint16), ((n,), np.uint16)], strict=True))
     with _telling(part), _only_one(part):
         plan = part / "plan.json"
         if plan.exists() and records.read_json(plan) != manifest:
             raise InputError(f"{part} is the beginning of another import. Remove it, or give another folder.")
         if not plan.exists():
             done.mkdir(parents=True, exist_ok=True)
-            for name, (shape, kind) in shapes.items():
+            for name, (shape, kind) in _shapes(manifest["samples"], options.size).items():
                 np.lib.format.open_memmap(part / f"{name}.npy", mode="w+", dtype=kind, shape=shape).flush()
                 _reserve(part / f"{name}.npy")
             files.write_json(plan, manifest)
-        starts = itertools.accumulate((source["kept"] for source in manifest["sources"]), initial=0)
         steps = [
-            functools.partial(_convert, source, options, part, number, start, manifest["sources"][number]["sha256"])
-            for number, (source, start) in enumerate(zip(sources, starts, strict=False))
+            functools.partial(_convert, source, options, part, number, block, manifest["sources"][number]["sha256"])
+            for number, (source, block) in enumerate(zip(sources, _blocks(manifest), strict=True))
             if not (done / str(number)).exists()
         ]
         _run(pool, steps, "converting")
         files.write_text(part / "classes.txt", "".join(f"{character}\n" for character in gnt.LEVEL_1))
-        files.write_json(part / "manifest.json", manifest)
-        for path in (*done.iterdir(), plan):
-            path.unlink()
-        done.rmdir()
+        blocks = [(done / str(number)).read_text() for number in range(len(sources))]
+        files.write_json(part / "manifest.json", manifest | {"blocks": blocks})
         os.replace(part, out)
+    return manifest | {"blocks": blocks}
+
+
+def _tidy(out: Path) -> None:
+    """Remove what served the making of an import; only after it took its place, so that a kill leaves it whole."""
+    shutil.rmtree(out / "done", ignore_errors=True)
+    (out / "plan.json").unlink(missing_ok=True)
+
+
+def _shapes(n: int, size: int) -> dict[str, tuple[tuple[int, ...], type]]:
+    return dict(zip(COLUMNS, zip([(n, size, size), (n,), (n,)], KINDS, strict=True), strict=True))
 
 
 def _reserve(path: Path) -> None:
@@ -261,18 +368,19 @@ def _kept(source: gnt.Source, content: bytes, options: Options) -> Iterator[tupl
             yield label, preprocessing.to_square(255 - sample.image, options.size, options.margin)
 
 
-def _convert(source: gnt.Source, options: Options, part: Path, number: int, start: int, sha256: str) -> None:
+def _convert(source: gnt.Source, options: Options, part: Path, number: int, block: slice, sha256: str) -> None:
     content = source.read()
     if files.sha256(content) != sha256:
         raise InputError(f"{source.name} has changed while it was imported. Run the same command again.")
     columns = [np.load(part / f"{name}.npy", mmap_mode="r+", allow_pickle=False) for name in COLUMNS]
     # straight into the arrays: a file of a million tiny images would not fit into memory at their new size
-    for place, (label, image) in enumerate(_kept(source, content, options), start):
+    for place, (label, image) in enumerate(_kept(source, content, options), block.start):
         for column, value in zip(columns, (image, label, number), strict=True):
             column[place] = value
     for column in columns:
         column.flush()
-    (part / "done" / str(number)).touch()  # after the arrays, so what is marked is there
+    # after the arrays, so what is marked is there
+    files.write_text(part / "done" / str(number), _digest(columns, block))
 
 
 def _write_png(source: gnt.Source, options: Options, folder: Path, number: int) -> None:

@@ -1,4 +1,4 @@
-"""Split training records into train and validation, class by class."""
+"""Split records by a seed: class by class, or writer by writer."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,24 +9,18 @@ from hwr_utils.errors import InputError
 def stratified_split(
     labels: NDArray[np.int64], fraction: float, seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the sorted indices of train and validation; equal labels, fraction and seed give equal splits.
+    """Return the sorted indices of those kept and those held out; equal arguments give equal splits.
 
     Args:
         labels: (N,) class of each record.
-        fraction: share of each class that becomes validation, in (0, 1), rounded to the nearest record; a class of two
-            or more keeps at least one record on each side, and a single record stays in train.
+        fraction: share of each class that is held out, in (0, 1), rounded to the nearest record; a class of two or
+            more keeps at least one record on each side, and a single record is kept.
         seed: 0 or more.
 
     Raises:
         InputError: a fraction or seed out of range.
     """
-    if not 0 < fraction < 1:
-        raise InputError(f"validation fraction: found {fraction}, expected a number between 0 and 1, such as 0.1.")
-    if seed < 0:
-        raise InputError(f"seed: found {seed}, expected 0 or more.")
-    # every record draws one number and the lowest of each class are chosen: plain uniform draws are the part of
-    # NumPy's generators least likely to change between versions
-    draws = np.random.Generator(np.random.PCG64(seed)).random(len(labels))
+    draws = _draws(len(labels), fraction, seed)
     chosen = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
@@ -34,3 +28,35 @@ def stratified_split(
         count = min(max(count, 1), len(members) - 1)
         chosen[members[np.argsort(draws[members], kind="stable")[:count]]] = True
     return np.flatnonzero(~chosen), np.flatnonzero(chosen)
+
+
+def writer_split(writers: NDArray[np.int64], fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the sorted indices of those kept and those held out, with nobody on both sides.
+
+    Args:
+        writers: (N,) who wrote each record.
+        fraction: share of the writers that is held out, in (0, 1), rounded to the nearest writer, and at least one.
+        seed: 0 or more.
+
+    Raises:
+        InputError: there is only one writer, or a fraction or seed out of range.
+    """
+    everyone = np.unique(writers)
+    if len(everyone) < 2:
+        raise InputError(f"found {len(everyone)} writers, and a split by writers needs two or more.")
+    draws = _draws(len(everyone), fraction, seed)
+    count = min(max(int(len(everyone) * fraction + 0.5), 1), len(everyone) - 1)
+    held_out = np.isin(writers, everyone[np.argsort(draws, kind="stable")[:count]])
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+
+def _draws(count: int, fraction: float, seed: int) -> NDArray[np.float64]:
+    """Draw a number for each; those with the lowest are held out.
+
+    Plain uniform draws are the part of NumPy's generators least likely to change between versions.
+    """
+    if not 0 < fraction < 1:
+        raise InputError(f"fraction: found {fraction}, expected a number between 0 and 1, such as 0.1.")
+    if seed < 0:
+        raise InputError(f"seed: found {seed}, expected 0 or more.")
+    return np.random.Generator(np.random.PCG64(seed)).random(count)

@@ -1,0 +1,229 @@
+"""Datasets that are imports of GNT files: what may be their test set, and what is found damaged."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hwr_utils import data
+from hwr_utils.data import CATALOG, gnt, hwdb
+from hwr_utils.data.splits import writer_split
+from hwr_utils.errors import InputError
+
+CHARACTERS = "啊阿埃"
+SMALL = hwdb.Options(size=16, margin=3)
+Make = Callable[..., Path]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    """Return a function that writes writers' files, a picture of its own for each sample, and imports them."""
+
+    def _make(name: str = "custom/hands", folders: bool = True) -> Path:
+        train, test, per_class = 8, 2, 5
+        sources = tmp_path / "sources" / name
+        for number in range(train + test):
+            rng = np.random.Generator(np.random.PCG64(number))
+            samples = [
+                (gnt.encode(character), rng.integers(0, 200, (12, 9), dtype=np.uint8))
+                for character in CHARACTERS * per_class
+            ]
+            part = ("trn_gnt" if number < train else "tst_gnt") if folders else "all"
+            path = sources / part / f"{1001 + number}.gnt"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(gnt.serialize(samples))
+        hwdb.import_gnt([sources], tmp_path / name, SMALL, workers=1)
+        return tmp_path
+
+    return _make
+
+
+def pictures(images: np.ndarray) -> set[bytes]:
+    return {image.tobytes() for image in images}
+
+
+def test_the_official_split_is_that_of_the_archives(make: Make) -> None:
+    root = make()
+    found = data.load("custom:hands", root)
+    assert found.classes == tuple(CHARACTERS) and not found.published
+    assert (len(found.train_labels), len(found.test_labels)) == (8 * 15, 2 * 15)
+    assert found.train_images.shape == (120, 16, 16) and found.train_images.dtype == np.uint8
+    assert found.train_labels.dtype == found.test_labels.dtype == np.int64
+    assert found.test_writers is not None and sorted(set(found.test_writers)) == [8, 9]
+    again = hwdb.read_import(root / "custom" / "hands")
+    assert np.array_equal(found.test_images, again.images[found.test_indices])
+    assert [gnt.LEVEL_1[label] for label in again.labels[found.test_indices]] == [
+        found.classes[label] for label in found.test_labels
+    ]
+
+
+def test_the_random_split_holds_out_a_fifth_of_each_class(make: Make) -> None:
+    root = make()
+    found = data.load("custom:hands", root, split="random", seed=3)
+    assert np.bincount(found.test_labels).tolist() == [10] * 3 and np.bincount(found.train_labels).tolist() == [40] * 3
+    assert not pictures(found.train_images) & pictures(found.test_images)
+    assert len(pictures(found.train_images) | pictures(found.test_images)) == 150
+    # which is what leaks writers: all ten are on both sides or nearly so
+    assert found.test_writers is not None and len(set(found.test_writers)) > 5
+    same, other = (data.load("custom:hands", root, split="random", seed=seed) for seed in (3, 4))
+    assert np.array_equal(same.test_images, found.test_images) and not np.array_equal(
+        other.test_indices, found.test_indices
+    )
+    assert same.files == other.files == data.checksums("custom:hands", root)
+
+
+def test_the_writer_split_leaks_nobody(make: Make) -> None:
+    root = make()
+    for seed in range(5):
+        found = data.load("custom:hands", root, split="writer", seed=seed)
+        assert found.test_writers is not None and len(set(found.test_writers)) == 2
+        whole = hwdb.read_import(root / "custom" / "hands")
+        train = np.setdiff1d(np.arange(150), found.test_indices)
+        assert not set(whole.writers[train]) & set(found.test_writers)
+        assert np.array_equal(whole.images[train], found.train_images)
+
+
+@given(st.lists(st.integers(0, 12), min_size=2).filter(lambda writers: len(set(writers)) > 1), st.integers(0, 2**32))
+def test_no_writer_is_on_both_sides(writers: list[int], seed: int) -> None:
+    array = np.array(writers, np.int64)
+    train, test = writer_split(array, 0.2, seed)
+    assert np.array_equal(np.sort(np.concatenate([train, test])), np.arange(len(array)))
+    assert not set(array[train]) & set(array[test])
+    people = len(set(writers))
+    assert len(set(array[test])) == max(1, int(0.2 * people + 0.5)) < people
+
+
+def test_one_writer_cannot_be_split() -> None:
+    with pytest.raises(InputError, match="found 1 writers"):
+        writer_split(np.zeros(9, np.int64), 0.2, 0)
+
+
+def test_files_that_are_no_writers_refuse_to_be_split_by_them(make: Make) -> None:
+    root = make("hwdb-subset")
+    with pytest.raises(InputError, match=r"hwdb-subset cannot be split by writers: its files are not one writer's"):
+        data.load("hwdb-subset", root, split="writer")
+    found = data.load("hwdb-subset", root, split="random")
+    assert found.test_writers is None and found.test_indices is not None
+
+
+def test_an_import_without_parts_has_no_official_split(make: Make) -> None:
+    root = make(folders=False)
+    with pytest.raises(InputError, match=r"comes without a test set.*split=random or split=writer"):
+        data.load("custom:hands", root)
+    assert len(data.load("custom:hands", root, split="writer").test_labels) == 30
+
+
+@pytest.mark.parametrize("split", ["random", "writer"])
+def test_a_set_with_its_own_test_set_is_not_split_anew(real: Callable[[str], data.Dataset], split: str) -> None:
+    real("mnist")  # or skip
+    with pytest.raises(InputError, match=f"split={split} of mnist, which comes with a test set of its own"):
+        data.load("mnist", data.default_root(), split=split)
+
+
+def test_an_unknown_split(make: Make) -> None:
+    with pytest.raises(InputError, match=r"split='writers' is unknown, expected official, random or writer"):
+        data.load("custom:hands", make(), split="writers")
+
+
+def test_a_class_that_is_in_the_test_set_alone(tmp_path: Path) -> None:
+    ink = np.zeros((5, 5), np.uint8)
+    for part, characters in (("trn", "啊"), ("tst", "啊阿")):
+        path = tmp_path / "sources" / part / "1.gnt"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(gnt.serialize((gnt.encode(character), ink) for character in characters))
+    hwdb.import_gnt([tmp_path / "sources"], tmp_path / "custom" / "lonely", SMALL, workers=1)
+    with pytest.raises(InputError, match=r"split=official: 1 classes, 阿 among them, are in the test set alone"):
+        data.load("custom:lonely", tmp_path)
+
+
+def test_other_samples_under_the_published_name_are_refused(make: Make) -> None:
+    root = make("hwdb1.1")
+    assert CATALOG["hwdb1.1"].published
+    message = r"is not CASIA-HWDB1\.1: its train part has 120 samples in 8 files, and 897,758 in 240 were .*custom"
+    with pytest.raises(InputError, match=message):
+        data.load("hwdb1.1", root)
+
+
+def test_the_published_counts_are_known(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    import dataclasses
+
+    root = make("hwdb1.1")
+    small = dataclasses.replace(CATALOG["hwdb1.1"], n_train=120, n_test=30, writers=(8, 2))
+    monkeypatch.setitem(CATALOG, "hwdb1.1", small)
+    assert data.load("hwdb1.1", root).published
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-20] ^= 1
+    path.write_bytes(content)
+
+
+def test_damaged_arrays_are_found(make: Make) -> None:
+    root = make()
+    folder = root / "custom" / "hands"
+    flip(folder / "images.npy")
+    with pytest.raises(InputError, match=r"the import of 1010\.gnt is damaged.*import it again"):
+        data.load("custom:hands", root)
+    flip(folder / "images.npy")
+    (folder / "labels.npy").write_bytes((folder / "labels.npy").read_bytes()[:-2])
+    with pytest.raises(InputError, match="is a damaged import"):
+        data.load("custom:hands", root)
+    np.save(folder / "labels.npy", np.zeros(149, np.uint16))
+    with pytest.raises(InputError, match=r"labels\.npy holds uint16 \(149,\); uint16 \(150,\) was expected"):
+        data.load("custom:hands", root)
+    np.save(folder / "labels.npy", np.full(150, 3755, np.uint16))
+    with pytest.raises(InputError, match="its arrays do not fit its manifest"):
+        data.load("custom:hands", root)
+
+
+def test_an_import_of_another_version(make: Make) -> None:
+    root = make()
+    manifest = root / "custom" / "hands" / "manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"schema_version": 0}))
+    with pytest.raises(InputError, match=r"schema_version is 0, expected 1.*import it again"):
+        data.load("custom:hands", root)
+
+
+def test_the_name_of_an_import_is_its_samples(make: Make, tmp_path: Path) -> None:
+    """Other content, options or parts give another checksum; the place gives the same."""
+    sums = [data.checksums("custom:hands", make())["samples"]]
+    source = tmp_path / "sources" / "custom" / "hands"
+    hwdb.import_gnt([source / "trn_gnt", source / "tst_gnt"], tmp_path / "custom" / "moved", SMALL, workers=1)
+    assert data.checksums("custom:moved", tmp_path)["samples"] == sums[0]
+    hwdb.import_gnt([source], tmp_path / "custom" / "wide", hwdb.Options(16, 2), workers=1)
+    sums.append(data.checksums("custom:wide", tmp_path)["samples"])
+    (source / "tst_gnt").rename(source / "u")
+    hwdb.import_gnt([source], tmp_path / "custom" / "parts", SMALL, workers=1)
+    sums.append(data.checksums("custom:parts", tmp_path)["samples"])
+    hwdb.import_gnt([source / "trn_gnt"], tmp_path / "custom" / "fewer", SMALL, workers=1)
+    sums.append(data.checksums("custom:fewer", tmp_path)["samples"])
+    assert len(set(sums)) == 4
+
+
+def test_the_part_is_the_nearest_name() -> None:
+    for path, member, part in (
+        ("a/HWDB1.1trn_gnt.zip", "1001-c.gnt", "train"),
+        ("a/HWDB1.1tst_gnt/1241-c.gnt", "", "test"),
+        ("trn/HWDB1.1tst_gnt.zip", "x/1241-c.gnt", "test"),
+        ("all.zip", "TRN/1.gnt", "train"),
+        ("all.zip", "1.gnt", None),
+        ("petrnik/1.gnt", "", None),
+    ):
+        assert gnt.Source(Path(path), member).part == part
+
+
+def test_the_real_subset(data_root: Path, tmp_path: Path) -> None:
+    source = data_root / "HWDB-subset"
+    if not source.is_dir():
+        pytest.skip(f"the subset of CASIA-HWDB1.1 is not at {source}")
+    hwdb.import_gnt([source], tmp_path / "hwdb-subset", hwdb.Options(size=28, margin=2))
+    found = data.load("hwdb-subset", tmp_path)
+    assert len(found.classes) == 64 and (len(found.train_labels), len(found.test_labels)) == (36_702, 9_076)
+    mixed = data.load("hwdb-subset", tmp_path, split="random")
+    assert len(mixed.train_labels) + len(mixed.test_labels) == 45_778
+    assert mixed.train_images[:, 14, 14].mean() > mixed.train_images[:, 0, 0].mean()  # white ink on black
