@@ -14,11 +14,13 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from hwr_utils.errors import InputError
-from hwr_utils.evaluation import predict_logits
+from hwr_utils.evaluation import Predictions, predict_logits, rank
 
 # How long a process waits for the others. One that died is noticed at once where it was on this machine, because
 # torchrun then stops the others; this is for a machine that is gone or a network that is cut.
 TIMEOUT = timedelta(seconds=50)
+
+CHUNK = 10_000  # images whose logits are held at a time
 
 
 @dataclass(frozen=True)
@@ -142,16 +144,22 @@ def parallel(model: nn.Module, batch_size: int, device: torch.device, processes:
     return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
 
 
-def predict(model: nn.Module, images: Tensor, image_size: int, processes: Processes) -> Tensor:
+def predict(model: nn.Module, images: Tensor, labels: Tensor, image_size: int, processes: Processes) -> Predictions:
     """Run a network over images, each process over its share; every image is counted once.
 
     Args:
         model: the same weights in every process.
         images: (N, H, W) uint8 on the model's device, the same in every process.
+        labels: (N,) int64 true classes, likewise.
         image_size: side of the network's input in pixels.
         processes: all of them.
 
     Returns:
-        (N, C) float32 logits, in every process.
+        Predictions for all N images, in every process.
     """
-    return processes.gather(predict_logits(model, processes.share(images), image_size))
+    parts = [
+        rank(predict_logits(model, some, image_size), truth)
+        for some, truth in zip(processes.share(images).split(CHUNK), processes.share(labels).split(CHUNK), strict=True)
+    ]
+    columns = ([part.classes for part in parts], [part.scores for part in parts], [part.losses for part in parts])
+    return Predictions(*(processes.gather(torch.cat(column)) for column in columns))

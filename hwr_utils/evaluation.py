@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -31,18 +32,31 @@ def predict_logits(model: nn.Module, images: Tensor, image_size: int, batch_size
     return torch.cat(batches)
 
 
-def top_predictions(logits: Tensor, k: int = TOP_K) -> tuple[np.ndarray, np.ndarray]:
+@dataclass(frozen=True)
+class Predictions:
+    """What is kept of a network's answers to N images, of which all logits would be gigabytes at 3,755 classes.
+
+    Attributes:
+        classes: (N, k) int64, best first.
+        scores: (N, k) float32, the probabilities of these, by softmax over all C classes.
+        losses: (N,) float32, cross-entropy in nats.
+    """
+
+    classes: Tensor
+    scores: Tensor
+    losses: Tensor
+
+
+def rank(logits: Tensor, labels: Tensor, k: int = TOP_K) -> Predictions:
     """Rank the classes of each image, best first.
 
     Args:
         logits: (N, C) float.
+        labels: (N,) int64 true classes, on the same device.
         k: how many to keep; C where C is smaller.
-
-    Returns:
-        (N, k) uint16 classes and (N, k) float16 probabilities (softmax over all C).
     """
     scores, classes = logits.softmax(dim=1).topk(min(k, logits.shape[1]), dim=1)
-    return classes.cpu().numpy().astype(np.uint16), scores.cpu().numpy().astype(np.float16)
+    return Predictions(classes, scores, nn.functional.cross_entropy(logits, labels, reduction="none"))
 
 
 def wilson_interval(correct: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -113,26 +127,26 @@ def most_confused(confusion: np.ndarray, classes: Sequence[str], k: int = 10) ->
     )
 
 
-def summarise_test(labels: np.ndarray, logits: Tensor) -> dict[str, float | int]:
+def summarise_test(labels: np.ndarray, predictions: Predictions, n_classes: int) -> dict[str, float | int]:
     """Compute the figures that a record keeps of one evaluation.
 
     Args:
         labels: (N,) integers.
-        logits: (N, C) float.
+        predictions: of the same N images.
+        n_classes: C.
 
     Returns:
         n, correct, accuracy, top5, macro_f1 (all 0..1) and loss (mean cross-entropy in nats).
     """
-    target = torch.as_tensor(labels, device=logits.device)
-    ranked, _ = top_predictions(logits)
+    ranked = predictions.classes.cpu().numpy()
     correct = int((ranked[:, 0] == labels).sum())
     return {
         "n": len(labels),
         "correct": correct,
         "accuracy": correct / len(labels),
         "top5": float((ranked[:, :5] == labels[:, None]).any(axis=1).mean()),
-        "macro_f1": macro_f1(confusion_matrix(labels, ranked[:, 0], logits.shape[1])),
-        "loss": float(nn.functional.cross_entropy(logits, target)),
+        "macro_f1": macro_f1(confusion_matrix(labels, ranked[:, 0], n_classes)),
+        "loss": predictions.losses.mean().item(),
     }
 
 

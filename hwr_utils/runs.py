@@ -53,12 +53,15 @@ class Run:
 
     @cached_property
     def predictions(self) -> dict[str, np.ndarray]:
-        """Test labels (N,), top classes (N, k) and scores (N, k) best first, and validation_indices (M,) of train."""
+        """Test labels (N,), top classes (N, k) and scores (N, k) best first, and validation_indices (M,) of train.
+
+        Of an import also test_indices (N,) in it, and writers (N,) where they are known.
+        """
         return records.read_arrays(self.folder / "predictions.npz")
 
     @cached_property
     def gallery(self) -> dict[str, np.ndarray] | None:
-        """The surest errors: images (K, 28, 28), index, labels, predicted, scores; None where they may not be shown."""
+        """The surest errors: images (K, H, W), index, labels, predicted, scores; None where they may not be shown."""
         path = self.folder / "errors.npz"
         return records.read_arrays(path) if path.exists() else None
 
@@ -158,8 +161,7 @@ def load_or_train(
     published = catalog.entry(config.dataset).published
     # The files under a published name never change, so its record is taken without reading them; a data set of one's
     # own may have changed since, so its files are compared where they are there.
-    dataset = None if published else _load_if_there(config.dataset, root)
-    run = find(config, results_dir, dataset.files if dataset else None)
+    run = find(config, results_dir, None if published else _checksums_if_there(config.dataset, root))
     if run is not None:
         return run
     if train is None:
@@ -167,9 +169,9 @@ def load_or_train(
     return train_run(config, results_dir, root, device) if train else None
 
 
-def _load_if_there(name: str, root: Path) -> data.Dataset | None:
+def _checksums_if_there(name: str, root: Path) -> dict[str, str] | None:
     try:
-        return data.load(name, root)
+        return data.checksums(name, root)
     except MissingFiles:
         return None
 
@@ -185,7 +187,7 @@ def dataset_facts(
         data_root: as in `load_or_train`.
 
     Returns:
-        The facts of `data.facts.describe` and a (C, K, 28, 28) uint8 sheet of samples (None where the images may not
+        The facts of `data.facts.describe` and a (C, K, H, W) uint8 sheet of samples (None where the images may not
         be shown), or None where there is neither a record nor the data.
 
     Raises:
@@ -278,7 +280,8 @@ def train_run(
     execution = training.choose_execution(device, precision, compile_mode)
     with torch.device("meta"):  # without weights: tells of an impossible option before the data is read
         models.build(config.architecture, 2, config.training["image_size"], config.model)
-    dataset = data.load(config.dataset, data_root)
+    split = config.training.get("split", "official")
+    dataset = data.load(config.dataset, data_root, split=split, seed=config.seed)
     name = records.run_id(config, dataset.files)
     folder = Path(results_dir) / name
     with distributed.join(execution.device) as processes, _only_one(Path(results_dir), name, processes):
@@ -302,7 +305,10 @@ def _train(config: RunConfig, dataset: data.Dataset, folder: Path, execution: tr
         config,
         len(dataset.classes),
         (dataset.train_images[train], dataset.train_labels[train]),
-        (dataset.train_images[validation], dataset.train_labels[validation]),
+        # where nothing is held out for choosing, nothing is chosen, and the test set may be watched
+        (dataset.train_images[validation], dataset.train_labels[validation])
+        if len(validation)
+        else (dataset.test_images, dataset.test_labels),
         execution,
         checkpoint=folder / "checkpoint.pt",
     )
@@ -314,10 +320,12 @@ def _train(config: RunConfig, dataset: data.Dataset, folder: Path, execution: tr
 
 
 def _split(dataset: data.Dataset, config: RunConfig) -> tuple[np.ndarray, np.ndarray]:
-    train, validation = splits.stratified_split(
-        dataset.train_labels, config.training["validation_fraction"], config.seed
-    )
-    if len(validation) == 0:
+    """Return the indices of the training images to train on, and of those held out to choose the epoch."""
+    fraction = config.training.get("validation_fraction")
+    train, validation = np.arange(len(dataset.train_labels)), np.arange(0)
+    if fraction is not None:
+        train, validation = splits.stratified_split(dataset.train_labels, fraction, config.seed)
+    if fraction is not None and len(validation) == 0:
         raise InputError(
             f"{dataset.name}: no class has two training images, so none can be held out for validation. Add images."
         )
@@ -367,18 +375,22 @@ def _report(
     image_size = config.training["image_size"]
     model = models.build(config.architecture, len(dataset.classes), image_size, config.model)
     model = model.to(execution.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    test_images = torch.from_numpy(dataset.test_images).to(execution.device)
+    test_set = (dataset.test_images, dataset.test_labels)
+    images, labels = (torch.from_numpy(array).to(execution.device) for array in test_set)
 
-    model.load_state_dict(result.last)
-    last_logits = distributed.predict(model, test_images, image_size, execution.processes)
-    model.load_state_dict(result.best)
-    logits = distributed.predict(model, test_images, image_size, execution.processes)
-    ranked, scores = evaluation.top_predictions(logits)
+    def predict(weights: training.Weights) -> tuple[evaluation.Predictions, dict[str, float | int]]:
+        model.load_state_dict(weights)
+        found = distributed.predict(model, images, labels, image_size, execution.processes)
+        return found, evaluation.summarise_test(dataset.test_labels, found, len(dataset.classes))
+
+    _, test_last_epoch = predict(result.last)
+    found, test = predict(result.best)
+    ranked, scores = found.classes.cpu().numpy().astype(np.uint16), found.scores.cpu().numpy().astype(np.float16)
     weights = save_safetensors(result.best)
 
     layers = models.layer_table(model, image_size)
     best = result.history[result.best_epoch - 1]
-    record = {
+    record: dict[str, Any] = {
         "schema_version": records.SCHEMA_VERSION,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "config": config.to_dict(),
@@ -396,13 +408,8 @@ def _report(
         "history": result.history,
         "best_epoch": result.best_epoch,
         "stopped_early": result.stopped_early,
-        "validation": {
-            "n": len(validation),
-            "accuracy": best["validation_accuracy"],
-            "loss": best["validation_loss"],
-        },
-        "test": evaluation.summarise_test(dataset.test_labels, logits),
-        "test_last_epoch": evaluation.summarise_test(dataset.test_labels, last_logits),
+        "test": test,
+        "test_last_epoch": test_last_epoch,
         "timing": {
             "seconds": round(sum(result.epoch_seconds), 2),
             "images_per_second": round(len(train) / float(np.median(result.epoch_seconds)), 1),
@@ -411,7 +418,13 @@ def _report(
         },
         "weights": {"sha256": files.sha256(weights), "bytes": len(weights)},
     }
-    arrays = {
+    if len(validation):
+        record["validation"] = {
+            "n": len(validation),
+            "accuracy": best["validation_accuracy"],
+            "loss": best["validation_loss"],
+        }
+    arrays: dict[str, dict[str, np.ndarray]] = {
         "predictions": {
             "labels": dataset.test_labels.astype(np.uint16),
             "classes": ranked,
@@ -419,6 +432,9 @@ def _report(
             "validation_indices": validation.astype(np.uint32),
         }
     }
+    for name, column in (("writers", dataset.test_writers), ("test_indices", dataset.test_indices)):
+        if column is not None:
+            arrays["predictions"][name] = column.astype(np.uint32)
     if catalog.entry(dataset.name).pictures:
         wrong = np.flatnonzero(ranked[:, 0] != dataset.test_labels)
         worst = wrong[np.argsort(-scores[wrong, 0], kind="stable")][:MAX_GALLERY]

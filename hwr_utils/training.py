@@ -82,7 +82,8 @@ class FitResult:
     """What training leaves.
 
     Attributes:
-        best: the weights of the epoch with the lowest validation loss, on the CPU.
+        best: the weights of the epoch with the lowest validation loss, on the CPU; where the config has no
+            validation_fraction, nothing may be chosen, and they are the last.
         last: the weights of the last epoch, on the CPU.
         history: one row an epoch: epoch (from 1), train_loss, train_accuracy, validation_loss, validation_accuracy.
             The training figures are means over the epoch while the weights move, as Keras reports them.
@@ -267,7 +268,8 @@ def fit(
         config: the run's config.
         n_classes: number of logits.
         train: images (N, H, W) uint8 and labels (N,) int64.
-        validation: the same of other images; their loss decides the best epoch and when to stop.
+        validation: the same of other images; their loss decides the best epoch and when to stop, where the config has
+            a validation_fraction.
         execution: where and how to train. Several processes give the result of one, up to rounding and to what
             dropout draws.
         checkpoint: file to resume from and to write after each epoch; None keeps nothing. Several processes need it
@@ -283,6 +285,7 @@ def fit(
     batch_size, image_size, epochs = (config.training[name] for name in ("batch_size", "image_size", "epochs"))
     images, labels = (torch.from_numpy(array).to(device) for array in train)
     validation_images, validation_labels = (torch.from_numpy(array).to(device) for array in validation)
+    chooses = "validation_fraction" in config.training
     student = begin(config, n_classes, execution)
     model = student.network
 
@@ -314,7 +317,7 @@ def fit(
         )
 
     def out_of_patience() -> bool:
-        return len(state["history"]) - state["best_epoch"] >= config.training["patience"]
+        return len(state["history"]) - state["best_epoch"] >= config.training.get("patience", epochs)
 
     steps = len(step_sizes(len(images), batch_size, processes.count))
     title = f"{config.dataset} {config.architecture}"
@@ -331,10 +334,10 @@ def fit(
                 train_loss, train_accuracy = loss_sum.item() / len(images), correct.item() / len(images)
                 state["epoch_seconds"].append(time.perf_counter() - start)  # after .item(), which waits for the device
 
-                logits = distributed.predict(model, validation_images, image_size, processes)
+                found = distributed.predict(model, validation_images, validation_labels, image_size, processes)
                 # the same bits for all, on whatever GPUs: or one would stop early, and the others wait for it
-                validation_loss = processes.same(F.cross_entropy(logits, validation_labels)).item()
-                validation_accuracy = (logits.argmax(dim=1) == validation_labels).double().mean().item()
+                validation_loss = processes.same(found.losses.mean()).item()
+                validation_accuracy = (found.classes[:, 0] == validation_labels).double().mean().item()
             if not math.isfinite(train_loss + validation_loss):
                 bad = (~losses.isfinite()).nonzero()
                 step = (epoch - 1) * steps + 1 + int(bad[0]) if len(bad) else epoch * steps
@@ -350,7 +353,7 @@ def fit(
                 "validation_accuracy": validation_accuracy,
             }
             state["history"].append(row)
-            if validation_loss < state["best_loss"]:
+            if validation_loss < state["best_loss"] or not chooses:
                 state |= {"best_loss": validation_loss, "best_epoch": epoch, "best": _weights(model)}
             bar.set_postfix(epoch=epoch, validation_accuracy=f"{validation_accuracy:.4f}")
             if checkpoint and processes.first:

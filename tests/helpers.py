@@ -22,6 +22,8 @@ import numpy as np
 import torch
 
 from hwr_utils import files, recipes
+from hwr_utils.data import gnt
+from hwr_utils.data.hwdb import Options, import_gnt
 from hwr_utils.data.idx import write_idx
 from hwr_utils.records import RunConfig
 
@@ -48,6 +50,19 @@ def write_easy(data_root: Path, name: str = "easy", n_train: int = 160, n_test: 
         images, labels = easy_images(n, 2 * seed + part)
         write_idx(folder / f"{prefix}-images-idx3-ubyte.gz", images)
         write_idx(folder / f"{prefix}-labels-idx1-ubyte.gz", labels.astype(np.uint8))
+    return f"custom:{name}"
+
+
+def write_hands(data_root: Path, name: str = "hands", writers: int = 10) -> str:
+    """Write easy images as GNT files, 16 a writer, and import them at 28x28; return the set's name for a config."""
+    sources = data_root / "gnt" / name
+    sources.mkdir(parents=True)
+    for number in range(writers):
+        images, labels = easy_images(16, number)
+        images[:, [2, -3], 2:-2] = images[:, 2:-2, [2, -3]] = 255  # a frame, so that all are cropped alike
+        samples = zip((gnt.encode("啊阿埃挨"[label]) for label in labels), 255 - images, strict=True)
+        (sources / f"{number}.gnt").write_bytes(gnt.serialize(samples))
+    import_gnt([sources], data_root / "custom" / name, Options(size=28, margin=2), workers=1)
     return f"custom:{name}"
 
 

@@ -176,21 +176,22 @@ def test_most_confused_pairs_hold_all_errors(pairs: list[tuple[int, int]]) -> No
 
 def test_top_predictions_by_hand() -> None:
     logits = torch.log(torch.tensor([[0.1, 0.6, 0.3], [0.5, 0.2, 0.3]]))
-    classes, scores = evaluation.top_predictions(logits, k=2)
-    assert classes.tolist() == [[1, 2], [0, 2]] and classes.dtype == np.uint16
-    assert scores.dtype == np.float16
-    assert scores == pytest.approx(np.array([[0.6, 0.3], [0.5, 0.3]]), abs=1e-3)
+    found = evaluation.rank(logits, torch.tensor([1, 2]), k=2)
+    assert found.classes.tolist() == [[1, 2], [0, 2]]
+    assert found.scores.numpy() == pytest.approx(np.array([[0.6, 0.3], [0.5, 0.3]]), abs=1e-6)
+    assert found.losses.numpy() == pytest.approx(-np.log([0.6, 0.3]), abs=1e-6)
 
 
 def test_top_predictions_of_few_classes_are_all() -> None:
-    classes, scores = evaluation.top_predictions(torch.tensor([[0.0, 1.0, 2.0]]))
-    assert classes.tolist() == [[2, 1, 0]]
-    assert float(scores.sum()) == pytest.approx(1, abs=2e-3)
+    found = evaluation.rank(torch.tensor([[0.0, 1.0, 2.0]]), torch.tensor([0]))
+    assert found.classes.tolist() == [[2, 1, 0]]
+    assert float(found.scores.sum()) == pytest.approx(1, abs=1e-6)
 
 
 def test_a_summary_by_hand() -> None:
     rows = [[0.7, 0.1, 0.1, 0.04, 0.03, 0.02, 0.01]] * 4  # ranks the classes 0 to 6
-    summary = evaluation.summarise_test(np.array([0, 0, 4, 5]), torch.log(torch.tensor(rows)))
+    labels = np.array([0, 0, 4, 5])
+    summary = evaluation.summarise_test(labels, evaluation.rank(torch.tensor(rows).log(), torch.tensor(labels)), 7)
     assert summary["n"] == 4 and summary["correct"] == 2 and summary["accuracy"] == 0.5
     assert summary["top5"] == 0.75  # the last is ranked sixth
     assert summary["loss"] == pytest.approx(-sum(map(math.log, (0.7, 0.7, 0.03, 0.02))) / 4, rel=1e-5)

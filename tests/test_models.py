@@ -10,6 +10,7 @@ import helpers  # noqa: F401  sets one thread
 from hwr_utils import models, recipes
 from hwr_utils.errors import InputError
 from hwr_utils.models import layer_table, to_input
+from hwr_utils.models.inception_hccr import MODULES, Inception
 from hwr_utils.models.resnet50 import ResNet50
 
 
@@ -216,6 +217,58 @@ def test_the_corner_pooling_is_refused_where_it_leaves_no_single_value(image_siz
         resnet(image_size=image_size, pooling="avg4")
     for allowed in (97, 224):
         assert resnet(image_size=allowed, pooling="avg4")(torch.zeros(2, 1, allowed, allowed)).shape == (2, 10)
+
+
+def test_inception_has_the_counts_of_its_description() -> None:
+    """Count by hand, from the widths alone: convolutions without bias, and two numbers a channel to normalise."""
+    model = models.build("inception_hccr", 3755, 56, {})
+    rows = layer_table(model, 56)
+    parameters = 9 * 32 + 2 * 32 + 9 * 32 * 64 + 2 * 64
+    macs = 56 * 56 * 9 * 32 + 28 * 28 * 9 * 32 * 64
+    inputs = 64
+    for (one, less3, three, less5, five, pooled), side in zip(MODULES, (28, 14, 14, 7), strict=True):
+        weights = inputs * (one + less3 + less5 + pooled) + 9 * less3 * three + 25 * less5 * five
+        parameters += weights + 2 * (one + less3 + three + less5 + five + pooled)
+        macs += side * side * weights
+        inputs = one + three + five + pooled
+    assert sum(row.parameters for row in rows) == parameters + (inputs + 1) * 3755
+    assert sum(row.macs for row in rows) == macs + inputs * 3755
+    # one byte a weight, and 50 kB for the rest of the file, is within K. Kim's 3.23 MB
+    assert parameters + (inputs + 1) * 3755 < 3_180_000
+
+
+def test_an_inception_module_joins_its_four_branches() -> None:
+    torch.manual_seed(0)
+    module = Inception(3, 4, 2, 5, 2, 6, 7).eval()
+    features = torch.rand(2, 3, 9, 9)
+    whole = module(features)
+    assert whole.shape == (2, 22, 9, 9) and module.channels == 22
+    one, three, five, pooled = whole.split([4, 5, 6, 7], dim=1)
+
+    def unit(layer: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
+        convolution, norm = layer[0], layer[1]  # type: ignore[index]
+        kernel = convolution.weight
+        values = nn.functional.conv2d(inputs, kernel, padding=kernel.shape[-1] // 2)
+        return torch.relu(values / (1 + norm.eps) ** 0.5)  # before any training the mean is 0 and the variance 1
+
+    assert torch.allclose(one, unit(module.one, features), atol=1e-6)
+    assert torch.allclose(three, unit(module.three[1], unit(module.three[0], features)), atol=1e-6)
+    assert torch.allclose(five, unit(module.five[1], unit(module.five[0], features)), atol=1e-6)
+    widest = nn.functional.max_pool2d(features, 3, stride=1, padding=1)
+    assert torch.allclose(pooled, unit(module.pooled[1], widest), atol=1e-6)
+
+
+def test_averaging_then_classifying_is_classifying_then_averaging() -> None:
+    """Global average pooling and a linear layer equal a 1x1 convolution and the mean of its map."""
+    torch.manual_seed(0)
+    model = models.build("inception_hccr", 5, 32, {}).eval()
+    features: list[torch.Tensor] = []
+    model.module4.register_forward_hook(lambda _, __, output: features.append(output))  # type: ignore[union-attr]
+    logits = model(torch.rand(3, 1, 32, 32))
+    classifier = model.classifier
+    kernel = classifier.weight[:, :, None, None]  # type: ignore[index]
+    each = nn.functional.conv2d(features[0], kernel, classifier.bias)  # type: ignore[arg-type,union-attr]
+    assert each.shape == (3, 5, 4, 4) and torch.allclose(each.mean(dim=(2, 3)), logits, atol=1e-5)
 
 
 def test_an_unknown_pooling_is_refused() -> None:

@@ -22,6 +22,32 @@ def test_paper_is_song_si_and_kims_protocol() -> None:
     assert config.model == {"dropout": False}
 
 
+def test_paper_is_k_kims_protocol_for_hanzi() -> None:
+    training = dict(configure("hwdb1.1", "inception_hccr").training)
+    named = {"epochs": 20, "batch_size": 48, "image_size": 56, "split": "random"}
+    # the optimizer's rate is the study's choice; nothing chooses an epoch, so nothing is held out for it
+    assert training == named | {"learning_rate": 1e-3}
+
+
+def test_stopping_early_needs_something_to_stop_by() -> None:
+    with pytest.raises(InputError, match="patience=3 needs a validation_fraction"):
+        configure("hwdb1.1", "inception_hccr", patience=3)
+    config = configure("hwdb1.1", "inception_hccr", patience=3, validation_fraction=0.1)
+    assert config.recipe == "custom" and config.training["patience"] == 3
+
+
+def test_an_unknown_split_gets_the_nearest() -> None:
+    with pytest.raises(InputError, match=r"split='writers' is unknown, .* random, writer; did you mean 'writer'\?"):
+        configure("hwdb1.1", "inception_hccr", split="writers")
+
+
+def test_the_official_split_is_what_no_split_means() -> None:
+    assert configure("mnist", "simple_cnn", split="official") == configure("mnist", "simple_cnn")
+    assert configure("hwdb1.1", "simple_cnn", split="random").training["split"] == "random"
+    official = configure("hwdb1.1", "inception_hccr", split="official")
+    assert official.recipe == "custom" and official.training["split"] == "official"
+
+
 def test_every_recipe_is_within_the_bounds_and_serves_every_architecture() -> None:
     for name, architectures in RECIPES.items():
         assert set(architectures) == set(MODEL_OPTIONS)

@@ -19,11 +19,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from helpers import N_CLASSES, environment, tiny, train_argv, write_easy
+from helpers import N_CLASSES, environment, tiny, train_argv, write_easy, write_hands
 from hwr_utils import cli, data, distributed, evaluation, files, models, recipes, records, runs, training
 from hwr_utils.data import idx
 from hwr_utils.errors import InputError, MissingFiles
 from hwr_utils.recipes import configure
+from hwr_utils.records import RunConfig
 from hwr_utils.runs import Run, find, load_or_train, train_run
 
 SHORT = {"epochs": 2}
@@ -80,11 +81,12 @@ def test_weights_give_the_recorded_predictions(done: Run, root: Path) -> None:
     model.load_state_dict(load_file(weights))
     dataset = data.load("custom:easy", root)
     logits = evaluation.predict_logits(model, torch.from_numpy(dataset.test_images), 16)
-    summary = evaluation.summarise_test(dataset.test_labels, logits)
+    found = evaluation.rank(logits, torch.from_numpy(dataset.test_labels))
+    summary = evaluation.summarise_test(dataset.test_labels, found, N_CLASSES)
     assert summary == pytest.approx(done.record["test"], abs=1e-5)
-    classes, scores = evaluation.top_predictions(logits)
-    assert np.array_equal(done.predictions["classes"], classes)
-    assert np.allclose(done.predictions["scores"], scores, atol=2e-3)
+    assert np.array_equal(done.predictions["classes"], found.classes)
+    assert np.allclose(done.predictions["scores"], found.scores, atol=2e-3)
+    assert done.predictions["classes"].dtype == np.uint16 and done.predictions["scores"].dtype == np.float16
     assert np.array_equal(done.predictions["labels"], dataset.test_labels)
     assert done.confusion.sum() == 40 and np.trace(done.confusion) == done.record["test"]["correct"]
 
@@ -115,7 +117,8 @@ def test_the_last_epoch_is_measured_beside_the_best(
         model = models.build("simple_cnn", N_CLASSES, 16, {"dropout": True})
         model.load_state_dict(weights)
         logits = evaluation.predict_logits(model, torch.from_numpy(dataset.test_images), 16)
-        expected = evaluation.summarise_test(dataset.test_labels, logits)
+        found = evaluation.rank(logits, torch.from_numpy(dataset.test_labels))
+        expected = evaluation.summarise_test(dataset.test_labels, found, N_CLASSES)
         assert run.record[key] == pytest.approx(expected, abs=1e-4)
     assert run.record["best_epoch"] == 1 and run.record["test"]["loss"] > run.record["test_last_epoch"]["loss"] + 0.01
     assert run.record["validation"]["loss"] == run.history["validation_loss"][0]
@@ -177,6 +180,58 @@ def test_validation_is_never_trained_on_and_never_test(tmp_path: Path, monkeypat
     assert np.array_equal(train_labels, labels[train_numbers])
     assert np.array_equal(validation_labels, labels[validation_numbers])
     assert np.bincount(validation_labels).tolist() == [4, 4, 4, 4]
+
+
+@pytest.fixture(scope="module")
+def hands(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a data root with an import of GNT files."""
+    folder = tmp_path_factory.mktemp("hands")
+    write_hands(folder)
+    return folder
+
+
+def hanzi(seed: int = 0, **changed: Any) -> RunConfig:
+    values = {"epochs": 2, "image_size": 16} | changed
+    return configure("custom:hands", "inception_hccr", seed=seed, **values)
+
+
+def test_where_nothing_chooses_the_last_epoch_counts(hands: Path, tmp_path: Path) -> None:
+    run = train_run(hanzi(epochs=3, learning_rate=1e-2), tmp_path, hands, "cpu")
+    record = run.record
+    assert (record["dataset"]["n_train"], record["dataset"]["n_validation"], record["test"]["n"]) == (128, 0, 32)
+    assert "validation" not in record and record["best_epoch"] == 3 and not record["stopped_early"]
+    assert record["test"] == record["test_last_epoch"]
+    # what was watched is the test set
+    assert record["history"][-1]["validation_accuracy"] == pytest.approx(record["test"]["accuracy"])
+    assert record["history"][-1]["validation_loss"] == pytest.approx(record["test"]["loss"], rel=1e-6)
+    dataset = data.load("custom:hands", hands, split="random")
+    assert np.array_equal(run.predictions["labels"], dataset.test_labels)
+    assert np.array_equal(run.predictions["test_indices"], dataset.test_indices)  # type: ignore[arg-type]
+    assert np.array_equal(run.predictions["writers"], dataset.test_writers)  # type: ignore[arg-type]
+    assert record["dataset"]["files"] == dataset.files and run.classes == list("啊阿埃挨")
+    assert run.gallery is not None and run.gallery["images"].shape[1:] == (28, 28)
+
+
+def test_a_share_for_choosing_comes_out_of_the_training_set(hands: Path, tmp_path: Path) -> None:
+    run = train_run(hanzi(validation_fraction=0.25, patience=1), tmp_path, hands, "cpu")
+    assert (run.record["dataset"]["n_train"], run.record["validation"]["n"], run.record["test"]["n"]) == (96, 32, 32)
+
+
+def test_the_seed_and_the_split_decide_what_is_held_out(hands: Path, tmp_path: Path) -> None:
+    found = {
+        (split, seed): train_run(hanzi(seed, epochs=1, split=split), tmp_path, hands, "cpu").predictions
+        for split, seed in (("random", 0), ("random", 1), ("writer", 0))
+    }
+    held_out = [tuple(predictions["test_indices"]) for predictions in found.values()]
+    assert len(set(held_out)) == 3
+    assert len(set(found["writer", 0]["writers"])) == 2 and len(set(found["random", 0]["writers"])) > 2
+
+
+def test_a_hanzi_runs_command_makes_that_run() -> None:
+    for changed in ({}, {"split": "writer"}, {"split": "official"}, {"validation_fraction": 0.1, "patience": 2}):
+        config = configure("hwdb1.1", "inception_hccr", "paper", 2, **changed)  # type: ignore[arg-type]
+        given = cli._parser().parse_args(shlex.split(runs.command(config))[1:])
+        assert configure(given.dataset, given.architecture, given.recipe, given.seed, **dict(given.set)) == config
 
 
 def split(labels: np.ndarray, **changed: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -8,10 +8,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hwr_utils.models.inception_hccr import InceptionHCCR
 from hwr_utils.models.resnet50 import ResNet50
 from hwr_utils.models.simple_cnn import SimpleCNN
 
-_BUILDERS: dict[str, Callable[..., nn.Module]] = {"resnet50": ResNet50, "simple_cnn": SimpleCNN}
+_BUILDERS: dict[str, Callable[..., nn.Module]] = {
+    "inception_hccr": InceptionHCCR,
+    "resnet50": ResNet50,
+    "simple_cnn": SimpleCNN,
+}
 
 
 def build(architecture: str, n_classes: int, image_size: int, options: Mapping[str, Any]) -> nn.Module:
