@@ -131,7 +131,7 @@ def test_a_failed_npm_is_not_taken_for_done(
 ) -> None:
     system_node(tmp_path, "v20.1.0", monkeypatch)
     program(tmp_path / "bin", "npm", 'test "$1" = --version')
-    with pytest.raises(environment.SetUpError, match="ci .* failed"):
+    with pytest.raises(environment.SetUpError, match=r"ci .* failed"):
         environment.ensure_node_packages()
     assert not environment.NODE_STAMP.exists()
 

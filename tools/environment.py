@@ -1,4 +1,4 @@
-"""Make .venv exactly as requirements.txt pins it, and node_modules as package-lock.json does; do nothing when it is so.
+"""Make .venv exactly as requirements.txt pins it, and node_modules as package-lock.json; do nothing when it is so.
 
 Needs nothing but the standard library of Python 3.11 or later, and no rights beyond the project's folder. Where there is
 no Node.js that is new enough, .venv gets one. The Makefile runs it before everything else:
@@ -120,7 +120,7 @@ def _complete() -> bool:
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """Let one process at a time change .venv and node_modules; the system gives the lock back when the process ends, however it ends."""
+    """Let one process at a time change what is set up; the system gives the lock back when it ends, however it ends."""
     path = ROOT / "_build" / "environment.lock"
     path.parent.mkdir(exist_ok=True)
     with path.open("a") as lock:
