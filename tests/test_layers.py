@@ -25,7 +25,7 @@ FLOORS = [
     {"distributed"},
     {"training"},
     {"runs"},
-    {"comparison", "plots", "notebooks", "benchmark", "quantization"},
+    {"comparison", "plots", "notebooks", "benchmark", "quantization", "realism"},
     {"study"},
     {"cli"},
     {"__main__"},

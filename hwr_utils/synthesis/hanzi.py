@@ -1,0 +1,313 @@
+"""Draw hanzi in the hands of simulated writers.
+
+A sample is a character's strokes, bent by a writer's habits and by chance, joined where the writer does not lift the
+pen, and inked. Every random number is a hash of the seed, the writer, the character and its own place, so a sample is
+the same whatever else is drawn, in whichever process. The ink is laid as points on a grid and then blurred, all in
+whole batches: coordinates and weights are rounded before, so that their sums are exact.
+"""
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwr_utils.synthesis import medians
+from hwr_utils.synthesis.medians import POINTS, Strokes
+from hwr_utils.synthesis.strokes import Floats, Ints
+
+VERSION = 1  # of the drawings: raise it when the same arguments come to give other images
+SIDE = 60  # pixels of an image's longer side: what CASIA's subset has been scaled to
+CANVAS = 72  # pixels a side to draw on
+BATCH = 128  # samples drawn together
+JOIN = 6  # points between two strokes that are joined
+SPACING = 0.6  # pixels between two points of ink
+SCALE = 1024  # steps a pixel, and of ink, to which is rounded
+
+Keys = NDArray[np.uint64]
+
+
+def mix(keys: Keys) -> Keys:
+    """Scramble 64-bit numbers: the output function of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014)."""
+    keys = (keys ^ (keys >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    keys = (keys ^ (keys >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return keys ^ (keys >> np.uint64(31))
+
+
+def keys_of(*words: int | Ints) -> Keys:
+    """Return a key (n,) for each combination of numbers, of which the last may be many."""
+    key = np.zeros(1, np.uint64)
+    for word in words:
+        key = mix(key + np.atleast_1d(np.asarray(word, np.uint64)) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(1))
+    return key
+
+
+class Chance:
+    """Random numbers by key: each call of a method gives the next ones of every key."""
+
+    def __init__(self, keys: Keys) -> None:
+        self.keys = keys
+        self.drawn = 0
+
+    def _next(self, *shape: int) -> Keys:
+        count = int(np.prod(shape, dtype=np.int64))
+        at = np.arange(self.drawn + 1, self.drawn + count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        self.drawn += count
+        return mix(self.keys[:, None] + at).reshape(len(self.keys), *shape)
+
+    def uniform(self, *shape: int) -> Floats:
+        """Return numbers (keys, *shape) from 0 to below 1."""
+        return (self._next(*shape) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+    def bell(self, *shape: int) -> Floats:
+        """Return numbers (keys, *shape) of mean 0 and deviation 1, at most 3 from 0: sums of three uniform ones."""
+        bits = self._next(*shape)
+        low = np.uint64(2**21 - 1)
+        total = (bits & low) + (bits >> np.uint64(21) & low) + (bits >> np.uint64(42) & low)
+        return total.astype(np.float64) * (2 / (2**21 - 1)) - 3
+
+    def noise(self, count: int) -> NDArray[np.uint8]:
+        """Return bytes (keys, count); `count` is a multiple of 8."""
+        return self._next(count // 8).astype("<u8").view(np.uint8)
+
+
+@dataclass(frozen=True)
+class Hand:
+    """A writer's habits. Lengths are parts of the character's longer side."""
+
+    pen: float  # radius in pixels
+    slant: float  # tangent of the angle, to the right
+    rise: float  # of horizontal strokes to the right
+    aspect: float  # logarithm of width to height
+    looseness: float  # about 1, of all chance variation
+    join: float  # how often a stroke is joined to the next
+    edge: float  # share of the blur's neighbours
+    ink: float  # darkness, up to 1
+    warp: Floats  # (7, 2) coefficients of the terms in `_warp`
+
+
+def hand(seed: int, writer: int) -> Hand:
+    """Return the habits of a writer of a seed; writers count from 0."""
+    chance = Chance(keys_of(seed, writer))
+
+    def one(low: float, high: float) -> float:
+        return float(low + (high - low) * chance.uniform()[0])
+
+    return Hand(
+        pen=one(0.6, 2.1),
+        slant=one(-0.14, 0.14),
+        rise=one(-0.14, 0.14),
+        aspect=one(-0.3, 0.1),
+        looseness=one(0.8, 1.2),
+        join=one(0, 0.66),
+        edge=one(0.1, 0.25),
+        ink=one(0.6, 1),
+        warp=0.02 * chance.bell(7, 2)[0],
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """The strokes of a batch of samples, and where their points of ink lie on them.
+
+    Attributes:
+        characters: of the samples.
+        paths: (s, POINTS, 2) of the strokes.
+        owner: (s,) the sample of each stroke.
+        first: (samples,) the first stroke of each.
+        half: (s,) twice the sample, plus the stroke's half.
+        joinable: (s,) is the next stroke of the same sample?
+        codes: (samples,) code points.
+        segment: (m,) the control point after which a point of ink lies, of all in order.
+        offset: (m, 1) how far it is from there to the next control point, 0 to 1.
+        share: (m,) the part of the segment's ink that it holds.
+        sample: (m,) its sample.
+        progress: (m,) its place on the stroke from 0 to 1; beyond 1 on what joins it to the next.
+    """
+
+    characters: str
+    paths: Floats
+    owner: Ints
+    first: Ints
+    half: Ints
+    joinable: NDArray[np.bool_]
+    codes: Ints
+    segment: Ints
+    offset: Floats
+    share: Floats
+    sample: Ints
+    progress: Floats
+
+
+@functools.lru_cache(maxsize=40)
+def batch(strokes: Strokes, start: int, stop: int) -> Batch:
+    """Prepare the characters from `start` to before `stop`; the same for all writers."""
+    a, b = strokes.first[start], strokes.first[stop]
+    paths, owner = strokes.paths[a:b], strokes.owner[a:b] - start
+    joinable = np.append(owner[1:] == owner[:-1], False)
+    after = np.append(paths[1:, 0], paths[-1:, -1], axis=0)
+    gap = np.sqrt(((after - paths[:, -1]) ** 2).sum(-1)) * joinable
+    inner = np.sqrt((np.diff(paths, axis=1) ** 2).sum(-1))
+    length = np.concatenate([inner, np.repeat(gap[:, None] / (JOIN + 1), JOIN + 1, axis=1)], axis=1)
+    extent = np.array([np.ptp(paths[owner == n].reshape(-1, 2), axis=0).max() for n in range(stop - start)])
+    # strokes grow when they are bent, so there are more points than needed; what each holds follows from the lengths
+    pixels = 1.2 * SIDE * length / extent[owner][:, None]
+    count = np.where(length > 0, np.ceil(pixels / SPACING), 0).astype(np.int64).ravel()
+    segment = np.repeat(np.arange(count.size), count)
+    within = np.arange(len(segment)) - np.repeat(np.cumsum(count) - count, count)
+    offset = (within + 0.5) / count[segment]
+    stroke, step = segment // (POINTS + JOIN), segment % (POINTS + JOIN)
+    return Batch(
+        strokes.characters[start:stop],
+        paths,
+        owner,
+        strokes.first[start:stop] - a,
+        2 * owner + strokes.part[a:b],
+        joinable,
+        np.array([ord(c) for c in strokes.characters[start:stop]]),
+        segment,
+        offset[:, None],
+        1 / count[segment],
+        owner[stroke],
+        (step + offset) / (POINTS - 1),
+    )
+
+
+def draw(seed: int, writer: int, characters: str) -> list[NDArray[np.uint8]]:
+    """Draw each of some characters once, in a writer's hand.
+
+    A sample is decided by the seed, the writer and the character alone, not by what else is drawn.
+
+    Args:
+        seed: 0 or more.
+        writer: 0 or more.
+        characters: of GB 2312 level 1, or any other that the stroke data have.
+
+    Returns:
+        An image (H, W) uint8 of each, cropped to the ink, the longer side about 60; 0 = ink, 255 = paper.
+
+    Raises:
+        InputError: see `medians.read`.
+    """
+    strokes, habits = medians.read(characters), hand(seed, writer)
+    images: list[NDArray[np.uint8]] = []
+    for start in range(0, len(characters), BATCH):
+        images += _draw_batch(batch(strokes, start, min(start + BATCH, len(characters))), habits, seed, writer)
+    return images
+
+
+def _draw_batch(batch: Batch, hand: Hand, seed: int, writer: int) -> list[NDArray[np.uint8]]:
+    keys = keys_of(seed, writer, 1, batch.codes)
+    chance = Chance(keys)
+    loose = hand.looseness
+    within = np.arange(len(batch.owner)) - batch.first[batch.owner]  # number of the stroke in its sample
+    by_stroke = Chance(mix(keys[batch.owner] + within.astype(np.uint64) * np.uint64(0xD1342543DE82EF95)))
+
+    paths = _vary_strokes(batch.paths, by_stroke, loose)
+    control, joined = _join(paths, batch, by_stroke, hand)
+    x, y = _pose(control[..., 0], control[..., 1], batch.owner, chance, hand)
+    x, y = _fit(x, y, joined, batch, SIDE - 2 * hand.pen)
+
+    x, y = x.ravel(), y.ravel()
+    dx, dy = np.diff(x, append=0), np.diff(y, append=0)
+    length = np.sqrt(dx * dx + dy * dy)
+    reach = np.where(by_stroke.uniform() < 0.15, 1 - 0.3 * by_stroke.uniform(), 1)  # cut short
+    on_join = batch.progress > 1
+    stroke = batch.segment // (POINTS + JOIN)
+    kept = np.where(on_join, joined[stroke], batch.progress <= np.where(joined, 1, reach)[stroke])
+    segment, offset = batch.segment[kept], batch.offset[kept, 0]
+    weight = length[segment] * batch.share[kept]
+    image = _lay_ink(
+        x[segment] + offset * dx[segment],
+        y[segment] + offset * dy[segment],
+        weight,
+        batch.sample[kept],
+        len(keys),
+        hand,
+    )
+    return [_crop(gray) for gray in np.rint(255 - 255 * hand.ink * image).astype(np.uint8)]
+
+
+def _vary_strokes(paths: Floats, chance: Chance, loose: float) -> Floats:
+    """Move, turn, scale and bend strokes (s, POINTS, 2), each about its middle."""
+    middle = paths.mean(1, keepdims=True)
+    arm = paths - middle
+    grow, shear = 1 + 0.1 * loose * chance.bell(1, 2), 0.1 * loose * chance.bell(1, 2)
+    along = np.linspace(0, 1, POINTS)[:, None]
+    bend = 0.025 * loose * chance.bell(1, 2) * 4 * along * (1 - along)
+    return middle + arm * grow + arm[..., ::-1] * shear + bend + 0.02 * loose * chance.bell(1, 2)
+
+
+def _join(paths: Floats, batch: Batch, chance: Chance, hand: Hand) -> tuple[Floats, NDArray[np.bool_]]:
+    """Append to strokes the way to the next (s, POINTS + JOIN, 2), and tell (s,) which of these ways are inked."""
+    joined = batch.joinable & (chance.uniform() < hand.join)
+    end = paths[:, -1:]
+    way = np.append(paths[1:, :1], end[-1:], axis=0) - end
+    steps = np.arange(1, JOIN + 1)[:, None] / (JOIN + 1)
+    return np.concatenate([paths, end + steps * way], axis=1), joined
+
+
+def _pose(x: Floats, y: Floats, owner: Ints, chance: Chance, hand: Hand) -> tuple[Floats, Floats]:
+    """Warp, squeeze, slant and turn whole characters; x and y are (s, POINTS + JOIN)."""
+    x, y = 2 * x - 1, 2 * y - 1
+    warp = hand.warp + 0.02 * hand.looseness * chance.bell(7, 2)
+    terms = (x * x, x * y, y * y, x * x * x, x * x * y, x * y * y, y * y * y)
+    by_stroke = warp[owner]
+    to_x = sum(by_stroke[:, number, 0, None] * term for number, term in enumerate(terms))
+    to_y = sum(by_stroke[:, number, 1, None] * term for number, term in enumerate(terms))
+    x, y = x + to_x, y + to_y
+
+    def spread(values: Floats) -> Floats:
+        return values[owner][:, None]
+
+    wide = spread(1 + hand.aspect + 0.08 * hand.looseness * chance.bell())
+    slant = spread(hand.slant + 0.04 * hand.looseness * chance.bell())
+    rise = spread(hand.rise + 0.04 * hand.looseness * chance.bell())
+    return wide * x - slant * y, y - rise * x
+
+
+def _fit(x: Floats, y: Floats, joined: NDArray[np.bool_], batch: Batch, side: float) -> tuple[Floats, Floats]:
+    """Scale characters to `side` pixels, the longer way, in the middle of the canvas, in steps of 1/SCALE pixel."""
+    low, high, placed = [], [], []
+    for values in (x, y):
+        ends = values[:, :POINTS]
+        low.append(np.minimum.reduceat(ends.min(1), batch.first))
+        high.append(np.maximum.reduceat(ends.max(1), batch.first))
+    scale = side / np.maximum(np.maximum(high[0] - low[0], high[1] - low[1]), 0.1)
+    for values, lowest, highest in zip((x, y), low, high, strict=True):
+        shift = CANVAS / 2 - scale * (lowest + highest) / 2
+        moved = values * scale[batch.owner][:, None] + shift[batch.owner][:, None]
+        placed.append(np.rint(moved * SCALE) / SCALE)
+    return placed[0], placed[1]
+
+
+NIB = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))  # where a pen touches the paper, in radii
+
+
+def _lay_ink(x: Floats, y: Floats, weight: Floats, sample: Ints, n: int, hand: Hand) -> NDArray[np.float32]:
+    """Return (n, CANVAS, CANVAS) float32 from 0 for paper to 1 for full ink."""
+    weight = np.rint(weight * SCALE) / SCALE
+    total = np.zeros(n * CANVAS * CANVAS)
+    for right, down in NIB:
+        px, py = (np.rint((v + d * hand.pen * 0.75) * SCALE) / SCALE - 0.5 for v, d in ((x, right), (y, down)))
+        column, row = px.astype(np.int64), py.astype(np.int64)
+        fx, fy = px - column, py - row
+        place = (sample * CANVAS + row) * CANVAS + column
+        lower, upper = weight * fy, weight * (1 - fy)
+        total += np.bincount(place, upper * (1 - fx), total.size)
+        total += np.bincount(place + 1, upper * fx, total.size)
+        total += np.bincount(place + CANVAS, lower * (1 - fx), total.size)
+        total += np.bincount(place + CANVAS + 1, lower * fx, total.size)
+    image = total.astype(np.float32).reshape(n, CANVAS, CANVAS)
+    side, middle = np.float32(hand.edge), np.float32(1 - 2 * hand.edge)
+    for axis in (1, 2):
+        around = np.roll(image, 1, axis) + np.roll(image, -1, axis)
+        image = middle * image + side * around
+    inside = np.minimum(image * np.float32(1.0 / (1 + 0.3 * hand.pen)), 1)
+    return inside
+
+
+def _crop(gray: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    ink = gray < 240
+    rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
+    return gray[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]

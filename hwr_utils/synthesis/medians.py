@@ -1,0 +1,104 @@
+"""The middle lines of hanzi strokes, from the npm package hanzi-writer-data, as arrays to draw from.
+
+The package has a JSON file a character, whose `medians` are the strokes in writing order, each a list of points on a
+grid of 1024 units, y upwards from 124 below the base line. It is derived from fonts of Arphic Technology by the project
+Make Me a Hanzi, under the Arphic Public License. The set-up (`make setup`) installs it from package-lock.json.
+"""
+
+import functools
+import itertools
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hwr_utils import files
+from hwr_utils.errors import InputError
+from hwr_utils.synthesis.strokes import Floats, Ints
+
+PACKAGE = files.REPOSITORY / "node_modules" / "hanzi-writer-data"
+LICENCE = "Arphic Public License"
+GRID, TOP = 1024, 900  # units a side, and where the upper edge lies
+POINTS = 16  # on each stroke, at equal distances along it
+
+
+@dataclass(frozen=True, eq=False)
+class Strokes:
+    """The strokes of some characters, one after the other.
+
+    Attributes:
+        characters: as many as were asked for, in that order.
+        paths: (S, POINTS, 2) x and y in the unit square, y downwards.
+        owner: (S,) which character a stroke is of.
+        first: (len(characters) + 1,) the first stroke of each character, and S at the end.
+        part: (S,) 0 or 1: the half of the character that a stroke belongs to, in the order of writing.
+        sha256: of the medians that were read, 64 hexadecimal digits.
+    """
+
+    characters: str
+    paths: Floats
+    owner: Ints
+    first: Ints
+    part: Ints
+    sha256: str
+
+
+@functools.lru_cache(maxsize=4)
+def read(characters: str, package: Path = PACKAGE) -> Strokes:
+    """Read the strokes of characters.
+
+    Raises:
+        InputError: the package is not there, or lacks a character, or its file is damaged; says what to do.
+    """
+    if not package.is_dir():
+        raise InputError(
+            f"the strokes of hanzi are not there: {package} is missing. `make setup` installs it, as package-lock.json "
+            "says."
+        )
+    found = [_medians(character, package) for character in characters]
+    text = json.dumps(found, separators=(",", ":"))
+    paths = np.concatenate([[_resample(np.array(stroke, float)) for stroke in medians] for medians in found])
+    counts = [len(medians) for medians in found]
+    first = np.concatenate([[0], np.cumsum(counts)])
+    paths = (paths * (1, -1) + (0, TOP)) / GRID
+    part = np.concatenate([_halves(paths[a:b]) for a, b in itertools.pairwise(first)])
+    return Strokes(
+        characters, paths, np.repeat(np.arange(len(counts)), counts), first, part, files.sha256(text.encode())
+    )
+
+
+def _medians(character: str, package: Path) -> list[list[list[int]]]:
+    path = package / f"{character}.json"
+    try:
+        medians: list[list[list[int]]] = json.loads(path.read_text("utf-8"))["medians"]
+    except OSError as error:
+        raise InputError(
+            f"cannot read {path}: {error.strerror or error}. Either {character!r} is no character of the package, or "
+            "`make setup` has to install it again, once node_modules is removed."
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is damaged: {error!r}. Remove node_modules, and run `make setup`.") from error
+    return medians
+
+
+def _resample(stroke: Floats) -> Floats:
+    """Return POINTS points at equal distances along a polyline (m, 2)."""
+    steps = np.sqrt((np.diff(stroke, axis=0) ** 2).sum(1))
+    along = np.concatenate([[0], np.cumsum(steps)])
+    at = np.linspace(0, along[-1], POINTS)
+    return np.stack([np.interp(at, along, stroke[:, axis]) for axis in (0, 1)], axis=1)
+
+
+def _halves(paths: Floats) -> Ints:
+    """Cut a character's strokes (s, POINTS, 2) in two where the halves' boxes overlap least: 0 before, 1 after."""
+    part = np.zeros(len(paths), np.int64)
+    best = 0.0
+    for cut in range(1, len(paths)):
+        low = [half.min((0, 1)) for half in (paths[:cut], paths[cut:])]
+        high = [half.max((0, 1)) for half in (paths[:cut], paths[cut:])]
+        overlap = float((np.minimum(*high) - np.maximum(*low)).min())
+        if overlap < 0.08 and (gain := (0.3 - overlap) * min(cut, len(paths) - cut) ** 0.5) > best:
+            best = gain
+            part[:] = np.arange(len(paths)) >= cut
+    return part
