@@ -15,6 +15,7 @@ from hwr_utils.records import RunConfig
 from hwr_utils.runs import Run
 
 MISSING = "–"
+MAX_CLASSES = 100  # rows of a table of classes
 
 
 def table(
@@ -176,19 +177,22 @@ def run_page(run: Run, figures: Mapping[str, str]) -> str:
     history, best = record["history"], record["best_epoch"]
     pairs = evaluation.most_confused(run.confusion, run.classes)
     ending = "after which patience ended it" if record["stopped_early"] else "which is all it was given"
+    kept = f"The weights of epoch {best} were kept."
+    held_out = f"training beside validation. The validation loss is lowest at epoch {best}."
+    if not run.has_validation:
+        kept = "The last one counts: nothing was held out to choose another by, and the test set is only watched."
+        held_out = "training beside the test set."
     parts = [
         f"# {title(run)}\n",
         f":::{{note}}\n{run.banner()}\n:::\n",
         "## On the test set\n",
         _tests(run),
         "## Learning curves\n",
-        f"{{numref}}`fig-history-{name}` shows {len(history)} epochs, {ending}. "
-        f"The weights of epoch {best} were kept.\n",
+        f"{{numref}}`fig-history-{name}` shows {len(history)} epochs, {ending}. {kept}\n",
         figure(
             figures["history"],
             f"fig-history-{name}",
-            f"Two line charts of loss and accuracy over {len(history)} epochs, training beside validation. "
-            f"The validation loss is lowest at epoch {best}.",
+            f"Two line charts of loss and accuracy over {len(history)} epochs, {held_out}",
             "Loss and accuracy over the epochs. The dotted line marks the epoch whose weights were kept.",
         ),
         "## Where the errors went\n",
@@ -216,7 +220,10 @@ def run_page(run: Run, figures: Mapping[str, str]) -> str:
 def _tests(run: Run) -> str:
     rows = []
     kept = f"best validation loss (epoch {run.record['best_epoch']})"
-    for label, key in ((kept, "test"), ("last epoch", "test_last_epoch")):
+    weights = [("last epoch", "test_last_epoch")]
+    if run.has_validation:
+        weights.insert(0, (kept, "test"))
+    for label, key in weights:
         test = run.record[key]
         rows.append(
             [
@@ -230,7 +237,9 @@ def _tests(run: Run) -> str:
             ]
         )
     return table(
-        "Test results of the reported weights and, beside them, of the last epoch's.",
+        "Test results of the reported weights and, beside them, of the last epoch's."
+        if run.has_validation
+        else "Test results of the last epoch's weights, which are those reported.",
         f"tab-test-{run.folder.name}",
         ["Weights", "Accuracy (%)", "95 % interval", "Errors", "Macro-F1 (%)", "Top 5 (%)", "Loss"],
         rows,
@@ -270,14 +279,21 @@ def _gallery(run: Run, path: str | None) -> str:
 
 
 def _classes(run: Run) -> str:
+    scores = evaluation.per_class(run.confusion, run.classes)
+    if len(scores) > MAX_CLASSES:
+        scores = scores.sort_values("f1", kind="stable")
     rows = [
         [literal(row["class"]), f"{row['n']:,}", percent(row["precision"]), percent(row["recall"]), percent(row["f1"])]
         if row["n"]
         else [literal(row["class"]), 0, MISSING, MISSING, MISSING]
-        for row in evaluation.per_class(run.confusion, run.classes).to_dict("records")
+        for row in scores.to_dict("records")
     ]
+    caption = "Scores of each class on the test set."
+    if len(rows) > MAX_CLASSES:
+        caption = f"Scores on the test set of the {MAX_CLASSES} classes, of {len(rows):,}, that have the lowest F1."
+        rows = rows[:MAX_CLASSES]
     return table(
-        "Scores of each class on the test set.",
+        caption,
         f"tab-classes-{run.folder.name}",
         ["Class", "Test images", "Precision (%)", "Recall (%)", "F1 (%)"],
         rows,
@@ -317,7 +333,7 @@ def _files(run: Run) -> str:
     lines = [
         f"- {{download}}`record.json <{name}/record.json>`: all of the above, as read by this page",
         f"- {{download}}`predictions.npz <{name}/predictions.npz>`: labels, the ten likeliest classes and their scores "
-        "for each test image, and the indices of the validation images",
+        "for each test image, and the indices of the images held out",
         f"- SHA-256 of the weights: `{run.record['weights']['sha256']}`",
         *(f"- SHA-256 of `{file}`: `{digest}`" for file, digest in run.record["dataset"]["files"].items()),
     ]

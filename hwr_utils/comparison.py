@@ -114,6 +114,11 @@ def describe_test(test: Mapping[str, Any]) -> dict[str, Any]:
 def describe_course(run: runs.Run) -> str:
     """Say in a sentence or two how a run's training ended, and what followed the epoch that was kept."""
     history, best = run.history, run.record["best_epoch"]
+    if not run.has_validation:
+        return (
+            f"Training ran to its end after epoch {len(history)}, and the last epoch counts: nothing was held out to "
+            "choose another by."
+        )
     kept, last = history.iloc[best - 1], history.iloc[-1]
     ended = "stopped early" if run.record["stopped_early"] else "ran to its end"
     rest = (
@@ -128,6 +133,8 @@ def describe_course(run: runs.Run) -> str:
 
 def describe_last_epoch(run: runs.Run) -> str:
     """Say how the last epoch's weights do on the test set beside those of the epoch that was kept."""
+    if not run.has_validation:
+        return "The last epoch counts, as the recipe says."
     if run.record["best_epoch"] == len(run.record["history"]):
         return "The epoch that was kept is the last one, so the two are the same."
     gain = run.record["test_last_epoch"]["correct"] - run.record["test"]["correct"]

@@ -21,6 +21,8 @@ from hwr_utils.runs import Run
 # Okabe and Ito's colours, told apart with any colour vision
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 
+MAX_CONFUSED = 48  # classes whose names can still be read beside a heat map
+
 
 @cache
 def use_style() -> None:
@@ -55,13 +57,17 @@ def show_table(frame: pd.DataFrame) -> None:
 
 
 def history(run: Run) -> Figure:
-    """Draw loss and accuracy over the epochs, training beside validation, and mark the epoch that was kept."""
+    """Draw loss and accuracy over the epochs, training beside validation, and mark the epoch that was kept.
+
+    Of a run without validation the test set is drawn beside training: the last epoch counts, and nothing was chosen.
+    """
     use_style()
     rows, best = run.history, run.record["best_epoch"]
+    held_out = "validation" if run.has_validation else "test"
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.4))
     for axis, name in zip(axes, ("loss", "accuracy"), strict=True):
         axis.plot(rows["epoch"], rows[f"train_{name}"], color=ORANGE, marker=".", label="training")
-        axis.plot(rows["epoch"], rows[f"validation_{name}"], color=BLUE, marker=".", label="validation")
+        axis.plot(rows["epoch"], rows[f"validation_{name}"], color=BLUE, marker=".", label=held_out)
         axis.axvline(best, color="0.4", linestyle=":", label=f"kept: epoch {best}")
         axis.set(xlabel="epoch", title=name.capitalize())
         axis.xaxis.get_major_locator().set_params(integer=True)
@@ -72,13 +78,21 @@ def history(run: Run) -> Figure:
 
 
 def confusion(run: Run) -> Figure:
-    """Draw the test set's confusions: the share of each true class that went elsewhere, right answers left out."""
+    """Draw the test set's confusions: the share of each true class that went elsewhere, right answers left out.
+
+    Of more than `MAX_CONFUSED` classes it shows as many: those that make up the pairs confused most often.
+    """
     use_style()
-    counts = run.confusion
+    counts, classes = run.confusion, run.classes
     n = counts.sum(axis=1, keepdims=True)
     share = 100 * np.divide(counts, n, out=np.zeros(counts.shape), where=n > 0)
     np.fill_diagonal(share, np.nan)
-    size = max(5.0, 0.28 * len(run.classes) + 1.5)
+    title = "Where the errors went"
+    if len(classes) > MAX_CONFUSED:
+        chosen = _most_confused(counts)
+        share, classes = share[np.ix_(chosen, chosen)], [classes[label] for label in chosen]
+        title += f", among the {len(chosen)} of {len(run.classes):,} classes confused most"
+    size = max(5.0, 0.28 * len(classes) + 1.5)
     figure, axis = plt.subplots(figsize=(size + 1, size))
     sns.heatmap(
         share,
@@ -87,15 +101,23 @@ def confusion(run: Run) -> Figure:
         linewidths=0.3,
         linecolor="0.9",
         vmin=0,
-        xticklabels=run.classes,
-        yticklabels=run.classes,
+        xticklabels=classes,
+        yticklabels=classes,
         cbar_kws={"label": "% of the true class", "shrink": 0.8},
         ax=axis,
     )
-    axis.set(xlabel="predicted", ylabel="true", title="Where the errors went")
+    axis.set(xlabel="predicted", ylabel="true", title=title)
     axis.tick_params(rotation=0)
     axis.grid(visible=False)
     return figure
+
+
+def _most_confused(counts: np.ndarray) -> np.ndarray:
+    """Return the sorted labels that make up the pairs taken for each other most often."""
+    errors = np.triu(counts + counts.T, k=1)
+    pairs = np.argsort(-errors, axis=None, kind="stable")[:MAX_CONFUSED]
+    labels = np.stack(np.unravel_index(pairs, errors.shape), axis=1).ravel()
+    return np.sort(list(dict.fromkeys(labels.tolist()))[:MAX_CONFUSED])
 
 
 def _tile(axis: Axes, image: np.ndarray, title: str = "") -> None:

@@ -23,6 +23,7 @@ from hwr_utils.data import catalog, facts, splits
 from hwr_utils.distributed import Processes
 from hwr_utils.errors import InputError, MissingFiles
 from hwr_utils.records import RunConfig
+from hwr_utils.synthesis import medians
 
 RESULTS_DIR = files.REPOSITORY / "results"
 MAX_GALLERY = 60
@@ -45,6 +46,11 @@ class Run:
     def classes(self) -> list[str]:
         """The characters, by label."""
         return list(self.record["dataset"]["classes"])
+
+    @property
+    def has_validation(self) -> bool:
+        """Were images held out to choose the epoch? If not, the history's validation columns are of the test set."""
+        return "validation" in self.record
 
     @property
     def history(self) -> pd.DataFrame:
@@ -187,8 +193,9 @@ def dataset_facts(
         data_root: as in `load_or_train`.
 
     Returns:
-        The facts of `data.facts.describe` and a (C, K, H, W) uint8 sheet of samples (None where the images may not
-        be shown), or None where there is neither a record nor the data.
+        The facts of `data.facts.describe`, or `describe_import` with the characters of its `sheet` and the `strokes` of
+        each class as it is printed (None where the stroke data is not installed); and a (C, K, H, W) uint8 sheet of
+        samples, or None where the images may not be shown. None where there is neither a record nor the data.
 
     Raises:
         InputError: the record or the data is damaged.
@@ -242,10 +249,16 @@ def describe_dataset(name: str, results_dir: str | Path | None = None, data_root
             )
         found = facts.label_file_facts(train, test)
     else:
-        dataset = data.load(name, root)
+        samples = data.open_import(name, root)
+        if samples is not None:
+            found = facts.describe_import(name, samples)
+            found["sheet"], sheet = facts.import_sheet(samples)
+            found["strokes"] = medians.stroke_counts("".join(found["classes"]))
+        else:
+            dataset = data.load(name, root)
+            found, sheet = facts.describe(dataset), facts.sample_sheet(dataset)
         if catalog.entry(name).pictures:
-            records.write_arrays(folder / "samples.npz", {"samples": facts.sample_sheet(dataset)})
-        found = facts.describe(dataset)
+            records.write_arrays(folder / "samples.npz", {"samples": sheet})
     files.write_json(folder / "facts.json", found)
     return folder
 

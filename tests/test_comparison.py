@@ -69,7 +69,7 @@ def test_an_evaluation_is_described_with_its_interval() -> None:
 )
 def test_the_course_of_a_training_is_told(best: int, stopped: bool, told: str) -> None:
     history = [{"train_loss": a, "validation_loss": b} for a, b in ((0.9, 0.9), (0.2, 0.3), (0.1, 0.4))]
-    record: dict[str, Any] = {"history": history, "best_epoch": best, "stopped_early": stopped}
+    record: dict[str, Any] = {"history": history, "best_epoch": best, "stopped_early": stopped, "validation": {}}
     assert comparison.describe_course(Run(Path("run"), record)) == told
 
 
@@ -78,11 +78,19 @@ def test_the_course_of_a_training_is_told(best: int, stopped: bool, told: str) -
     [(90, "gets as many right"), (91, "gets 1 image more right"), (87, "gets 3 images fewer right")],
 )
 def test_the_last_epoch_is_told_beside_the_one_that_was_kept(correct: int, told: str) -> None:
-    record: dict[str, Any] = {"test": {"correct": 90}, "test_last_epoch": {"correct": correct}}
+    record: dict[str, Any] = {"test": {"correct": 90}, "test_last_epoch": {"correct": correct}, "validation": {}}
     record |= {"best_epoch": 1, "history": [{}]}
     assert "the two are the same" in comparison.describe_last_epoch(Run(Path("run"), record))
     record["history"] *= 2
     assert comparison.describe_last_epoch(Run(Path("run"), record)).startswith(f"The last epoch {told}. ")
+
+
+def test_where_nothing_was_held_out_the_last_epoch_counts() -> None:
+    run = Run(Path("run"), {"history": [{}] * 4, "best_epoch": 4, "stopped_early": False})
+    assert comparison.describe_course(run).startswith(
+        "Training ran to its end after epoch 4, and the last epoch counts"
+    )
+    assert comparison.describe_last_epoch(run) == "The last epoch counts, as the recipe says."
 
 
 def run_with(labels: list[int], predicted: list[int], **changed: Any) -> Run:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hwr_utils import data
-from hwr_utils.data import CATALOG, gnt, hwdb
+from hwr_utils import data, runs
+from hwr_utils.data import CATALOG, facts, gnt, hwdb
 from hwr_utils.data.splits import writer_split
 from hwr_utils.errors import InputError
 
@@ -205,6 +205,25 @@ def test_the_name_of_an_import_is_its_samples(make: Make, tmp_path: Path) -> Non
     assert len(set(sums)) == 4
 
 
+def test_the_facts_of_an_import(make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(facts, "CHUNK", 7)  # so that several are put together
+    root = make()
+    folder = runs.describe_dataset("custom:hands", tmp_path / "results", root)
+    found, sheet = runs.dataset_facts("custom:hands", tmp_path / "results", root) or ({}, None)
+    assert (
+        folder.name == "custom-hands"
+        and found["published"] is False
+        and found["files"] == data.checksums("custom:hands", root)
+    )
+    assert (found["n"], found["classes"], found["per_class"]) == (150, list(CHARACTERS), [50, 50, 50])
+    assert found["writers"] == [15] * 10 and found["parts"] == {"train": 120, "test": 30} and found["others"] == 0
+    assert found["strokes"] == [10, 7, 10]  # of 啊, 阿 and 埃 as they are printed
+    images = hwdb.read_import(root / "custom" / "hands").images
+    assert found["mean"] == pytest.approx(float(images.mean()) / 255)
+    assert found["sheet"] == list(CHARACTERS) and sheet is not None and sheet.shape == (3, 8, 16, 16)
+    assert pictures(sheet.reshape(-1, 16, 16)) <= pictures(images)
+
+
 def test_the_part_is_the_nearest_name() -> None:
     for path, member, part in (
         ("a/HWDB1.1trn_gnt.zip", "1001-c.gnt", "train"),
@@ -212,7 +231,10 @@ def test_the_part_is_the_nearest_name() -> None:
         ("trn/HWDB1.1tst_gnt.zip", "x/1241-c.gnt", "test"),
         ("all.zip", "TRN/1.gnt", "train"),
         ("all.zip", "1.gnt", None),
+        ("Gnt1.1TrainPart1.zip", "1001.gnt", "train"),
+        ("Gnt1.1Test.zip", "1241.gnt", "test"),
         ("petrnik/1.gnt", "", None),
+        ("test/all/1.gnt", "", None),  # how the folder above is called is not about the files
     ):
         assert gnt.Source(Path(path), member).part == part
 

@@ -17,7 +17,18 @@ from hwr_utils.data.catalog import CATALOG, Entry, entry
 from hwr_utils.errors import InputError, MissingFiles
 from hwr_utils.files import REPOSITORY, sha256
 
-__all__ = ["CATALOG", "SIZE", "TEST_SHARE", "Dataset", "Entry", "checksums", "default_root", "entry", "load"]
+__all__ = [
+    "CATALOG",
+    "SIZE",
+    "TEST_SHARE",
+    "Dataset",
+    "Entry",
+    "checksums",
+    "default_root",
+    "entry",
+    "load",
+    "open_import",
+]
 
 SIZE = 28  # pixels a side, of images that come as IDX files or in folders
 TEST_SHARE = 0.2  # of the samples or writers that a split of an import holds out: K. Kim's 8:2, and HWDB1.1's 240:60
@@ -64,15 +75,14 @@ def load(name: str, data_root: Path | str, download: bool = False, split: str = 
     promise = entry(name)
     root = Path(data_root)
     try:
-        folder = _folder(promise, root)
-        if not (promise.imported or hwdb.is_import(folder)):
+        found = open_import(name, root)
+        if found is None:
             if split != "official":
                 raise InputError(
                     f"split={split} of {name}, which comes with a test set of its own: only imports of GNT files are "
                     "split anew. Use split=official."
                 )
-            return _load(promise, folder, root, download)
-        found = _open_import(promise, folder, root)
+            return _load(promise, _folder(promise, root), root, download)
         found.verify()
         return _split_import(promise, found, split, seed)
     except OSError as error:
@@ -81,11 +91,19 @@ def load(name: str, data_root: Path | str, download: bool = False, split: str = 
 
 def checksums(name: str, data_root: Path | str) -> dict[str, str]:
     """Return `Dataset.files` of a dataset; of an import without reading its images. Errors as `load`."""
-    promise = entry(name)
-    folder = _folder(promise, Path(data_root))
-    if promise.imported or hwdb.is_import(folder):
-        return {"samples": _open_import(promise, folder, Path(data_root)).sha256}
-    return load(name, data_root).files
+    found = open_import(name, data_root)
+    return {"samples": found.sha256} if found else load(name, data_root).files
+
+
+def open_import(name: str, data_root: Path | str) -> hwdb.Import | None:
+    """Open a dataset that is an import of GNT files, and see whether it is what the name promises.
+
+    Returns:
+        The import, its images on the disk; None where the dataset is no import. Errors as `load`.
+    """
+    promise, root = entry(name), Path(data_root)
+    folder = _folder(promise, root)
+    return _open_import(promise, folder, root) if promise.imported or hwdb.is_import(folder) else None
 
 
 def _folder(promise: Entry, root: Path) -> Path:

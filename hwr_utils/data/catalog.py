@@ -112,8 +112,8 @@ _HWDB = Entry(
     licence="CASIA, for research only",
     folders=("hwdb1.1",),
     how=(
-        "Get its two archives from CASIA and run `hwr import-hwdb HWDB1.1trn_gnt.zip HWDB1.1tst_gnt.zip --drop-others "
-        "--out {root}/hwdb1.1`."
+        "Get its archives from CASIA, HWDB1.1trn_gnt and HWDB1.1tst_gnt, in a folder HWDB1.1, and run "
+        "`hwr import-hwdb HWDB1.1 --drop-others --out {root}/hwdb1.1`."
     ),
     citation=("liu2011casia",),
     pictures=False,

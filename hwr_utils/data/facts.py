@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hwr_utils.data import Dataset
+from hwr_utils.data import Dataset, catalog, gnt, hwdb
 from hwr_utils.data.catalog import LETTERS
 from hwr_utils.data.idx import checksum, read_idx
 from hwr_utils.errors import InputError
 
 INK = 128  # the level from which a pixel counts as ink
+CHUNK = 10_000  # images that are counted at a time
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:
@@ -36,6 +37,49 @@ def describe(dataset: Dataset) -> dict[str, Any]:
     }
 
 
+def describe_import(name: str, found: hwdb.Import) -> dict[str, Any]:
+    """Return the facts of an import of GNT files, ready for JSON; its samples are not split here.
+
+    `per_class` counts samples; `writers` those of each file, or is None where a file is not a writer; `parts` those of
+    the published split; `others` those left out. Pixel values as in `describe`.
+    """
+    promise = catalog.entry(name)
+    present, per_class = np.unique(found.labels, return_counts=True)
+    classes = [gnt.LEVEL_1[label] for label in present]
+    levels = np.zeros(256, np.int64)
+    for start in range(0, len(found.images), CHUNK):  # they may be gigabytes
+        levels += np.bincount(found.images[start : start + CHUNK].ravel(), minlength=256)
+    parts = found.parts
+    return {
+        "name": name,
+        "published": promise.published,
+        "classes": classes,
+        "image_size": list(found.images.shape[1:]),
+        "files": {"samples": found.sha256},
+        "n": len(found.labels),
+        "per_class": per_class.tolist(),
+        "writers": [source["kept"] for source in found.manifest["sources"]] if promise.files_are_writers else None,
+        "parts": {part: int((parts == part).sum()) for part in ("train", "test")},
+        "others": sum(sum(source["others"].values()) for source in found.manifest["sources"]),
+        **_pixel_facts(levels, found.images.size),
+    }
+
+
+def import_sheet(found: hwdb.Import, per_class: int = 8, columns: int = 12) -> tuple[list[str], NDArray[np.uint8]]:
+    """Return characters evenly spread over the classes, and (columns, per_class, H, W) samples of them.
+
+    A character's samples are of writers evenly spread over all; black where there are too few.
+    """
+    present = np.unique(found.labels)
+    chosen = present[np.linspace(0, len(present) - 1, min(columns, len(present))).round().astype(np.int64)]
+    sheet = np.zeros((len(chosen), per_class, *found.images.shape[1:]), np.uint8)
+    for label, row in zip(chosen, sheet, strict=True):
+        members = np.flatnonzero(found.labels == label)
+        places = np.unique(np.linspace(0, len(members) - 1, min(per_class, len(members))).round().astype(np.int64))
+        row[: len(places)] = found.images[members[places]]
+    return [gnt.LEVEL_1[label] for label in chosen], sheet
+
+
 def _hashes(images: NDArray[np.uint8]) -> list[bytes]:
     return [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in images]
 
@@ -43,19 +87,21 @@ def _hashes(images: NDArray[np.uint8]) -> list[bytes]:
 def _split_facts(
     images: NDArray[np.uint8], labels: NDArray[np.int64], classes: int, hashes: list[bytes]
 ) -> dict[str, Any]:
-    # whole numbers until the end, so that every machine finds the same
-    levels = np.bincount(images.ravel(), minlength=256)
-    values = np.arange(256)
-    mean = int(levels @ values) / images.size
-    variance = int(levels @ values**2) / images.size - mean**2
     return {
         "n": len(images),
         "per_class": np.bincount(labels, minlength=classes).tolist(),
-        "mean": mean / 255,
-        "std": variance**0.5 / 255,
-        "ink": int(levels[INK:].sum()) / images.size,
+        **_pixel_facts(np.bincount(images.ravel(), minlength=256), images.size),
         "duplicates": len(hashes) - len(set(hashes)),
     }
+
+
+def _pixel_facts(levels: NDArray[np.int64], pixels: int) -> dict[str, float]:
+    """Return `mean`, `std` and `ink` from the number of pixels at each level of brightness."""
+    # whole numbers until the end, so that every machine finds the same
+    values = np.arange(256)
+    mean = int(levels @ values) / pixels
+    variance = int(levels @ values**2) / pixels - mean**2
+    return {"mean": mean / 255, "std": variance**0.5 / 255, "ink": int(levels[INK:].sum()) / pixels}
 
 
 def sample_sheet(dataset: Dataset, per_class: int = 10, seed: int = 0) -> NDArray[np.uint8]:

@@ -75,13 +75,14 @@ class Source:
 
     @property
     def part(self) -> str | None:
-        """The side of the published split, "train" or "test", as CASIA names its archives: trn or tst.
+        """The side of the published split, "train" or "test", by a name with a word that begins so, or with trn or tst.
 
-        The nearest of the names it lies under decides: its own, those of its folders, that of its archive.
+        So CASIA names its archives: HWDB1.1trn_gnt_P1.zip, or Gnt1.1TrainPart1.zip. The names nearest to the file
+        decide: its own, those inside its archive, that of its archive, and at last that of the folder it lies in.
         """
-        for name in reversed((self.path / self.member).parts):
-            if found := re.search(r"(?<![a-z])(trn|tst)(?![a-z])", name.lower()):
-                return {"trn": "train", "tst": "test"}[found[1]]
+        for name in reversed((*self.path.parts[-2:], *PurePosixPath(self.member).parts)):
+            if found := re.search(r"(?<![a-z])(?:(trn|train)|tst|test)", name.lower()):
+                return "train" if found[1] else "test"
         return None
 
     def read(self) -> bytes:

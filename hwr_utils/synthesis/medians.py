@@ -68,6 +68,15 @@ def read(characters: str, package: Path = PACKAGE) -> Strokes:
     )
 
 
+def stroke_counts(characters: str, package: Path = PACKAGE) -> list[int] | None:
+    """Return how many strokes each character has as it is printed; None where the package is not installed.
+
+    Raises:
+        InputError: the package lacks a character, or its file is damaged.
+    """
+    return [len(_medians(character, package)) for character in characters] if package.is_dir() else None
+
+
 def _medians(character: str, package: Path) -> list[list[list[int]]]:
     path = package / f"{character}.json"
     try:
