@@ -189,6 +189,52 @@ def exact_sign_test(successes: int, failures: int) -> float:
     return float(binomtest(successes, successes + failures, 0.5).pvalue)
 
 
+def clustered_difference(
+    right_a: np.ndarray,
+    groups_a: np.ndarray,
+    right_b: np.ndarray,
+    groups_b: np.ndarray,
+    seed: int = 0,
+    resamples: int = 2000,
+    confidence: float = 0.95,
+) -> tuple[float, float, float]:
+    """Return the difference of two accuracies on two test sets, with a bootstrap interval over groups of images.
+
+    Images of one writer are right or wrong together, so an interval that takes them as independent is too narrow. Here
+    whole groups are drawn with replacement, on either side (Davison and Hinkley, Bootstrap Methods, 1997, section 3.8);
+    the interval is that of the percentiles.
+
+    Args:
+        right_a: (N,) bool, which images of the first test set were read right.
+        groups_a: (N,) integers, whose image each is.
+        right_b: (M,) bool, the same of the second.
+        groups_b: (M,) integers.
+        seed: of the draws.
+        resamples: how many.
+        confidence: of the interval.
+
+    Returns:
+        The difference a - b and the ends of its interval, each in -1..1.
+
+    Raises:
+        ValueError: a side has no images, or its arrays differ in length.
+    """
+    rng = np.random.Generator(np.random.PCG64(seed))
+    accuracies, draws = [], []
+    for right, groups in ((right_a, groups_a), (right_b, groups_b)):
+        if len(right) == 0 or len(right) != len(groups):
+            raise ValueError(f"{len(right)} answers and {len(groups)} groups: expected equal numbers, above 0")
+        _, index = np.unique(groups, return_inverse=True)
+        sizes = np.bincount(index)
+        hits = np.bincount(index, weights=right)
+        chosen = (rng.random((resamples, len(sizes))) * len(sizes)).astype(np.int64)
+        accuracies.append(hits.sum() / sizes.sum())
+        draws.append(hits[chosen].sum(axis=1) / sizes[chosen].sum(axis=1))
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(draws[0] - draws[1], [tail, 1 - tail])
+    return float(accuracies[0] - accuracies[1]), float(low), float(high)
+
+
 def two_proportions(correct_a: int, n_a: int, correct_b: int, n_b: int) -> tuple[float, float]:
     """Test whether two accuracies differ, taking their errors as independent: the pooled two-proportion z-test.
 

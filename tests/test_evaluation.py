@@ -211,3 +211,36 @@ def test_prediction_is_the_same_in_any_batches() -> None:
     for batch_size in (1, 4, 11):
         part = evaluation.predict_logits(model, images, 16, batch_size)
         assert torch.allclose(part, whole, atol=1e-5)
+
+
+def test_a_clustered_difference_by_hand() -> None:
+    """Groups all alike leave nothing to chance; groups that differ leave more than their images would."""
+    right = np.array([True, True, False, False] * 5)
+    same = np.repeat(np.arange(10), 2)
+    difference, low, high = evaluation.clustered_difference(np.ones(20, bool), same, np.array([True, False] * 10), same)
+    assert (difference, low, high) == (0.5, 0.5, 0.5)
+    together = evaluation.clustered_difference(right, same, right, same)
+    apart = evaluation.clustered_difference(right, np.arange(20), right, np.arange(20))
+    assert together[0] == apart[0] == 0
+    assert together[2] - together[1] > 1.2 * (apart[2] - apart[1])
+    assert together[1] < 0 < together[2] and together == evaluation.clustered_difference(right, same, right, same)
+
+
+def test_a_clustered_difference_covers_the_truth_as_often_as_it_says() -> None:
+    """Every hand is easy or hard; taking its images as independent would cover the truth half of the time."""
+    rng = np.random.Generator(np.random.PCG64(0))
+    groups = np.repeat(np.arange(40), 10)
+    covered = 0
+    for _ in range(200):
+        hands = [mean + step * np.sign(rng.random(40) - 0.5) for mean, step in ((0.7, 0.3), (0.5, 0.5))]
+        sides = [rng.random(400) < hand.repeat(10) for hand in hands]
+        _, low, high = evaluation.clustered_difference(sides[0], groups, sides[1], groups, resamples=400)
+        covered += low <= 0.2 <= high
+    assert 0.9 <= covered / 200 <= 0.99
+
+
+@pytest.mark.parametrize(("right", "groups"), [([], []), ([True], [1, 2])])
+def test_a_clustered_difference_needs_its_groups(right: list[bool], groups: list[int]) -> None:
+    one = (np.array([True]), np.array([0]))
+    with pytest.raises(ValueError, match="expected equal numbers, above 0"):
+        evaluation.clustered_difference(np.array(right, bool), np.array(groups), *one)
