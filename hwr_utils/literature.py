@@ -42,7 +42,7 @@ class Hanzi:
     """An accuracy on handwritten Chinese characters, offline, at the 3,755 classes of GB 2312 level 1.
 
     Attributes:
-        who: what reads the characters.
+        who: the authors, and what reads the characters.
         accuracy: in 0..1, of a single network where it is one.
         test: the test images.
         megabytes: of the model as published, 10^6 bytes; None where the source gives none.
@@ -57,18 +57,18 @@ class Hanzi:
 
 
 # K. Kim, sections 3.2 and 4: what he calls test is, by his text, the fifth that he calls validation. "About", he says.
-KIM = Hanzi("K. Kim's Inception network", 0.94, "HWDB1.1, a random fifth", 3.23, "kim2020inception")
+KIM = Hanzi("K. Kim: an Inception network", 0.94, "HWDB1.1, a random fifth", 3.23, "kim2020inception")
 KIM_TRAIN_ACCURACY = 0.98
 # ... and the data and steps that he gives. 897,000 images in batches of 48 are 18,688 steps: one epoch, not twenty
 KIM_TRAIN_IMAGES, KIM_STEPS, KIM_EPOCHS, KIM_BATCH = 897_000, 18_000, 20, 48
 
 _ICDAR = "ICDAR 2013 competition, 60 other writers"
 HANZI = (
-    Hanzi("people", 0.9613, _ICDAR, None, "yin2013icdar"),
-    Hanzi("GoogLeNet on Gabor features", 0.9635, _ICDAR, None, "zhong2015googlenet"),
-    Hanzi("direction maps and a convolutional network", 0.9695, _ICDAR, None, "zhang2017directmap"),
-    Hanzi("a compressed convolutional network", 0.9709, _ICDAR, 2.3, "xiao2017compact"),
-    Hanzi("Melnyk-Net", 0.9761, _ICDAR, None, "melnyk2020"),
+    Hanzi("Yin et al.: people", 0.9613, _ICDAR, None, "yin2013icdar"),
+    Hanzi("Zhong et al.: GoogLeNet on Gabor features", 0.9635, _ICDAR, None, "zhong2015googlenet"),
+    Hanzi("Zhang et al.: direction maps and a convolutional network", 0.9695, _ICDAR, None, "zhang2017directmap"),
+    Hanzi("Xiao et al.: a compressed convolutional network", 0.9709, _ICDAR, 2.3, "xiao2017compact"),
+    Hanzi("Melnyk et al.: a convolutional network", 0.9761, _ICDAR, None, "melnyk2020"),
 )
 
 

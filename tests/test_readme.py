@@ -19,6 +19,7 @@ import yaml
 from PIL import Image
 
 from helpers import copy_checkout
+from hwr_utils.data import gnt
 from hwr_utils.data.idx import write_idx
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -46,6 +47,7 @@ class Rule:
 
 # A run on the tiny set of the fixture in place of the published one, or of a drawn one of full size.
 TINY_RUN = "--set epochs=1 --set train_size=100"
+TINY_HANZI = "--recipe quick --set epochs=1"
 TINY_NOTEBOOK = "-p epochs 1 -p train_size 100"
 ON_CUDA = {"code": 0, "says": "test accuracy"} if torch.cuda.is_available() else {"code": 2, "says": "CUDA"}
 
@@ -59,7 +61,14 @@ RULES = (
     Rule(r"make requirements", r"\g<0> --dry-run", says=r"environment\.py compile"),
     Rule(r"make benchmark", r"\g<0> --dry-run && hwr benchmark training --help", says=r"hwr benchmark training"),
     Rule(r"source \.venv/bin/activate", r"\g<0> && command -v hwr", says=r"\.venv/bin/hwr"),
-    Rule(r"hwr synthesize (\S+)", r"\g<0> --data-root _build/drawn --n-train 200 --n-test 100"),
+    Rule(r"hwr synthesize digits-\S+", r"\g<0> --data-root _build/drawn --n-train 200 --n-test 100"),
+    Rule(r"hwr synthesize hanzi-synthetic", r"\g<0> --writers 6 --classes 4", says="hanzi-synthetic"),
+    Rule(r"hwr import-hwdb HWDB1\.1 .*", says=r"30 samples of 3 files; 3 of other characters left out"),
+    # what is imported here is not the published set, which is said
+    Rule(
+        r"(hwr train) --dataset hwdb1\.1 .*", code=2, says=r"is not CASIA-HWDB1\.1: its train part has 20 samples in 2"
+    ),
+    Rule(r"(hwr train --dataset hanzi-synthetic .*)", rf"\1 {TINY_HANZI}", says="test accuracy"),
     Rule(r"(?:hwr notebook|papermill) .*digits-synthetic.*", rf"\g<0> {TINY_NOTEBOOK}"),
     # with a network these fetch; without one they say what to put where
     Rule(r"hwr download \S+", code=2, says=r"could not be downloaded.*get .* and put them into"),
@@ -110,6 +119,14 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], subproces
             folder.mkdir(parents=True)
             for index, image in enumerate(draw(np.full(n, label))):
                 Image.fromarray(255 - image).save(folder / f"{index}.png")
+
+    for part, writer in (("trn_gnt", 1001), ("trn_gnt", 1002), ("tst_gnt", 1241)):
+        folder = checkout / "HWDB1.1" / f"HWDB1.1{part}"
+        folder.mkdir(parents=True, exist_ok=True)
+        images = draw(np.arange(11) % 10)
+        codes = [gnt.encode(character) for character in "啊阿埃挨哎唉哀皑癌蔼，"]
+        (folder / f"{writer}-c.gnt").write_bytes(gnt.serialize(zip(codes, images + writer % 7, strict=True)))
+    (checkout / "node_modules").symlink_to(ROOT / "node_modules")
 
     # no settings of whoever runs the tests, the package of the copy and not the installed one, and no network
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("HWR_", "MAKE", "MFLAGS"))}
