@@ -32,9 +32,10 @@ CONFIG = files.REPOSITORY / "config"
 RESULTS = files.REPOSITORY / "results"
 OUT = files.REPOSITORY / "_build" / "study"
 
-NOTEBOOKS = {"simple_cnn": "02_simple_cnn", "resnet50": "03_resnet50"}  # architecture -> the notebook that trains it
+# architecture -> the notebook that trains it
+NOTEBOOKS = {"simple_cnn": "02_simple_cnn", "resnet50": "03_resnet50", "inception_hccr": "04_inception_hccr"}
 # seconds of one core for a thousand training images, for the estimate of the time left and to begin with the longest
-SECONDS = {"simple_cnn": 1.5, "resnet50": 15.0}
+SECONDS = {"simple_cnn": 1.5, "resnet50": 15.0, "inception_hccr": 4.0}
 PLACES = ("results_dir", "data_root")  # parameters of notebooks that the study sets, and no profile
 
 
@@ -240,7 +241,7 @@ def runnable(jobs: list[Job], gpu: bool | None = None) -> tuple[list[Job], list[
     reasons = [f"{len(jobs) - len(able)} runs wait for a CUDA GPU."] if len(able) < len(jobs) else []
     for dataset in sorted({job.config.dataset for job in able}):
         try:
-            data.load(dataset, data.default_root())
+            data.checksums(dataset, data.default_root())
         except MissingFiles as error:
             waiting = [job for job in able if job.config.dataset == dataset]
             reasons.append(f"{len(waiting)} runs wait for their data. {error}")

@@ -20,7 +20,7 @@ from hwr_utils.errors import InputError
 
 HEADER = struct.Struct("<I2sHH")
 MAX_SIDE = 4096  # pixels; the largest of HWDB has some hundreds
-MAX_BYTES = 2**30  # of one file; the largest of HWDB1.1 has about 20 MB
+MAX_BYTES = 2**28  # of one file, of which each process of an import holds one; the largest of HWDB1.1 has about 20 MB
 ARCHIVES = (".alz", ".rar", ".7z", ".tar", ".gz", ".tgz")  # that it cannot read in place
 
 
