@@ -16,12 +16,12 @@ from hwr_utils.synthesis import medians
 from hwr_utils.synthesis.medians import POINTS, Strokes
 from hwr_utils.synthesis.strokes import Floats, Ints
 
-VERSION = 2  # of the drawings: raise it when the same arguments come to give other images
+VERSION = 3  # of the drawings: raise it when the same arguments come to give other images
 SIDE = 60  # pixels of an image's longer side: what CASIA's subset has been scaled to
-CANVAS = 72  # pixels a side to draw on
-BATCH = 128  # samples drawn together
+CANVAS = 68  # pixels a side to draw on
+BATCH = 64  # samples drawn together
 JOIN = 6  # points between two strokes that are joined
-SPACING = 0.6  # pixels between two points of ink
+SPACING = 0.7  # pixels between two points of ink, at most, unless a stroke has grown
 SCALE = 1024  # steps a pixel, and of ink, to which is rounded
 
 Keys = NDArray[np.uint64]
@@ -77,7 +77,7 @@ class Hand:
 
     pen: float  # radius in pixels
     edge: float  # share of each neighbour when the ink is blurred
-    ink: float  # darkness of full ink, up to 1
+    soft: float  # the same when the image is scaled
     flow: float  # how soon ink is full
     grain: float  # of the paper, which the ink skips
     press: float  # variation of the ink among and along strokes
@@ -104,17 +104,17 @@ def hand(seed: int, writer: int) -> Hand:
         return float(mean + deviation * chance.bell()[0])
 
     return Hand(
-        pen=one(0.3, 1.7),
-        edge=one(0.12, 0.27),
-        ink=one(0.8, 1),
-        flow=one(0.5, 1.1),
+        pen=one(0.3, 2.1),
+        edge=one(0.06, 0.22),
+        soft=one(0, 0.14),
+        flow=one(0.6, 1.5),
         grain=one(0.2, 1.2),
-        press=one(0.1, 0.35),
+        press=one(0.12, 0.38),
         fall=bell(0.15, 0.12),
         taper=one(0, 0.8),
         haste=one(0, 1),
         thread=one(0.2, 0.8),
-        looseness=one(0.7, 1.3),
+        looseness=one(0.7, 1.6),
         slant=bell(0.03, 0.08),
         rise=bell(0.1, 0.08),
         aspect=bell(-0.17, 0.12),
@@ -158,7 +158,7 @@ class Batch:
     progress: Floats
 
 
-@functools.lru_cache(maxsize=40)
+@functools.lru_cache(maxsize=128)
 def batch(strokes: Strokes, start: int, stop: int) -> Batch:
     """Prepare the characters from `start` to before `stop`; the same for all writers."""
     a, b = strokes.first[start], strokes.first[stop]
@@ -169,8 +169,8 @@ def batch(strokes: Strokes, start: int, stop: int) -> Batch:
     inner = np.sqrt((np.diff(paths, axis=1) ** 2).sum(-1))
     length = np.concatenate([inner, np.repeat(gap[:, None] / (JOIN + 1), JOIN + 1, axis=1)], axis=1)
     extent = np.array([np.ptp(paths[owner == n].reshape(-1, 2), axis=0).max() for n in range(stop - start)])
-    # strokes grow when they are bent, so there are more points than needed; what each holds follows from the lengths
-    pixels = 1.2 * SIDE * length / extent[owner][:, None]
+    pixels = SIDE * length / extent[owner][:, None]
+    # strokes may grow when they are bent: what each point holds follows from the lengths then
     count = np.where(length > 0, np.ceil(pixels / SPACING), 0).astype(np.int64).ravel()
     segment = np.repeat(np.arange(count.size), count)
     within = np.arange(len(segment)) - np.repeat(np.cumsum(count) - count, count)
@@ -242,7 +242,7 @@ def _draw_batch(batch: Batch, hand: Hand, seed: int, writer: int) -> list[NDArra
     weight = ink[segment] * batch.share[kept] * np.maximum(pressure[segment] + offset * change[segment], 0.05)
     place = (x[segment] + offset * dx[segment], y[segment] + offset * dy[segment])
     image = _lay_ink(*place, weight, batch.sample[kept], by_sample, hand)
-    return [_crop(gray) for gray in np.rint(255 - 255 * hand.ink * image).astype(np.uint8)]
+    return [_crop(gray) for gray in np.rint(255 - 255 * np.minimum(image, 1)).astype(np.uint8)]
 
 
 def _vary_strokes(paths: Floats, chance: Chance, hand: Hand) -> Floats:
@@ -287,7 +287,7 @@ def _join(paths: Floats, batch: Batch, chance: Chance, hand: Hand) -> tuple[Floa
     rate[1:, 0] *= joined[:-1]
     rate[0, 0] = 0
     flat, by = control.reshape(-1, 2), rate.reshape(-1, 1)[1:-1]
-    for _ in range(1 + int(3 * hand.haste)):
+    for _ in range(1 + int(8 * hand.haste * hand.haste)):
         flat[1:-1] += by * ((flat[:-2] + flat[2:]) / 2 - flat[1:-1])
     return control, joined
 
@@ -335,34 +335,52 @@ def _fit(x: Floats, y: Floats, batch: Batch, side: float) -> tuple[Floats, Float
     return placed[0], placed[1]
 
 
-NIB = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))  # where a pen touches the paper, in radii
+PAPER = 0.09  # what is fainter is paper
+NIB = ((-1, 0), (1, 0), (0, -1), (0, 1))  # where a pen touches the paper, in radii
 
 
 def _lay_ink(x: Floats, y: Floats, weight: Floats, sample: Ints, chance: Chance, hand: Hand) -> NDArray[np.float32]:
     """Return (n, CANVAS, CANVAS) float32 from 0 for paper to 1 for full ink."""
     weight = np.rint(weight * SCALE) / SCALE
     n = len(chance.keys)
-    total = np.zeros(n * CANVAS * CANVAS)
-    for right, down in NIB:
-        px, py = (np.rint((v + d * hand.pen * 0.75) * SCALE) / SCALE - 0.5 for v, d in ((x, right), (y, down)))
+    place = np.empty((len(NIB), 4, len(x)), np.int64)
+    share = np.empty(place.shape)
+    for touch, (right, down) in enumerate(NIB):
+        px, py = (np.rint((v + d * 0.75 * hand.pen) * SCALE) / SCALE - 0.5 for v, d in ((x, right), (y, down)))
         column, row = px.astype(np.int64), py.astype(np.int64)
         fx, fy = px - column, py - row
-        place = (sample * CANVAS + row) * CANVAS + column
+        place[touch, 0] = (sample * CANVAS + row) * CANVAS + column
+        for corner, step in enumerate((1, CANVAS, CANVAS + 1), 1):
+            np.add(place[touch, 0], step, out=place[touch, corner])
         lower, upper = weight * fy, weight * (1 - fy)
-        total += np.bincount(place, upper * (1 - fx), total.size)
-        total += np.bincount(place + 1, upper * fx, total.size)
-        total += np.bincount(place + CANVAS, lower * (1 - fx), total.size)
-        total += np.bincount(place + CANVAS + 1, lower * fx, total.size)
+        np.multiply(upper, fx, out=share[touch, 1])
+        np.subtract(upper, share[touch, 1], out=share[touch, 0])
+        np.multiply(lower, fx, out=share[touch, 3])
+        np.subtract(lower, share[touch, 3], out=share[touch, 2])
+    total = np.bincount(place.ravel(), share.ravel(), n * CANVAS * CANVAS)
     noise = chance.noise(CANVAS * CANVAS).reshape(n, CANVAS, CANVAS).astype(np.float32)
     flow, grain = np.float32(hand.flow / (1 + 0.5 * hand.pen)), np.float32(hand.grain / 127.5)
     image = total.astype(np.float32).reshape(n, CANVAS, CANVAS) * flow
     image *= np.maximum(1 + grain * (noise - np.float32(127.5)), 0)
-    side, middle = np.float32(hand.edge), np.float32(1 - 2 * hand.edge)
-    for axis in (1, 2):
-        around = np.roll(image, 1, axis) + np.roll(image, -1, axis)
-        image = middle * image + side * around
+    image = _blur(image, hand.edge)
     dry = 1 - np.minimum(image * np.float32(0.5), 1)
-    return 1 - dry * dry
+    ink = np.maximum((1 - dry * dry) - np.float32(PAPER), 0) * np.float32(1 / (1 - PAPER))
+    image = _blur(ink, hand.soft)
+    # CASIA's images are scaled to the whole range of gray, nearly
+    darkest = np.rint(SCALE * (1 - 0.08 * chance.uniform() ** 2)) / SCALE / np.maximum(image.max((1, 2)), 0.1)
+    return image * darkest.astype(np.float32)[:, None, None]
+
+
+def _blur(image: NDArray[np.float32], share: float) -> NDArray[np.float32]:
+    """Give each pixel of (n, H, W) a share of each neighbour, in rows and then in columns."""
+    side, middle = np.float32(share), np.float32(1 - 2 * share)
+    flat = image.reshape(len(image), -1)
+    for step in (1, image.shape[2]):
+        blurred = middle * flat
+        blurred[:, step:] += side * flat[:, :-step]
+        blurred[:, :-step] += side * flat[:, step:]
+        flat = blurred
+    return flat.reshape(image.shape)
 
 
 def _crop(gray: NDArray[np.uint8]) -> NDArray[np.uint8]:
