@@ -60,6 +60,11 @@ RULES = (
     Rule(r"make benchmark", r"\g<0> --dry-run && hwr benchmark training --help", says=r"hwr benchmark training"),
     Rule(r"source \.venv/bin/activate", r"\g<0> && command -v hwr", says=r"\.venv/bin/hwr"),
     Rule(r"hwr synthesize (\S+)", r"\g<0> --data-root _build/drawn --n-train 200 --n-test 100"),
+    Rule(
+        r"(hwr synthesize hanzi-synthetic --seed 0) --writers \d+(.*)",
+        r"\1 --data-root _build/drawn --writers 1 --classes 3",
+    ),
+    Rule(r"hwr benchmark realism .*", code=2, says=r"HWDB-subset-tst_gnt\.zip is not there"),
     Rule(r"(?:hwr notebook|papermill) .*digits-synthetic.*", rf"\g<0> {TINY_NOTEBOOK}"),
     # with a network these fetch; without one they say what to put where
     Rule(r"hwr download \S+", code=2, says=r"could not be downloaded.*get .* and put them into"),
@@ -97,6 +102,7 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], subproces
     checkout = tmp_path_factory.mktemp("readme") / "a checkout"
     copy_checkout(checkout)
     (checkout / ".venv").symlink_to(sys.prefix)
+    (checkout / "node_modules").symlink_to(ROOT / "node_modules")
     (checkout / "_build").mkdir()
 
     raw = checkout / "data" / "synthetic" / "digits-synthetic" / "raw"

@@ -94,10 +94,11 @@ def write(
         if present == set(names) and _read(folder / "manifest.json") == manifest:
             return folder
         (folder / "manifest.json").unlink(missing_ok=True)
+        same = _read(folder / "gnt" / "plan.json") == plan
         for stale in (folder / "arrays", folder / f"arrays{files.UNFINISHED}"):
-            if _sources(stale) != names:
+            if not same or _sources(stale) != names:
                 shutil.rmtree(stale, ignore_errors=True)
-        if _read(folder / "gnt" / "plan.json") != plan:
+        if not same:
             shutil.rmtree(folder / "gnt", ignore_errors=True)
             present = set()
         for name in present - set(names):
