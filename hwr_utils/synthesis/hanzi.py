@@ -16,7 +16,7 @@ from hwr_utils.synthesis import medians
 from hwr_utils.synthesis.medians import POINTS, Strokes
 from hwr_utils.synthesis.strokes import Floats, Ints
 
-VERSION = 3  # of the drawings: raise it when the same arguments come to give other images
+VERSION = 4  # of the drawings: raise it when the same arguments come to give other images
 SIDE = 60  # pixels of an image's longer side: what CASIA's subset has been scaled to
 CANVAS = 68  # pixels a side to draw on
 BATCH = 64  # samples drawn together
@@ -86,7 +86,7 @@ class Hand:
     haste: float  # 0 to 1: joins strokes and rounds their corners
     thread: float  # ink of what joins two strokes
     looseness: float  # about 1, of all chance variation
-    slant: float  # tangent of the angle, to the right
+    slant: float  # tangent of the angle at which the upper end leans to the right
     rise: float  # of horizontal strokes to the right
     aspect: float  # logarithm of width to height
     spread: Floats  # (2, 2) of each half of a character, how much larger it is in x and y
@@ -109,17 +109,17 @@ def hand(seed: int, writer: int) -> Hand:
         soft=one(0, 0.14),
         flow=one(0.6, 1.5),
         grain=one(0.2, 1.2),
-        press=one(0.12, 0.38),
+        press=one(0.1, 0.34),
         fall=bell(0.15, 0.12),
         taper=one(0, 0.8),
-        haste=one(0, 1),
+        haste=max(one(0, 1), one(0, 1)),
         thread=one(0.2, 0.8),
-        looseness=one(0.7, 1.6),
-        slant=bell(0.03, 0.08),
+        looseness=one(0.6, 1.25),
+        slant=bell(-0.02, 0.08),
         rise=bell(0.1, 0.08),
-        aspect=bell(-0.17, 0.12),
+        aspect=bell(-0.15, 0.12),
         spread=0.08 * chance.bell(2, 2)[0],
-        warp=0.025 * chance.bell(7, 2)[0],
+        warp=0.035 * chance.bell(7, 2)[0],
     )
 
 
@@ -251,12 +251,12 @@ def _vary_strokes(paths: Floats, chance: Chance, hand: Hand) -> Floats:
     middle = paths.mean(1, keepdims=True)
     arm = paths - middle
     chord = paths[:, -1:] - paths[:, :1]
-    grow, turn = 1 + 0.14 * loose * chance.bell(1, 2), 0.09 * loose * chance.bell(1, 1)
+    grow, turn = 1 + 0.14 * loose * chance.bell(1, 2), 0.06 * loose * chance.bell(1, 1)
     along = np.linspace(0, 1, POINTS)[:, None]
     belly = 4 * along * (1 - along)
     across = chord[..., ::-1] * (-1, 1)
     bow = (0.05 * loose * chance.bell(1, 1) + 0.06 * loose * chance.bell(1, 1) * (1 - 2 * along)) * belly
-    shift = 0.022 * loose * chance.bell(1, 2)
+    shift = 0.026 * loose * chance.bell(1, 2)
     shake = 0.005 * loose * chance.bell(POINTS, 2)
     return middle + arm * grow + arm[..., ::-1] * (-1, 1) * turn + across * bow + shift + shake
 
@@ -265,7 +265,7 @@ def _vary_halves(paths: Floats, batch: Batch, chance: Chance, hand: Hand) -> Flo
     """Move and scale the two halves of each character, by the writer's habit and by chance."""
     many = len(batch.codes)
     grow = (1 + hand.spread + 0.07 * hand.looseness * chance.bell(2, 2)).reshape(2 * many, 2)
-    shift = 0.025 * hand.looseness * chance.bell(2, 2).reshape(2 * many, 2)
+    shift = 0.04 * hand.looseness * chance.bell(2, 2).reshape(2 * many, 2)
     middle = batch.middle[batch.half][:, None]
     return middle + (paths - middle) * grow[batch.half][:, None] + shift[batch.half][:, None]
 
@@ -278,7 +278,7 @@ def _join(paths: Floats, batch: Batch, chance: Chance, hand: Hand) -> tuple[Floa
     end = paths[:, -1:]
     way = np.append(paths[1:, :1], end[-1:], axis=0) - end
     far = np.sqrt((way[:, 0] ** 2).sum(-1))
-    joined = batch.joinable & (chance.uniform() < hand.haste * (1 - 1.4 * far))
+    joined = batch.joinable & (chance.uniform() < hand.haste * (1.3 - 1.4 * far))
     steps = np.arange(1, JOIN + 1)[:, None] / (JOIN + 1)
     control = np.concatenate([paths, end + steps * way], axis=1)
     rate = np.empty(control.shape[:2])
@@ -287,7 +287,7 @@ def _join(paths: Floats, batch: Batch, chance: Chance, hand: Hand) -> tuple[Floa
     rate[1:, 0] *= joined[:-1]
     rate[0, 0] = 0
     flat, by = control.reshape(-1, 2), rate.reshape(-1, 1)[1:-1]
-    for _ in range(1 + int(8 * hand.haste * hand.haste)):
+    for _ in range(1 + int(6 * hand.haste * hand.haste)):
         flat[1:-1] += by * ((flat[:-2] + flat[2:]) / 2 - flat[1:-1])
     return control, joined
 
