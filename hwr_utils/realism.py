@@ -55,9 +55,9 @@ def measure(
 
     Returns:
         The record: schema_version, benchmark, measurements; each of these has created, generator_version, note,
-        environment, real (name, sha256 and samples of each file, and classes), config (seed, writers, size, and what
-        follows from the code: epochs, batch_size, parameters), auc (value, low and high of a 95 % interval by Hanley
-        and McNeil, n_train, n_test) and accuracy (value, correct, n, low and high of Wilson's 95 % interval, n_train).
+        environment, real (name, sha256 and samples of each file, and classes), config (seed, writers, size,
+        batch_size), auc (value, low and high of a 95 % interval by Hanley and McNeil, n_train, n_test) and accuracy
+        (value, correct, n, low and high of Wilson's 95 % interval, n_train).
 
     Raises:
         InputError: the real files are absent, hold fewer than two classes or too few samples of one; too few writers;

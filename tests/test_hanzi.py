@@ -221,6 +221,7 @@ def test_chosen_classes_are_level_1_in_order_and_nested() -> None:
         ({"classes": "一鬻"}, "'鬻' is not among the 3,755"),
         ({"classes": "一二一"}, "'一' is given twice"),
         ({"seed": -1}, "seed is -1; a whole number of 0 or more"),
+        ({"seed": 2**64}, "seed is 18446744073709551616; 0 to"),
         ({"n_train": 3}, "has no size 'n_train'; writers and classes"),
     ],
 )

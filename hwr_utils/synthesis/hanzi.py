@@ -331,7 +331,8 @@ def _fit(x: Floats, y: Floats, batch: Batch, side: float) -> tuple[Floats, Float
     for values, lowest, highest in zip((x, y), low, high, strict=True):
         shift = CANVAS / 2 - scale * (lowest + highest) / 2
         moved = values * scale[batch.owner][:, None] + shift[batch.owner][:, None]
-        placed.append(np.rint(moved * SCALE) / SCALE)
+        # a join may leave the box of the strokes when it is warped; never the canvas
+        placed.append(np.clip(np.rint(moved * SCALE) / SCALE, 4, CANVAS - 4))
     return placed[0], placed[1]
 
 
