@@ -42,7 +42,8 @@ def measure(
 
     - one tells real samples from drawn ones, of each class equally many of both, so that the class tells nothing. It
       learns from two thirds and is measured on the rest: there the drawn ones are by other writers. Its AUC is 1 where
-      it always can, and 0.5 where nothing tells them apart;
+      it always can, and 0.5 where nothing tells them apart. The budget is too small for it to converge, so the AUC
+      differs by some hundredths between trainings, which its interval does not cover;
     - the other learns the classes from the drawn samples alone, and reads real ones, at most `MOST` of a class.
 
     Args:
