@@ -49,9 +49,10 @@ def _import_hwdb(arguments: argparse.Namespace) -> None:
 def _synthesize(arguments: argparse.Namespace) -> None:
     from hwr_utils import synthesis
 
-    sizes = {name: value for name in ("n_train", "n_test") if (value := getattr(arguments, name)) is not None}
-    synthesis.write(arguments.name, arguments.data_root, seed=arguments.seed, **sizes)
-    print(f"{arguments.name}: drawn into {arguments.data_root / data.entry(arguments.name).folders[0]}")
+    names = ("n_train", "n_test", "writers", "classes")
+    sizes = {name: value for name in names if (value := getattr(arguments, name)) is not None}
+    folder = synthesis.write(arguments.name, arguments.data_root, seed=arguments.seed, **sizes)
+    print(f"{arguments.name}: drawn into {folder}")
 
 
 def _describe(arguments: argparse.Namespace) -> None:
@@ -79,12 +80,24 @@ def _study(arguments: argparse.Namespace) -> None:
 
 
 def _benchmark(arguments: argparse.Namespace) -> None:
+    if arguments.what == "realism":
+        from hwr_utils import realism
+
+        if arguments.real is None:
+            raise InputError("realism compares with real handwriting. Give its GNT files: --real SOURCE.")
+        wanted = (arguments.real, arguments.note, arguments.writers, arguments.seed, arguments.device)
+        print(realism.table(realism.measure(*wanted, arguments.results_dir)))
+        return
     from hwr_utils import benchmark
 
     measure = {"training": benchmark.training, "attempts": benchmark.attempts}[arguments.what]
     places = (arguments.results_dir, arguments.data_root)
     record = measure(arguments.images, arguments.rounds, arguments.device, arguments.architecture, *places)
     print(benchmark.table(record))
+
+
+def _number(text: str) -> int | str:
+    return int(text) if text.isascii() and text.isdigit() else text
 
 
 def _assignment(text: str) -> tuple[str, Any]:
@@ -132,11 +145,17 @@ def _parser() -> argparse.ArgumentParser:
     download.add_argument("name", metavar="NAME", help="mnist, emnist-letters or kmnist")
     download.set_defaults(run=_download)
 
-    synthesize = commands.add_parser("synthesize", parents=[root], help="draw a dataset, as IDX files")
-    synthesize.add_argument("name", metavar="NAME", help="digits-synthetic, letters-synthetic or hiragana-synthetic")
+    synthesize = commands.add_parser(
+        "synthesize", parents=[root], help="draw a dataset: as IDX files, hanzi as GNT files"
+    )
+    synthesize.add_argument("name", metavar="NAME", help="digits-, letters-, hiragana- or hanzi-synthetic")
     synthesize.add_argument("--seed", type=int, default=0)
     synthesize.add_argument("--n-train", type=int, help="training images")
     synthesize.add_argument("--n-test", type=int, help="test images")
+    synthesize.add_argument("--writers", type=int, help="of hanzi: how many draw each character once; default: 300")
+    synthesize.add_argument(
+        "--classes", type=_number, help="of hanzi: how many characters, or which; default: all 3,755 of level 1"
+    )
     synthesize.set_defaults(run=_synthesize)
 
     hwdb = commands.add_parser(
@@ -170,13 +189,18 @@ def _parser() -> argparse.ArgumentParser:
     study.set_defaults(run=_study)
 
     benchmark = commands.add_parser(
-        "benchmark", parents=[root, results], help="measure speed, as a record that the book shows"
+        "benchmark", parents=[root, results], help="measure speed, or how real drawn hanzi are, as a record"
     )
     benchmark.add_argument(
         "what",
-        choices=["training", "attempts"],
-        help="training: our loop against the usual one; attempts: ours in other precisions, and compiled",
+        choices=["training", "attempts", "realism"],
+        help="training: our loop against the usual one; attempts: ours in other precisions, and compiled; "
+        "realism: drawn hanzi against real ones",
     )
+    benchmark.add_argument("--real", type=Path, metavar="SOURCE", help="realism: GNT files, as of import-hwdb")
+    benchmark.add_argument("--note", default="", help="realism: what has changed in the drawings")
+    benchmark.add_argument("--writers", type=int, default=100, help="realism: drawn samples of each character")
+    benchmark.add_argument("--seed", type=int, default=0, help="realism: of the writers and the networks")
     benchmark.add_argument("--architecture", default="simple_cnn")
     benchmark.add_argument("--images", type=int, help="images a round; default: 12,800 on a CPU, 60,000 on a GPU")
     benchmark.add_argument("--rounds", type=int, default=5, help="timed rounds of each loop")

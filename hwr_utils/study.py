@@ -23,7 +23,7 @@ from typing import Any
 import yaml
 from tqdm import tqdm
 
-from hwr_utils import data, files, notebooks, recipes, records
+from hwr_utils import data, files, notebooks, recipes, records, synthesis
 from hwr_utils.data import catalog
 from hwr_utils.errors import InputError, MissingFiles
 from hwr_utils.records import RunConfig
@@ -69,7 +69,7 @@ class Job:
 class Profile:
     """What a file of `config/` asks for: datasets to draw, with their sizes; runs; notebooks that show the runs."""
 
-    data: dict[str, dict[str, int]]
+    data: dict[str, dict[str, Any]]
     jobs: list[Job]
     pages: list[str]
 
@@ -106,8 +106,8 @@ def read_profile(profile: str) -> Profile:
         drawable = [name for name in catalog.CATALOG if name.endswith("-synthetic")]
         drawn = _mapping("data", content.get("data", {}), drawable)
         for name, sizes in drawn.items():
-            for key, value in _mapping(f"data: {name}", sizes, ["seed", "n_train", "n_test"]).items():
-                if type(value) is not int or value < 0:
+            for key, value in _mapping(f"data: {name}", sizes, ["seed", *synthesis.SIZES[name]]).items():
+                if (type(value) is not int or value < 0) and not (key == "classes" and isinstance(value, str)):
                     raise InputError(f"data: {name}: {key}={value!r} is not a whole number from 0.")
         jobs = [job for block in _list("train", content) for job in _jobs(block)]
         for job in jobs:
@@ -317,7 +317,7 @@ class Step:
     make: Callable[[], object]
 
 
-def _drawing(name: str, sizes: dict[str, int], out: Path) -> Step:
+def _drawing(name: str, sizes: dict[str, Any], out: Path) -> Step:
     """Return the step that draws a dataset of an edition."""
 
     def draw() -> None:
@@ -332,9 +332,7 @@ def _drawing(name: str, sizes: dict[str, int], out: Path) -> Step:
     return Step(f"draw {name}", f"{code} {sizes}", there, [], 3, draw)
 
 
-def _write_drawn(name: str, sizes: dict[str, int], out: Path) -> None:
-    from hwr_utils import synthesis
-
+def _write_drawn(name: str, sizes: dict[str, Any], out: Path) -> None:
     synthesis.write(name, out / "data", **sizes)
 
 

@@ -69,6 +69,7 @@ RULES = (
         r"(hwr train) --dataset hwdb1\.1 .*", code=2, says=r"is not CASIA-HWDB1\.1: its train part has 20 samples in 2"
     ),
     Rule(r"(hwr train --dataset hanzi-synthetic .*)", rf"\1 {TINY_HANZI}", says="test accuracy"),
+    Rule(r"hwr benchmark realism .*", code=2, says=r"HWDB-subset-tst_gnt\.zip is not there"),
     Rule(r"(?:hwr notebook|papermill) .*digits-synthetic.*", rf"\g<0> {TINY_NOTEBOOK}"),
     # with a network these fetch; without one they say what to put where
     Rule(r"hwr download \S+", code=2, says=r"could not be downloaded.*get .* and put them into"),
@@ -106,6 +107,7 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], subproces
     checkout = tmp_path_factory.mktemp("readme") / "a checkout"
     copy_checkout(checkout)
     (checkout / ".venv").symlink_to(sys.prefix)
+    (checkout / "node_modules").symlink_to(ROOT / "node_modules")
     (checkout / "_build").mkdir()
 
     raw = checkout / "data" / "synthetic" / "digits-synthetic" / "raw"

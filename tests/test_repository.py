@@ -126,6 +126,7 @@ def test_licences() -> None:
     # whoever's images the pages show is named with his terms
     for name in ("MNIST", "KMNIST", "EMNIST"):
         assert re.search(rf"^- {name}\b", text, re.MULTILINE)
+    assert "Arphic Public License" in text  # of the strokes that hanzi are drawn from
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["license"] == ["MIT", "CC-BY-4.0"]
 

@@ -1,7 +1,7 @@
 """Make .venv exactly as requirements.txt pins it, and node_modules as package-lock.json; do nothing when it is so.
 
-Needs nothing but the standard library of Python 3.11 or later, and no rights beyond the project's folder. Where there
-is no Node.js that is new enough, .venv gets one. The Makefile runs it before everything else:
+Needs nothing but the standard library of Python 3.11 or later, and no rights beyond the folder of the project. Where
+there is no Node.js that is new enough, .venv gets one. The Makefile runs it before everything else:
 
     python tools/environment.py              make or update .venv and node_modules
     python tools/environment.py compile      write requirements.txt anew from the ranges in pyproject.toml

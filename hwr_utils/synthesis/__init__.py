@@ -1,7 +1,8 @@
-"""Handwriting that the project draws itself: digits, letters and hiragana from pen strokes typed for it.
+"""Handwriting that the project draws itself.
 
+Digits, letters and hiragana are drawn from strokes typed for it, hanzi from those of the npm package hanzi-writer-data.
 The datasets stand in for the published ones where these cannot be had: same file format, same image size, simulated
-writers who differ between training and test. They are no measure of how well a model reads people.
+writers. They are no measure of how well a model reads people.
 """
 
 import difflib
@@ -18,10 +19,13 @@ from hwr_utils.errors import InputError
 from hwr_utils.synthesis import drawing
 from hwr_utils.synthesis.strokes import source, strokes_for
 
-__all__ = ["NAMES", "VERSION", "classes", "draw", "strokes_for", "write"]
+__all__ = ["HANZI", "NAMES", "SIZES", "VERSION", "classes", "draw", "strokes_for", "write"]
 
 NAMES = tuple(drawing.SHEETS)
-VERSION = 1  # of the drawings: raise it when the same seed comes to give other images
+HANZI = "hanzi-synthetic"  # drawn by `hanzi`, as files only
+SIZES: dict[str, dict[str, Any]] = {name: {"n_train": 6000, "n_test": 1000} for name in NAMES}  # and their defaults
+SIZES[HANZI] = {"writers": 300, "classes": None}
+VERSION = 1  # of the drawings of `NAMES`: raise it when the same seed comes to give other images
 
 
 def classes(name: str) -> tuple[str, ...]:
@@ -30,11 +34,16 @@ def classes(name: str) -> tuple[str, ...]:
     Raises:
         InputError: an unknown name, with the nearest known one.
     """
-    if name not in NAMES:
-        near = difflib.get_close_matches(str(name), NAMES, n=1, cutoff=0.3)
+    return drawing.SHEETS[_known(name, NAMES)].classes
+
+
+def _known(name: str, names: tuple[str, ...] | None = None) -> str:
+    names = tuple(SIZES) if names is None else names
+    if name not in names:
+        near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.3)
         hint = f"Did you mean {near[0]}? " if near else ""
-        raise InputError(f"unknown synthetic dataset {name!r}. {hint}The project draws {', '.join(NAMES)}.")
-    return drawing.SHEETS[name].classes
+        raise InputError(f"unknown synthetic dataset {name!r}. {hint}The project draws {', '.join(names)}.")
+    return name
 
 
 def draw(name: str, n: int, seed: int, split: str = "train") -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -67,17 +76,40 @@ def draw(name: str, n: int, seed: int, split: str = "train") -> tuple[NDArray[np
     return np.concatenate(images)[:n], labels[:n]
 
 
-def write(name: str, data_root: str | Path, seed: int = 0, n_train: int = 6000, n_test: int = 1000) -> Path:
-    """Draw a dataset into IDX files, unless they are there already, whole and of the same arguments.
+def write(name: str, data_root: str | Path, seed: int = 0, **sizes: Any) -> Path:
+    """Draw a dataset into the files of its published model, unless they are there already and of the same arguments.
 
-    Writes raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte.gz, classes.txt (a class a line, by label) and, last,
-    manifest.json, which tells what was drawn and holds the SHA-256 of each uncompressed file.
+    Args:
+        name: one of `NAMES`, or `HANZI`.
+        data_root: the folder of all datasets.
+        seed: 0 or more.
+        sizes: what `SIZES` has for this dataset. Of `NAMES`: n_train and n_test, the numbers of images, written as IDX
+            files. Of `HANZI`: writers and classes, written as GNT files and imported, see `hanzi_gnt.write`.
 
     Returns:
         The folder <data_root>/synthetic/<name>.
 
     Raises:
-        InputError: an unknown name, an impossible number, or a folder that cannot be written.
+        InputError: an unknown name or size, an impossible number, a folder that cannot be written; of `HANZI`, whatever
+            `hanzi_gnt.write` raises.
+    """
+    defaults = SIZES[_known(name)]
+    if unknown := sorted(set(sizes) - set(defaults)):
+        raise InputError(f"{name} has no size {unknown[0]!r}; {' and '.join(defaults)} were expected.")
+    sizes = {**defaults, **sizes}
+    seed = _whole("seed", seed, 0)
+    if name == HANZI:
+        from hwr_utils.synthesis import hanzi_gnt  # imports processes and the reader of GNT files, for this alone
+
+        return hanzi_gnt.write(data_root, seed, _whole("writers", sizes["writers"], 1), sizes["classes"])
+    return _write_idx(name, Path(data_root), seed, **sizes)
+
+
+def _write_idx(name: str, data_root: Path, seed: int, n_train: int, n_test: int) -> Path:
+    """Draw a dataset into IDX files, unless they are there already, whole and of the same arguments.
+
+    Writes raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte.gz, classes.txt (a class a line, by label) and, last,
+    manifest.json, which tells what was drawn and holds the SHA-256 of each uncompressed file.
     """
     from hwr_utils.data import idx  # here: data lies above synthesis, and only writing needs it
 
@@ -87,11 +119,11 @@ def write(name: str, data_root: str | Path, seed: int = 0, n_train: int = 6000, 
         "dataset": name,
         "version": VERSION,
         "strokes_sha256": files.sha256(source().encode()),
-        "seed": _whole("seed", seed, 0),
+        "seed": seed,
         "n_train": counts["train"],
         "n_test": counts["test"],
     }
-    folder = Path(data_root) / "synthetic" / name
+    folder = data_root / "synthetic" / name
     raw = folder / "raw"
     names = {
         split: (f"{prefix}-images-idx3-ubyte", f"{prefix}-labels-idx1-ubyte")

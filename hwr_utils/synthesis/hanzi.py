@@ -16,12 +16,12 @@ from hwr_utils.synthesis import medians
 from hwr_utils.synthesis.medians import POINTS, Strokes
 from hwr_utils.synthesis.strokes import Floats, Ints
 
-VERSION = 1  # of the drawings: raise it when the same arguments come to give other images
+VERSION = 4  # of the drawings: raise it when the same arguments come to give other images
 SIDE = 60  # pixels of an image's longer side: what CASIA's subset has been scaled to
-CANVAS = 72  # pixels a side to draw on
-BATCH = 128  # samples drawn together
+CANVAS = 68  # pixels a side to draw on
+BATCH = 64  # samples drawn together
 JOIN = 6  # points between two strokes that are joined
-SPACING = 0.6  # pixels between two points of ink
+SPACING = 0.7  # pixels between two points of ink, at most, unless a stroke has grown
 SCALE = 1024  # steps a pixel, and of ink, to which is rounded
 
 Keys = NDArray[np.uint64]
@@ -73,16 +73,23 @@ class Chance:
 
 @dataclass(frozen=True)
 class Hand:
-    """A writer's habits. Lengths are parts of the character's longer side."""
+    """A writer's habits. Lengths are parts of the character's longer side, where no other unit is named."""
 
     pen: float  # radius in pixels
-    slant: float  # tangent of the angle, to the right
+    edge: float  # share of each neighbour when the ink is blurred
+    soft: float  # the same when the image is scaled
+    flow: float  # how soon ink is full
+    grain: float  # of the paper, which the ink skips
+    press: float  # variation of the ink among and along strokes
+    fall: float  # how much heavier strokes downwards are than others
+    taper: float  # how much of the ink is gone at a stroke's end
+    haste: float  # 0 to 1: joins strokes and rounds their corners
+    thread: float  # ink of what joins two strokes
+    looseness: float  # about 1, of all chance variation
+    slant: float  # tangent of the angle at which the upper end leans to the right
     rise: float  # of horizontal strokes to the right
     aspect: float  # logarithm of width to height
-    looseness: float  # about 1, of all chance variation
-    join: float  # how often a stroke is joined to the next
-    edge: float  # share of the blur's neighbours
-    ink: float  # darkness, up to 1
+    spread: Floats  # (2, 2) of each half of a character, how much larger it is in x and y
     warp: Floats  # (7, 2) coefficients of the terms in `_warp`
 
 
@@ -93,16 +100,26 @@ def hand(seed: int, writer: int) -> Hand:
     def one(low: float, high: float) -> float:
         return float(low + (high - low) * chance.uniform()[0])
 
+    def bell(mean: float, deviation: float) -> float:
+        return float(mean + deviation * chance.bell()[0])
+
     return Hand(
-        pen=one(0.6, 2.1),
-        slant=one(-0.14, 0.14),
-        rise=one(-0.14, 0.14),
-        aspect=one(-0.3, 0.1),
-        looseness=one(0.8, 1.2),
-        join=one(0, 0.66),
-        edge=one(0.1, 0.25),
-        ink=one(0.6, 1),
-        warp=0.02 * chance.bell(7, 2)[0],
+        pen=one(0.3, 2.1),
+        edge=one(0.06, 0.22),
+        soft=one(0, 0.14),
+        flow=one(0.6, 1.5),
+        grain=one(0.2, 1.2),
+        press=one(0.1, 0.34),
+        fall=bell(0.15, 0.12),
+        taper=one(0, 0.8),
+        haste=max(one(0, 1), one(0, 1)),
+        thread=one(0.2, 0.8),
+        looseness=one(0.6, 1.25),
+        slant=bell(-0.02, 0.08),
+        rise=bell(0.1, 0.08),
+        aspect=bell(-0.15, 0.12),
+        spread=0.08 * chance.bell(2, 2)[0],
+        warp=0.035 * chance.bell(7, 2)[0],
     )
 
 
@@ -116,6 +133,7 @@ class Batch:
         owner: (s,) the sample of each stroke.
         first: (samples,) the first stroke of each.
         half: (s,) twice the sample, plus the stroke's half.
+        middle: (2 * samples, 2) of the halves.
         joinable: (s,) is the next stroke of the same sample?
         codes: (samples,) code points.
         segment: (m,) the control point after which a point of ink lies, of all in order.
@@ -130,6 +148,7 @@ class Batch:
     owner: Ints
     first: Ints
     half: Ints
+    middle: Floats
     joinable: NDArray[np.bool_]
     codes: Ints
     segment: Ints
@@ -139,7 +158,7 @@ class Batch:
     progress: Floats
 
 
-@functools.lru_cache(maxsize=40)
+@functools.lru_cache(maxsize=128)
 def batch(strokes: Strokes, start: int, stop: int) -> Batch:
     """Prepare the characters from `start` to before `stop`; the same for all writers."""
     a, b = strokes.first[start], strokes.first[stop]
@@ -150,19 +169,23 @@ def batch(strokes: Strokes, start: int, stop: int) -> Batch:
     inner = np.sqrt((np.diff(paths, axis=1) ** 2).sum(-1))
     length = np.concatenate([inner, np.repeat(gap[:, None] / (JOIN + 1), JOIN + 1, axis=1)], axis=1)
     extent = np.array([np.ptp(paths[owner == n].reshape(-1, 2), axis=0).max() for n in range(stop - start)])
-    # strokes grow when they are bent, so there are more points than needed; what each holds follows from the lengths
-    pixels = 1.2 * SIDE * length / extent[owner][:, None]
+    pixels = SIDE * length / extent[owner][:, None]
+    # strokes may grow when they are bent: what each point holds follows from the lengths then
     count = np.where(length > 0, np.ceil(pixels / SPACING), 0).astype(np.int64).ravel()
     segment = np.repeat(np.arange(count.size), count)
     within = np.arange(len(segment)) - np.repeat(np.cumsum(count) - count, count)
     offset = (within + 0.5) / count[segment]
+    half = 2 * owner + strokes.part[a:b]
+    many = np.maximum(np.bincount(half, minlength=2 * (stop - start)), 1)
+    middle = [np.bincount(half, paths[..., axis].mean(1), len(many)) / many for axis in (0, 1)]
     stroke, step = segment // (POINTS + JOIN), segment % (POINTS + JOIN)
     return Batch(
         strokes.characters[start:stop],
         paths,
         owner,
         strokes.first[start:stop] - a,
-        2 * owner + strokes.part[a:b],
+        half,
+        np.stack(middle, axis=1),
         joinable,
         np.array([ord(c) for c in strokes.characters[start:stop]]),
         segment,
@@ -198,59 +221,90 @@ def draw(seed: int, writer: int, characters: str) -> list[NDArray[np.uint8]]:
 
 def _draw_batch(batch: Batch, hand: Hand, seed: int, writer: int) -> list[NDArray[np.uint8]]:
     keys = keys_of(seed, writer, 1, batch.codes)
-    chance = Chance(keys)
-    loose = hand.looseness
     within = np.arange(len(batch.owner)) - batch.first[batch.owner]  # number of the stroke in its sample
+    by_sample = Chance(keys)
     by_stroke = Chance(mix(keys[batch.owner] + within.astype(np.uint64) * np.uint64(0xD1342543DE82EF95)))
 
-    paths = _vary_strokes(batch.paths, by_stroke, loose)
+    paths = _vary_strokes(batch.paths, by_stroke, hand)
+    paths = _vary_halves(paths, batch, by_sample, hand)
     control, joined = _join(paths, batch, by_stroke, hand)
-    x, y = _pose(control[..., 0], control[..., 1], batch.owner, chance, hand)
-    x, y = _fit(x, y, joined, batch, SIDE - 2 * hand.pen)
+    x, y = _pose(control[..., 0], control[..., 1], batch.owner, by_sample, hand)
+    x, y = (values.ravel() for values in _fit(x, y, batch, SIDE - 2 * hand.pen))
 
-    x, y = x.ravel(), y.ravel()
     dx, dy = np.diff(x, append=0), np.diff(y, append=0)
+    pressure = _press(by_stroke, hand).ravel()
+    change = np.diff(pressure, append=0)
     length = np.sqrt(dx * dx + dy * dy)
-    reach = np.where(by_stroke.uniform() < 0.15, 1 - 0.3 * by_stroke.uniform(), 1)  # cut short
-    on_join = batch.progress > 1
+    ink = length + hand.fall * dy
     stroke = batch.segment // (POINTS + JOIN)
-    kept = np.where(on_join, joined[stroke], batch.progress <= np.where(joined, 1, reach)[stroke])
+    kept = (batch.progress <= 1) | joined[stroke]
     segment, offset = batch.segment[kept], batch.offset[kept, 0]
-    weight = length[segment] * batch.share[kept]
-    image = _lay_ink(
-        x[segment] + offset * dx[segment],
-        y[segment] + offset * dy[segment],
-        weight,
-        batch.sample[kept],
-        len(keys),
-        hand,
-    )
-    return [_crop(gray) for gray in np.rint(255 - 255 * hand.ink * image).astype(np.uint8)]
+    weight = ink[segment] * batch.share[kept] * np.maximum(pressure[segment] + offset * change[segment], 0.05)
+    place = (x[segment] + offset * dx[segment], y[segment] + offset * dy[segment])
+    image = _lay_ink(*place, weight, batch.sample[kept], by_sample, hand)
+    return [_crop(gray) for gray in np.rint(255 - 255 * np.minimum(image, 1)).astype(np.uint8)]
 
 
-def _vary_strokes(paths: Floats, chance: Chance, loose: float) -> Floats:
-    """Move, turn, scale and bend strokes (s, POINTS, 2), each about its middle."""
+def _vary_strokes(paths: Floats, chance: Chance, hand: Hand) -> Floats:
+    """Move, turn, scale, bend and shake strokes (s, POINTS, 2), each about its middle."""
+    loose = hand.looseness
     middle = paths.mean(1, keepdims=True)
     arm = paths - middle
-    grow, shear = 1 + 0.1 * loose * chance.bell(1, 2), 0.1 * loose * chance.bell(1, 2)
+    chord = paths[:, -1:] - paths[:, :1]
+    grow, turn = 1 + 0.14 * loose * chance.bell(1, 2), 0.06 * loose * chance.bell(1, 1)
     along = np.linspace(0, 1, POINTS)[:, None]
-    bend = 0.025 * loose * chance.bell(1, 2) * 4 * along * (1 - along)
-    return middle + arm * grow + arm[..., ::-1] * shear + bend + 0.02 * loose * chance.bell(1, 2)
+    belly = 4 * along * (1 - along)
+    across = chord[..., ::-1] * (-1, 1)
+    bow = (0.05 * loose * chance.bell(1, 1) + 0.06 * loose * chance.bell(1, 1) * (1 - 2 * along)) * belly
+    shift = 0.026 * loose * chance.bell(1, 2)
+    shake = 0.005 * loose * chance.bell(POINTS, 2)
+    return middle + arm * grow + arm[..., ::-1] * (-1, 1) * turn + across * bow + shift + shake
+
+
+def _vary_halves(paths: Floats, batch: Batch, chance: Chance, hand: Hand) -> Floats:
+    """Move and scale the two halves of each character, by the writer's habit and by chance."""
+    many = len(batch.codes)
+    grow = (1 + hand.spread + 0.07 * hand.looseness * chance.bell(2, 2)).reshape(2 * many, 2)
+    shift = 0.04 * hand.looseness * chance.bell(2, 2).reshape(2 * many, 2)
+    middle = batch.middle[batch.half][:, None]
+    return middle + (paths - middle) * grow[batch.half][:, None] + shift[batch.half][:, None]
 
 
 def _join(paths: Floats, batch: Batch, chance: Chance, hand: Hand) -> tuple[Floats, NDArray[np.bool_]]:
-    """Append to strokes the way to the next (s, POINTS + JOIN, 2), and tell (s,) which of these ways are inked."""
-    joined = batch.joinable & (chance.uniform() < hand.join)
+    """Append to strokes the way to the next (s, POINTS + JOIN, 2), and tell (s,) which of these ways are inked.
+
+    The path of the pen is then smoothed, over the joins too, which rounds the corners of a hasty hand.
+    """
     end = paths[:, -1:]
     way = np.append(paths[1:, :1], end[-1:], axis=0) - end
+    far = np.sqrt((way[:, 0] ** 2).sum(-1))
+    joined = batch.joinable & (chance.uniform() < hand.haste * (1.3 - 1.4 * far))
     steps = np.arange(1, JOIN + 1)[:, None] / (JOIN + 1)
-    return np.concatenate([paths, end + steps * way], axis=1), joined
+    control = np.concatenate([paths, end + steps * way], axis=1)
+    rate = np.empty(control.shape[:2])
+    rate[:] = 0.15 + 0.35 * hand.haste
+    rate[:, POINTS - 1] *= joined  # where the pen is lifted, ends stay
+    rate[1:, 0] *= joined[:-1]
+    rate[0, 0] = 0
+    flat, by = control.reshape(-1, 2), rate.reshape(-1, 1)[1:-1]
+    for _ in range(1 + int(6 * hand.haste * hand.haste)):
+        flat[1:-1] += by * ((flat[:-2] + flat[2:]) / 2 - flat[1:-1])
+    return control, joined
+
+
+def _press(chance: Chance, hand: Hand) -> Floats:
+    """Return how much ink there is at each control point (s, POINTS + JOIN), about 1."""
+    pressure = 1 + hand.press * (chance.bell(1) + 0.8 * chance.bell(POINTS + JOIN))
+    end = np.maximum(np.arange(POINTS) / (POINTS - 1) - 0.6, 0) / 0.4
+    pressure[:, :POINTS] *= 1 - hand.taper * end * chance.uniform(1)
+    pressure[:, POINTS:] *= hand.thread
+    return pressure
 
 
 def _pose(x: Floats, y: Floats, owner: Ints, chance: Chance, hand: Hand) -> tuple[Floats, Floats]:
     """Warp, squeeze, slant and turn whole characters; x and y are (s, POINTS + JOIN)."""
     x, y = 2 * x - 1, 2 * y - 1
-    warp = hand.warp + 0.02 * hand.looseness * chance.bell(7, 2)
+    warp = hand.warp + 0.025 * hand.looseness * chance.bell(7, 2)
     terms = (x * x, x * y, y * y, x * x * x, x * x * y, x * y * y, y * y * y)
     by_stroke = warp[owner]
     to_x = sum(by_stroke[:, number, 0, None] * term for number, term in enumerate(terms))
@@ -260,13 +314,13 @@ def _pose(x: Floats, y: Floats, owner: Ints, chance: Chance, hand: Hand) -> tupl
     def spread(values: Floats) -> Floats:
         return values[owner][:, None]
 
-    wide = spread(1 + hand.aspect + 0.08 * hand.looseness * chance.bell())
+    wide = spread(1 + hand.aspect + 0.12 * hand.looseness * chance.bell())
     slant = spread(hand.slant + 0.04 * hand.looseness * chance.bell())
     rise = spread(hand.rise + 0.04 * hand.looseness * chance.bell())
     return wide * x - slant * y, y - rise * x
 
 
-def _fit(x: Floats, y: Floats, joined: NDArray[np.bool_], batch: Batch, side: float) -> tuple[Floats, Floats]:
+def _fit(x: Floats, y: Floats, batch: Batch, side: float) -> tuple[Floats, Floats]:
     """Scale characters to `side` pixels, the longer way, in the middle of the canvas, in steps of 1/SCALE pixel."""
     low, high, placed = [], [], []
     for values in (x, y):
@@ -277,34 +331,57 @@ def _fit(x: Floats, y: Floats, joined: NDArray[np.bool_], batch: Batch, side: fl
     for values, lowest, highest in zip((x, y), low, high, strict=True):
         shift = CANVAS / 2 - scale * (lowest + highest) / 2
         moved = values * scale[batch.owner][:, None] + shift[batch.owner][:, None]
-        placed.append(np.rint(moved * SCALE) / SCALE)
+        # a join may leave the box of the strokes when it is warped; never the canvas
+        placed.append(np.clip(np.rint(moved * SCALE) / SCALE, 4, CANVAS - 4))
     return placed[0], placed[1]
 
 
-NIB = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))  # where a pen touches the paper, in radii
+PAPER = 0.09  # what is fainter is paper
+NIB = ((-1, 0), (1, 0), (0, -1), (0, 1))  # where a pen touches the paper, in radii
 
 
-def _lay_ink(x: Floats, y: Floats, weight: Floats, sample: Ints, n: int, hand: Hand) -> NDArray[np.float32]:
+def _lay_ink(x: Floats, y: Floats, weight: Floats, sample: Ints, chance: Chance, hand: Hand) -> NDArray[np.float32]:
     """Return (n, CANVAS, CANVAS) float32 from 0 for paper to 1 for full ink."""
     weight = np.rint(weight * SCALE) / SCALE
-    total = np.zeros(n * CANVAS * CANVAS)
-    for right, down in NIB:
-        px, py = (np.rint((v + d * hand.pen * 0.75) * SCALE) / SCALE - 0.5 for v, d in ((x, right), (y, down)))
+    n = len(chance.keys)
+    place = np.empty((len(NIB), 4, len(x)), np.int64)
+    share = np.empty(place.shape)
+    for touch, (right, down) in enumerate(NIB):
+        px, py = (np.rint((v + d * 0.75 * hand.pen) * SCALE) / SCALE - 0.5 for v, d in ((x, right), (y, down)))
         column, row = px.astype(np.int64), py.astype(np.int64)
         fx, fy = px - column, py - row
-        place = (sample * CANVAS + row) * CANVAS + column
+        place[touch, 0] = (sample * CANVAS + row) * CANVAS + column
+        for corner, step in enumerate((1, CANVAS, CANVAS + 1), 1):
+            np.add(place[touch, 0], step, out=place[touch, corner])
         lower, upper = weight * fy, weight * (1 - fy)
-        total += np.bincount(place, upper * (1 - fx), total.size)
-        total += np.bincount(place + 1, upper * fx, total.size)
-        total += np.bincount(place + CANVAS, lower * (1 - fx), total.size)
-        total += np.bincount(place + CANVAS + 1, lower * fx, total.size)
-    image = total.astype(np.float32).reshape(n, CANVAS, CANVAS)
-    side, middle = np.float32(hand.edge), np.float32(1 - 2 * hand.edge)
-    for axis in (1, 2):
-        around = np.roll(image, 1, axis) + np.roll(image, -1, axis)
-        image = middle * image + side * around
-    inside = np.minimum(image * np.float32(1.0 / (1 + 0.3 * hand.pen)), 1)
-    return inside
+        np.multiply(upper, fx, out=share[touch, 1])
+        np.subtract(upper, share[touch, 1], out=share[touch, 0])
+        np.multiply(lower, fx, out=share[touch, 3])
+        np.subtract(lower, share[touch, 3], out=share[touch, 2])
+    total = np.bincount(place.ravel(), share.ravel(), n * CANVAS * CANVAS)
+    noise = chance.noise(CANVAS * CANVAS).reshape(n, CANVAS, CANVAS).astype(np.float32)
+    flow, grain = np.float32(hand.flow / (1 + 0.5 * hand.pen)), np.float32(hand.grain / 127.5)
+    image = total.astype(np.float32).reshape(n, CANVAS, CANVAS) * flow
+    image *= np.maximum(1 + grain * (noise - np.float32(127.5)), 0)
+    image = _blur(image, hand.edge)
+    dry = 1 - np.minimum(image * np.float32(0.5), 1)
+    ink = np.maximum((1 - dry * dry) - np.float32(PAPER), 0) * np.float32(1 / (1 - PAPER))
+    image = _blur(ink, hand.soft)
+    # CASIA's images are scaled to the whole range of gray, nearly
+    darkest = np.rint(SCALE * (1 - 0.08 * chance.uniform() ** 2)) / SCALE / np.maximum(image.max((1, 2)), 0.1)
+    return image * darkest.astype(np.float32)[:, None, None]
+
+
+def _blur(image: NDArray[np.float32], share: float) -> NDArray[np.float32]:
+    """Give each pixel of (n, H, W) a share of each neighbour, in rows and then in columns."""
+    side, middle = np.float32(share), np.float32(1 - 2 * share)
+    flat = image.reshape(len(image), -1)
+    for step in (1, image.shape[2]):
+        blurred = middle * flat
+        blurred[:, step:] += side * flat[:, :-step]
+        blurred[:, :-step] += side * flat[:, step:]
+        flat = blurred
+    return flat.reshape(image.shape)
 
 
 def _crop(gray: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -63,7 +63,7 @@ def write(
 
     Args:
         data_root: the folder of all datasets.
-        seed: 0 or more.
+        seed: 0 to 2^64 - 1.
         writers: 1 to 9,999.
         classes: see `choose`.
         processes: None takes one a core.
@@ -78,6 +78,8 @@ def write(
     characters = choose(classes)
     if not 1 <= writers <= 9_999:
         raise InputError(f"writers is {writers}; 1 to 9999 was expected.")
+    if not 0 <= seed < 2**64:
+        raise InputError(f"seed is {seed}; 0 to 2^64 - 1 was expected.")
     folder = Path(data_root) / "synthetic" / NAME
     plan: dict[str, Any] = {
         "dataset": NAME,
@@ -94,10 +96,11 @@ def write(
         if present == set(names) and _read(folder / "manifest.json") == manifest:
             return folder
         (folder / "manifest.json").unlink(missing_ok=True)
+        same = _read(folder / "gnt" / "plan.json") == plan
         for stale in (folder / "arrays", folder / f"arrays{files.UNFINISHED}"):
-            if _sources(stale) != names:
+            if not same or _sources(stale) != names:
                 shutil.rmtree(stale, ignore_errors=True)
-        if _read(folder / "gnt" / "plan.json") != plan:
+        if not same:
             shutil.rmtree(folder / "gnt", ignore_errors=True)
             present = set()
         for name in present - set(names):

@@ -58,10 +58,9 @@ def read(characters: str, package: Path = PACKAGE) -> Strokes:
         )
     found = [_medians(character, package) for character in characters]
     text = json.dumps(found, separators=(",", ":"))
-    paths = np.concatenate([[_resample(np.array(stroke, float)) for stroke in medians] for medians in found])
     counts = [len(medians) for medians in found]
     first = np.concatenate([[0], np.cumsum(counts)])
-    paths = (paths * (1, -1) + (0, TOP)) / GRID
+    paths = (_resample([stroke for medians in found for stroke in medians]) * (1, -1) + (0, TOP)) / GRID
     part = np.concatenate([_halves(paths[a:b]) for a, b in itertools.pairwise(first)])
     return Strokes(
         characters, paths, np.repeat(np.arange(len(counts)), counts), first, part, files.sha256(text.encode())
@@ -91,23 +90,28 @@ def _medians(character: str, package: Path) -> list[list[list[int]]]:
     return medians
 
 
-def _resample(stroke: Floats) -> Floats:
-    """Return POINTS points at equal distances along a polyline (m, 2)."""
-    steps = np.sqrt((np.diff(stroke, axis=0) ** 2).sum(1))
+def _resample(strokes: list[list[list[int]]]) -> Floats:
+    """Return (s, POINTS, 2) points at equal distances along polylines, all in one go."""
+    points = np.array([point for stroke in strokes for point in stroke], float)
+    last = np.cumsum([len(stroke) for stroke in strokes]) - 1
+    steps = np.sqrt((np.diff(points, axis=0) ** 2).sum(1))
+    steps[last[:-1]] = GRID  # from a stroke's end to the next one's start: never asked for
     along = np.concatenate([[0], np.cumsum(steps)])
-    at = np.linspace(0, along[-1], POINTS)
-    return np.stack([np.interp(at, along, stroke[:, axis]) for axis in (0, 1)], axis=1)
+    end = along[last]
+    start = np.concatenate([[0], end[:-1] + GRID])
+    at = start[:, None] + (end - start)[:, None] * (np.arange(POINTS) / (POINTS - 1))
+    return np.stack([np.interp(at, along, points[:, axis]) for axis in (0, 1)], axis=-1)
 
 
 def _halves(paths: Floats) -> Ints:
     """Cut a character's strokes (s, POINTS, 2) in two where the halves' boxes overlap least: 0 before, 1 after."""
-    part = np.zeros(len(paths), np.int64)
-    best = 0.0
-    for cut in range(1, len(paths)):
-        low = [half.min((0, 1)) for half in (paths[:cut], paths[cut:])]
-        high = [half.max((0, 1)) for half in (paths[:cut], paths[cut:])]
-        overlap = float((np.minimum(*high) - np.maximum(*low)).min())
-        if overlap < 0.08 and (gain := (0.3 - overlap) * min(cut, len(paths) - cut) ** 0.5) > best:
-            best = gain
-            part[:] = np.arange(len(paths)) >= cut
-    return part
+    low, high = paths.min(1), paths.max(1)
+    before = np.minimum.accumulate(low)[:-1], np.maximum.accumulate(high)[:-1]
+    after = np.minimum.accumulate(low[::-1])[-2::-1], np.maximum.accumulate(high[::-1])[-2::-1]
+    overlap = (np.minimum(before[1], after[1]) - np.maximum(before[0], after[0])).min(1)
+    cut = np.arange(1, len(paths))
+    # a clear gap, and halves of about as many strokes
+    gain = np.where(overlap < 0.08, (0.3 - overlap) * np.sqrt(np.minimum(cut, len(paths) - cut)), 0)
+    if not gain.any():
+        return np.zeros(len(paths), np.int64)
+    return (np.arange(len(paths)) >= cut[gain.argmax()]).astype(np.int64)

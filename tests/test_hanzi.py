@@ -1,0 +1,319 @@
+"""Drawn hanzi: the same bytes from the same seed, writers who differ, whole files on disk, and how real they are."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from helpers import environment
+from hwr_utils import cli, files, realism, synthesis
+from hwr_utils.data import gnt
+from hwr_utils.errors import InputError
+from hwr_utils.synthesis import hanzi, hanzi_gnt, medians
+
+SOME = "一人国语鼎"
+# of SOME by writers 0 and 1 of seed 3; when they change on purpose, raise hanzi.VERSION
+PINNED = "556f766e40dbd3faa2fa77aa3d73483b2fc418150236496f628c1311238d82dc"
+
+
+def bytes_of(images: list[np.ndarray]) -> bytes:
+    return b"".join(np.array(image.shape, "<i8").tobytes() + image.tobytes() for image in images)
+
+
+def test_same_seed_gives_same_bytes_on_every_machine() -> None:
+    drawn = b"".join(bytes_of(hanzi.draw(3, writer, SOME)) for writer in (0, 1))
+    assert files.sha256(drawn) == PINNED
+
+
+def test_every_character_of_level_1_has_strokes() -> None:
+    strokes = medians.read("".join(gnt.LEVEL_1))
+    assert len(strokes.first) == 3756 and (np.diff(strokes.first) > 0).all()
+    assert strokes.paths.shape == (len(strokes.owner), medians.POINTS, 2)
+    assert strokes.paths.min() >= 0 and strokes.paths.max() <= 1
+    counts = dict(zip(strokes.characters, np.diff(strokes.first), strict=True))
+    assert [counts[character] for character in "一人国语鼎"] == [1, 2, 8, 9, 12]
+
+
+def test_strokes_run_as_they_are_written() -> None:
+    """Rightwards, and downwards from the top of the square."""
+    (one,) = medians.read("一").paths
+    assert one[0, 0] < 0.2 and one[-1, 0] > 0.8 and 0.4 < one[:, 1].mean() < 0.6
+    ten = medians.read("十").paths
+    assert ten[1, 0, 1] < 0.2 and ten[1, -1, 1] > 0.8
+
+
+def test_a_sample_does_not_depend_on_what_else_is_drawn() -> None:
+    many = hanzi_gnt.choose(2 * hanzi.BATCH + 5)
+    together = hanzi.draw(0, 7, many)
+    for number in (0, hanzi.BATCH - 1, hanzi.BATCH, len(many) - 1):
+        (alone,) = hanzi.draw(0, 7, many[number])
+        assert np.array_equal(alone, together[number])
+
+
+def test_seeds_writers_and_characters_share_no_image() -> None:
+    drawn = [hanzi.draw(seed, writer, SOME) for seed, writer in ((0, 0), (0, 1), (1, 0))]
+    assert len({bytes_of([image]) for images in drawn for image in images}) == 3 * len(SOME)
+
+
+def test_images_are_cropped_dark_on_paper_and_sized_as_the_real_ones() -> None:
+    images = [image for writer in range(6) for image in hanzi.draw(1, writer, hanzi_gnt.choose(40))]
+    sides = np.array([max(image.shape) for image in images])
+    assert sides.min() >= 52 and sides.max() <= hanzi.CANVAS and abs(np.median(sides) - hanzi.SIDE) <= 2
+    for image in images:
+        assert image.dtype == np.uint8 and image.min() < 40
+        for edge in (image[0], image[-1], image[:, 0], image[:, -1]):
+            assert edge.min() < 255, "an empty rim was left"
+        assert 0.3 < (image > 200).mean() < 0.98
+
+
+def test_a_writer_keeps_to_a_pen() -> None:
+    """The share of ink differs far more between writers than between halves of what one writes."""
+    characters = hanzi_gnt.choose(60)
+
+    def blackness(images: list[np.ndarray]) -> float:
+        return float(np.mean([(255.0 - image).mean() for image in images]))
+
+    halves = []
+    for writer in range(20):
+        images = hanzi.draw(0, writer, characters)
+        halves.append((blackness(images[::2]), blackness(images[1::2])))
+    first, second = np.array(halves).T
+    assert np.corrcoef(first, second)[0, 1] > 0.9
+    pens = [hanzi.hand(0, writer).pen for writer in range(200)]
+    assert np.ptp(pens) > 1 and hanzi.hand(0, 5).pen == pens[5] != hanzi.hand(1, 5).pen
+
+
+def test_random_numbers_are_spread() -> None:
+    chance = hanzi.Chance(hanzi.keys_of(1, np.arange(500)))
+    uniform, bell = chance.uniform(40), chance.bell(40)
+    assert uniform.min() >= 0 and uniform.max() < 1
+    assert np.abs(np.histogram(uniform, 10, (0, 1))[0] / 2000 - 1).max() < 0.1
+    assert abs(bell.mean()) < 0.03 and abs(bell.std() - 1) < 0.02 and np.abs(bell).max() <= 3
+    assert np.abs(np.corrcoef(uniform[:, :5], rowvar=False) - np.eye(5)).max() < 0.15
+    assert np.abs(np.corrcoef(uniform[:-1, 0], uniform[1:, 0])[0, 1]) < 0.15, "neighbouring keys"
+
+
+def content(folder: Path) -> dict[str, str]:
+    """Return a checksum of each file of a set but what names the folder's own past."""
+    return {str(path.relative_to(folder)): files.sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a set of four writers, drawn in one process."""
+    return hanzi_gnt.write(tmp_path_factory.mktemp("data"), 0, 4, SOME, processes=1)
+
+
+def test_one_file_a_writer_with_each_character_once(drawn: Path) -> None:
+    assert [path.name for path in sorted((drawn / "gnt").glob("*.gnt"))] == [f"000{n}.gnt" for n in range(1, 5)]
+    for number, path in enumerate(sorted((drawn / "gnt").glob("*.gnt"))):
+        samples = list(gnt.parse(path.read_bytes(), path.name))
+        characters = "".join(sample.character or "?" for sample in samples)
+        assert characters == hanzi_gnt.choose(SOME) != SOME
+        for sample, image in zip(samples, hanzi.draw(0, number, characters), strict=True):
+            assert np.array_equal(sample.image, image)
+
+
+def test_the_import_and_the_manifest_tell_what_was_drawn(drawn: Path) -> None:
+    manifest = json.loads((drawn / "manifest.json").read_text())
+    assert (manifest["version"], manifest["seed"], manifest["writers"]) == (hanzi.VERSION, 0, 4)
+    assert manifest["samples"] == 20 and manifest["characters"] == hanzi_gnt.choose(SOME)
+    assert "hanzi-writer-data" in manifest["strokes"] and "Arphic Public License" in manifest["strokes"]
+    assert manifest["strokes_sha256"] == medians.read(manifest["characters"]).sha256
+    images, labels, writers = (np.load(drawn / "arrays" / f"{name}.npy") for name in ("images", "labels", "writers"))
+    assert images.shape == (20, 56, 56) and writers.tolist() == np.repeat(range(4), 5).tolist()
+    assert {gnt.LEVEL_1[label] for label in labels} == set(SOME)
+    told = json.loads((drawn / "arrays" / "manifest.json").read_text())
+    assert [source["writer"] for source in told["sources"]] == ["0001", "0002", "0003", "0004"]
+
+
+def test_the_number_of_processes_changes_nothing(drawn: Path, tmp_path: Path) -> None:
+    assert content(hanzi_gnt.write(tmp_path, 0, 4, SOME, processes=3)) == content(drawn)
+
+
+def test_fewer_writers_or_classes_are_of_the_same(drawn: Path, tmp_path: Path) -> None:
+    fewer = hanzi_gnt.write(tmp_path, 0, 2, SOME[:3], processes=1)
+    for name in ("0001.gnt", "0002.gnt"):
+        every = {s.code: s.image for s in gnt.parse((drawn / "gnt" / name).read_bytes(), name)}
+        some = list(gnt.parse((fewer / "gnt" / name).read_bytes(), name))
+        assert len(some) == 3 and all(np.array_equal(sample.image, every[sample.code]) for sample in some)
+
+
+def test_a_change_of_arguments_keeps_what_it_can(drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "synthetic" / hanzi_gnt.NAME
+    shutil.copytree(drawn, folder)
+    write, done = hanzi_gnt._write_file, []
+    monkeypatch.setattr(hanzi_gnt, "_in_processes", lambda step, todo, _: [done.append(n) or step(n) for n in todo])
+    before = content(folder)
+    hanzi_gnt.write(tmp_path, 0, 4, SOME, processes=1)
+    assert not done and content(folder) == before, "nothing had to be done"
+    hanzi_gnt.write(tmp_path, 0, 5, SOME, processes=1)
+    assert done == [4] and len(np.load(folder / "arrays" / "labels.npy")) == 25
+    hanzi_gnt.write(tmp_path, 0, 4, SOME, processes=1)
+    assert done == [4] and content(folder) == before, "the first of the same writers"
+    (folder / "gnt" / "0002.gnt").unlink()
+    hanzi_gnt.write(tmp_path, 0, 4, SOME, processes=1)
+    assert done == [4, 1] and content(folder) == before
+    hanzi_gnt.write(tmp_path, 1, 1, SOME, processes=1)
+    assert done == [4, 1, 0] and content(folder)["gnt/0001.gnt"] != before["gnt/0001.gnt"], "another seed"
+    assert write is hanzi_gnt._write_file
+
+
+KILLED = """
+import os, signal, sys
+from hwr_utils.synthesis import hanzi_gnt
+write, count = hanzi_gnt._write_file, 0
+def step(*arguments):
+    if arguments[-1] == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    write(*arguments)
+hanzi_gnt._in_processes = lambda step_, todo, processes: [step(*step_.args, n) for n in todo]
+hanzi_gnt.write(sys.argv[1], 0, 4, sys.argv[2], 1)
+"""
+
+
+def test_a_killed_drawing_goes_on_with_what_is_whole(drawn: Path, tmp_path: Path) -> None:
+    died = subprocess.run([sys.executable, "-c", KILLED, tmp_path, SOME], env=environment(), cwd=files.REPOSITORY)
+    assert died.returncode == -signal.SIGKILL
+    folder = tmp_path / "synthetic" / hanzi_gnt.NAME
+    kept = {path.name: path.stat().st_mtime_ns for path in (folder / "gnt").glob("*.gnt")}
+    assert sorted(kept) == ["0001.gnt", "0002.gnt"] and not (folder / "manifest.json").exists()
+    (folder / "gnt" / f".0003.gnt.0{files.UNFINISHED}").write_bytes(b"half")
+    hanzi_gnt.write(tmp_path, 0, 4, SOME, processes=1)
+    assert content(folder) == content(drawn)
+    assert {name: (folder / "gnt" / name).stat().st_mtime_ns for name in kept} == kept
+
+
+def die(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_process_of_many_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hanzi_gnt, "_write_file", die)
+    with pytest.raises(InputError, match=r"was killed.*run the same command again"):
+        hanzi_gnt.write(tmp_path, 0, 2, SOME, processes=2)
+
+
+def test_chosen_classes_are_level_1_in_order_and_nested() -> None:
+    assert hanzi_gnt.choose(None) == "".join(gnt.LEVEL_1) == hanzi_gnt.choose(3755)
+    few, more = hanzi_gnt.choose(24), hanzi_gnt.choose(200)
+    assert len(few) == 24 and set(few) < set(more)
+    places = [gnt.LEVEL_1.index(character) for character in more]
+    assert places == sorted(places) and places[0] < 200 and places[-1] > 3555, "scattered over the list"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"writers": 0}, "writers is 0; a whole number of 1 or more"),
+        ({"writers": 10_000}, "1 to 9999"),
+        ({"classes": 0}, "classes is 0; 1 to 3755"),
+        ({"classes": 3756}, "classes is 3756; 1 to 3755"),
+        ({"classes": True}, "classes is True; a number of classes or their characters"),
+        ({"classes": ""}, "classes is ''"),
+        ({"classes": "一A"}, "'A' is not among the 3,755"),
+        ({"classes": "一鬻"}, "'鬻' is not among the 3,755"),
+        ({"classes": "一二一"}, "'一' is given twice"),
+        ({"seed": -1}, "seed is -1; a whole number of 0 or more"),
+        ({"seed": 2**64}, "seed is 18446744073709551616; 0 to"),
+        ({"n_train": 3}, "has no size 'n_train'; writers and classes"),
+    ],
+)
+def test_bad_arguments_are_named(arguments: dict[str, object], message: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=message):
+        synthesis.write("hanzi-synthetic", tmp_path, **arguments)  # type: ignore[arg-type]
+    assert not list(tmp_path.iterdir())
+
+
+def test_other_sets_have_no_writers(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="digits-synthetic has no size 'writers'; n_train and n_test"):
+        synthesis.write("digits-synthetic", tmp_path, writers=3)
+
+
+def test_absent_or_damaged_strokes_are_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="`make setup` installs it"):
+        medians.read("一", tmp_path / "node_modules")
+    with pytest.raises(InputError, match="cannot read"):
+        medians.read("一", tmp_path)
+    for text in ("{", "{}", "[]"):
+        (tmp_path / "一.json").write_text(text)
+        with pytest.raises(InputError, match=r"is damaged.*Remove node_modules"):
+            medians.read("一", tmp_path)
+
+
+def test_a_full_disk_is_told_before_and_amid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
+        with pytest.raises(InputError, match=r"needs some .* GB, and 0.0 GB are free"):
+            hanzi_gnt.write(tmp_path, 0, 2, SOME, processes=1)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", full)
+        with pytest.raises(InputError, match="No space left on device"):
+            hanzi_gnt.write(tmp_path, 0, 2, SOME, processes=1)
+    assert len(list((hanzi_gnt.write(tmp_path, 0, 2, SOME, processes=1) / "gnt").glob("*.gnt"))) == 2
+
+
+def test_the_command_draws_and_imports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["synthesize", "hanzi-synthetic", "--data-root", str(tmp_path), "--writers", "1", "--classes"]
+    assert cli.main([*argv, "3"]) == 0
+    assert "hanzi-synthetic: drawn into" in capsys.readouterr().out
+    assert np.load(tmp_path / "synthetic/hanzi-synthetic/arrays/images.npy").shape == (3, 56, 56)
+    assert cli.main([*argv, "鼎"]) == 0
+    assert np.load(tmp_path / "synthetic/hanzi-synthetic/arrays/images.npy").shape == (1, 56, 56)
+    assert cli.main([*argv, "x"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("scores", "positive", "expected"),
+    [([1, 2, 3, 4], [0, 0, 1, 1], 1), ([1, 1, 1, 1], [0, 1, 0, 1], 0.5), ([1, 2, 3, 4], [0, 1, 0, 1], 0.75)],
+)
+def test_area_under_the_curve(scores: list[int], positive: list[int], expected: float) -> None:
+    area, low, high = realism.area_under_curve(np.array(scores, float), np.array(positive, bool))
+    assert area == expected and low <= area <= high
+
+
+def test_area_counts_pairs() -> None:
+    rng = np.random.default_rng(0)
+    positive = rng.random(300) < 0.4
+    scores = np.round(rng.normal(size=300) + positive, 1)
+    pairs = scores[positive][:, None] - scores[~positive]
+    area, low, high = realism.area_under_curve(scores, positive)
+    assert area == pytest.approx(((pairs > 0) + (pairs == 0) / 2).mean())
+    assert low < area < high and 0.1 < high - low < 0.15
+
+
+def test_realism_is_measured_and_recorded(tmp_path: Path) -> None:
+    """Other writers of the same generator pass for real ones; what a brush drew that is pixels wide does not."""
+    areas = []
+    for brush in (0, 3):
+        for writer in range(realism.A_CLASS):
+            images = [np.minimum(image, np.roll(image, brush, 1)) for image in hanzi.draw(9, writer, SOME)]
+            records = zip(map(gnt.encode, SOME), images, strict=True)
+            files.write_bytes(tmp_path / "real" / f"{writer}.gnt", gnt.serialize(records))
+        record = realism.measure(tmp_path / "real", "a test", realism.A_CLASS, 1, "cpu", tmp_path / "results")
+        areas.append(record["measurements"][-1]["auc"]["value"])
+    assert abs(areas[0] - 0.5) < 0.2 and areas[1] > 0.75, areas
+    assert record == json.loads((tmp_path / "results" / "benchmarks" / "hanzi-realism.json").read_text())
+    assert [done["generator_version"] for done in record["measurements"]] == [hanzi.VERSION] * 2
+    first = record["measurements"][0]
+    assert first["note"] == "a test" and first["accuracy"]["n"] == 5 * realism.A_CLASS == first["accuracy"]["n_train"]
+    accuracy = first["accuracy"]
+    assert accuracy["low"] < accuracy["value"] == accuracy["correct"] / accuracy["n"] < accuracy["high"]
+    assert len(realism.table(record).splitlines()) == 3
+
+
+@pytest.mark.parametrize(("note", "writers", "message"), [(" ", 60, "note is empty"), ("x", 10, "60 or more")])
+def test_a_measurement_needs_a_note_and_writers(note: str, writers: int, message: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=message):
+        realism.measure(tmp_path, note, writers)
