@@ -11,6 +11,7 @@ Beside the exported files of a run lies `model.json`, which says what they take 
 """
 
 import json
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -170,18 +171,18 @@ def read_picture(path: str | Path, size: int, margin: int) -> NDArray[np.uint8]:
     Raises:
         InputError: as `preprocessing.from_file`; and the file is animated, or shows nothing.
     """
-    try:
-        with Image.open(path, formats=("PNG", "JPEG")) as picture:
-            frames = (
-                getattr(picture, "n_frames", 1) if picture.format == "PNG" else 1
-            )  # telephones' JPEGs hold previews
-    except Image.DecompressionBombError as error:
-        raise InputError(f"{path} is too large: {error}. Scale it down.") from error
-    except Exception:
-        frames = 1  # what is wrong with it is said below
-    if frames > 1:
-        raise InputError(f"{path} is animated: it has {frames} pictures, and one was expected. Save one of them alone.")
-    image = preprocessing.from_file(path, size, margin)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # too large is an error below
+        try:
+            with Image.open(path, formats=("PNG", "JPEG")) as picture:
+                frames = getattr(picture, "n_frames", 1) if picture.format == "PNG" else 1  # JPEGs may hold previews
+        except Image.DecompressionBombError as error:
+            raise InputError(f"{path} is too large: {error}. Scale it down.") from error
+        except Exception:
+            frames = 1  # what is wrong with it is said by from_file
+        if frames > 1:
+            raise InputError(f"{path} is animated: it has {frames} pictures, and one was expected. Save one alone.")
+        image = preprocessing.from_file(path, size, margin)
     if int(image.max()) - int(image.min()) < preprocessing.MIN_CONTRAST:
         raise InputError(f"{path} is blank: no ink was found on its paper. Give a picture of one character.")
     return image

@@ -219,8 +219,9 @@ def validate(record: Mapping[str, Any], source: str | Path) -> None:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of the libraries that convert and run the files."""
-    return {name: metadata.version(name) for name in LIBRARIES}
+    """Return the versions of the libraries that convert and run the files, of those that are installed."""
+    installed = {distribution.name for distribution in metadata.distributions()}
+    return {name: metadata.version(name) for name in LIBRARIES if name in installed}
 
 
 def _open_run(folder: Path) -> tuple[runs.Run, bytes]:

@@ -4,6 +4,7 @@ import json
 import struct
 import subprocess
 import sys
+import warnings
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -183,6 +184,7 @@ BAD_PICTURES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "clear": (lambda path: Image.new("RGBA", (50, 50)).save(path, format="PNG"), "is blank: no ink"),
     "animated": (animated, "is animated: it has 2 pictures"),
     "large": (lambda path: png(path, 8000, 8000), "64000000 pixels; at most 50000000"),
+    "larger": (lambda path: png(path, 12_000, 12_000), "144000000 pixels; at most 50000000"),
     "huge": (lambda path: png(path, 100_000, 100_000), "too large.*10000000000 pixels.*Scale it down"),
 }
 
@@ -192,9 +194,11 @@ def test_a_bad_picture_is_told(exported: Path, tmp_path: Path, capsys: pytest.Ca
     make, message = BAD_PICTURES[kind]
     picture = tmp_path / "picture.png"
     make(picture)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # Pillow's would come on top of the message
+        assert cli.main(["predict", str(picture), "--model", str(exported)]) == 2
     with pytest.raises(InputError, match=rf"(?s)picture\.png.*({message})|({message}).*picture\.png"):
         answer(exported, picture)
-    assert cli.main(["predict", str(picture), "--model", str(exported)]) == 2
     output = capsys.readouterr()
     assert output.out == "" and output.err.startswith("hwr: error: ") and output.err.count("\n") == 1
 
