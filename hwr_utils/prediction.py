@@ -4,8 +4,9 @@ Beside the exported files of a run lies `model.json`, which says what they take 
 
 - `classes`: the character of each logit.
 - `input`: `shape` [1, 1, H, W] float32; 0 is paper and 1 is ink. With one channel, (1, H, W, 1) is the same bytes.
-- `image`: how a picture becomes that: `preprocessing.from_file` with this `size` and `margin`, then `to_input`, which
-  divides by 255 and scales to H and W where the network takes another size than the dataset's images have.
+- `image`: how a picture becomes that: `preprocessing.from_file` with this `size` and `margin`; where `centre` is "mass"
+  and not "box", also `preprocessing.centre_mass`; then `to_input`, which divides by 255 and scales to H and W where the
+  network takes another size than the dataset's images have.
 - `files`: bytes and SHA-256 of each file that it holds for, by name.
 - `run_id`, `dataset`, `architecture`, `weights_sha256`: where they come from.
 """
@@ -45,12 +46,14 @@ class Recognizer:
         classes: the C characters.
         size: of the prepared image, in pixels a side.
         margin: pixels that it leaves free around the ink.
+        centre: what is in its middle: "box", the ink's, or "mass", its centre of mass.
     """
 
     network: tflite.Network
     classes: tuple[str, ...]
     size: int
     margin: int
+    centre: str
 
     def candidates(self, picture: str | Path, k: int = 10) -> list[Candidate]:
         """Return the k likeliest characters of a PNG or JPEG file, best first.
@@ -58,7 +61,7 @@ class Recognizer:
         Raises:
             InputError: the file cannot be read, is animated, is damaged, too large, or blank.
         """
-        image = read_picture(picture, self.size, self.margin)
+        image = read_picture(picture, self.size, self.margin, self.centre)
         logits = self.network(to_input(image, self.network.input_shape)).astype(np.float64)
         scores = np.exp(logits - logits.max())
         scores /= scores.sum()
@@ -110,7 +113,8 @@ def load(path: str | Path) -> Recognizer:
             f"{path} has {network.n_outputs} outputs, and {place} lists {len(classes)} classes; as many were expected. "
             f"{_AGAIN}"
         )
-    return Recognizer(network, classes, description["image"]["size"], description["image"]["margin"])
+    image = description["image"]
+    return Recognizer(network, classes, image["size"], image["margin"], image["centre"])
 
 
 _AGAIN = "Copy the model.json of its own run, or make both again with `hwr quantize RUN`."
@@ -150,6 +154,8 @@ def _fault(found: Any) -> str | None:
         return f"input/shape is {shape!r}, expected [1, 1, height, width]"
     if not (_whole(size, 1) and _whole(margin, 0) and 2 * margin < size):
         return f"image has size {size!r} and margin {margin!r}, expected whole numbers of pixels that leave room"
+    if image.get("centre") not in ("box", "mass"):
+        return f"image has centre {image.get('centre')!r}, expected 'box' or 'mass'"
     entries = [_part(listed, name).get("sha256") for name in listed]
     if not entries or not all(isinstance(digest, str) for digest in entries):
         return "files is missing, or one of them has no sha256"
@@ -165,8 +171,14 @@ def _whole(value: Any, low: int) -> TypeGuard[int]:
     return type(value) is int and low <= value <= 10_000
 
 
-def read_picture(path: str | Path, size: int, margin: int) -> NDArray[np.uint8]:
+def read_picture(path: str | Path, size: int, margin: int, centre: str = "box") -> NDArray[np.uint8]:
     """Return the character in a PNG or JPEG file as (size, size) uint8, white on black.
+
+    Args:
+        path: the file; a picture of this size is taken to be prepared.
+        size: see `Recognizer`, as the next two.
+        margin: pixels.
+        centre: "box" or "mass".
 
     Raises:
         InputError: as `preprocessing.from_file`; and the file is animated, or shows nothing.
@@ -175,17 +187,18 @@ def read_picture(path: str | Path, size: int, margin: int) -> NDArray[np.uint8]:
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # too large is an error below
         try:
             with Image.open(path, formats=("PNG", "JPEG")) as picture:
+                prepared = picture.size == (size, size)
                 frames = getattr(picture, "n_frames", 1) if picture.format == "PNG" else 1  # JPEGs may hold previews
         except Image.DecompressionBombError as error:
             raise InputError(f"{path} is too large: {error}. Scale it down.") from error
         except Exception:
-            frames = 1  # what is wrong with it is said by from_file
+            prepared, frames = False, 1  # what is wrong with it is said by from_file
         if frames > 1:
             raise InputError(f"{path} is animated: it has {frames} pictures, and one was expected. Save one alone.")
         image = preprocessing.from_file(path, size, margin)
     if int(image.max()) - int(image.min()) < preprocessing.MIN_CONTRAST:
         raise InputError(f"{path} is blank: no ink was found on its paper. Give a picture of one character.")
-    return image
+    return preprocessing.centre_mass(image) if centre == "mass" and not prepared else image
 
 
 def to_input(image: NDArray[np.uint8], shape: Sequence[int]) -> NDArray[np.float32]:

@@ -278,14 +278,26 @@ def _calibration_images(dataset: data.Dataset, run: runs.Run) -> NDArray[np.uint
     return dataset.train_images[seen[runs.stratified_sample(dataset.train_labels[seen], n, seed=0)]]
 
 
-def _margin(images: NDArray[np.uint8]) -> int:
-    """Return how many pixels the (N, H, W) images of a dataset leave free around the longer side of the ink."""
-    sides = []
-    for image in images > preprocessing.INK:
-        rows, columns = np.flatnonzero(image.any(1)), np.flatnonzero(image.any(0))
-        if len(rows):
-            sides.append(int(max(np.ptp(rows), np.ptp(columns))) + 1)
-    return int((images.shape[1] - statistics.median(sides)) // 2) if sides else 0
+def _framing(images: NDArray[np.uint8]) -> dict[str, Any]:
+    """Measure how the (N, H, W) images of a dataset hold their ink, so that others can be brought into the same form.
+
+    Returns:
+        size: H; margin: pixels left free around the longer side of the ink; centre: "box" or "mass", whichever lies
+        nearer to the middle of the images.
+    """
+    middle = (images.shape[1] - 1) / 2
+    sides, box, mass = [], 0.0, 0.0
+    for image in images:
+        ink = image > preprocessing.INK
+        spans = [np.flatnonzero(ink.any(axis)) for axis in (1, 0)]
+        if not len(spans[0]):
+            continue
+        sides.append(max(int(span[-1] - span[0]) + 1 for span in spans))
+        weights = [image.sum(axis, dtype=np.int64) for axis in (1, 0)]
+        box += sum(abs((span[0] + span[-1]) / 2 - middle) for span in spans)
+        mass += sum(abs(float(np.arange(len(sums)) @ sums) / float(sums.sum()) - middle) for sums in weights)
+    margin = int((images.shape[1] - statistics.median(sides)) // 2) if sides else 0
+    return {"size": images.shape[1], "margin": margin, "centre": "mass" if mass < box else "box"}
 
 
 def _description(run: runs.Run, contents: Mapping[str, bytes], calibration: NDArray[np.uint8]) -> dict[str, Any]:
@@ -299,7 +311,7 @@ def _description(run: runs.Run, contents: Mapping[str, bytes], calibration: NDAr
         "weights_sha256": run.record["weights"]["sha256"],
         "classes": run.classes,
         "input": {"shape": [1, 1, size, size], "type": "float32", "paper": 0, "ink": 1},
-        "image": {"size": calibration.shape[1], "margin": _margin(calibration)},
+        "image": _framing(calibration),
         "files": {},
     }
     path = run.folder / prediction.DESCRIPTION

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from hwr_utils import cli, files, prediction, tflite
+from hwr_utils import cli, files, prediction, preprocessing, tflite
 from hwr_utils.errors import InputError
 
 SIZE, MARGIN = 20, 2
@@ -91,7 +91,7 @@ def describe(path: Path, **changed: Any) -> None:
         "schema_version": 1,
         "classes": list(CLASSES),
         "input": {"shape": [1, 1, SIZE, SIZE]},
-        "image": {"size": SIZE, "margin": MARGIN},
+        "image": {"size": SIZE, "margin": MARGIN, "centre": "box"},
         "files": {path.name: {"sha256": files.sha256(path)}},
     }
     files.write_json(path.with_name("model.json"), description | changed)
@@ -153,6 +153,20 @@ def test_any_picture_is_put_right(exported: Path, tmp_path: Path, kind: str) -> 
     for name in CLASSES:
         SAVED[kind](Image.fromarray(draw(name)), tmp_path / "picture")
         assert answer(exported, tmp_path / "picture") == name
+
+
+def test_the_centre_is_what_the_description_says(own: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "picture.png"
+    image = np.zeros((100, 100), np.uint8)
+    image[20:30, 40:50] = image[20:30, 60:70] = image[70:75, 40:45] = 255  # heavy above
+    Image.fromarray(image).save(picture)
+    assert prediction.load(own).centre == "box"
+    boxed, centred = (prediction.read_picture(picture, SIZE, MARGIN, centre) for centre in ("box", "mass"))
+    assert np.array_equal(centred, preprocessing.centre_mass(boxed)) and not np.array_equal(centred, boxed)
+    describe(own, image={"size": SIZE, "margin": MARGIN, "centre": "mass"})
+    assert prediction.load(own).centre == "mass"
+    Image.fromarray(boxed).save(picture)  # of this size, so it is prepared
+    assert np.array_equal(prediction.read_picture(picture, SIZE, MARGIN, "mass"), boxed)
 
 
 def png(path: Path, width: int, height: int) -> None:
@@ -286,6 +300,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "another size": ({"input": {"shape": [1, 1, 28, 28]}}, r"says \(1, 1, 28, 28\)"),
     "no image": ({"image": []}, "size None and margin None"),
     "no room": ({"image": {"size": 20, "margin": 10}}, "size 20 and margin 10, .*leave room"),
+    "no centre": ({"image": {"size": 20, "margin": 2}}, "centre None, expected 'box' or 'mass'"),
     "a fraction": ({"image": {"size": 20.5, "margin": 1}}, "size 20.5"),
     "no files": ({"files": {}}, "files is missing"),
     "other files": ({"files": {"a": {"sha256": "0" * 64}}}, "knows 1 files, none of them this one"),

@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -173,13 +174,20 @@ def test_prediction_agrees_with_the_run(run: runs.Run, record: dict[str, Any], t
     assert agreed >= 38
 
 
-def test_the_margin_is_that_of_the_data() -> None:
+def test_the_framing_is_that_of_the_data() -> None:
     images = np.zeros((3, 28, 28), np.uint8)
-    assert quantization._margin(images) == 0  # nothing to see
-    images[:2, 4:24, 10:12] = 255  # 20 of 28
-    images[2, 0:28, 10:12] = 255
-    assert quantization._margin(images) == 4
-    assert quantization._margin(images.transpose(0, 2, 1)) == 4
+    assert quantization._framing(images) == {"size": 28, "margin": 0, "centre": "box"}  # nothing to see
+    images[:2, 4:24, 10:18] = 255  # 20 of 28
+    images[2, 0:28, 10:18] = 255
+    assert quantization._framing(images) == {"size": 28, "margin": 4, "centre": "box"}
+    images[:, 4:12, 4:24] = 255  # heavy above: its mass is no longer in the middle
+    assert quantization._framing(images)["centre"] == "box"
+    assert quantization._framing(np.roll(images, 3, axis=1))["centre"] == "mass"
+    assert quantization._framing(images.transpose(0, 2, 1))["margin"] == 4
+
+
+def test_the_framing_of_mnist(real: Callable[[str], data.Dataset]) -> None:
+    assert quantization._framing(real("mnist").train_images[:300]) == {"size": 28, "margin": 4, "centre": "mass"}
 
 
 def test_answers_are_compared() -> None:
