@@ -6,6 +6,7 @@ without.
 
 import argparse
 import ast
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -94,6 +95,33 @@ def _benchmark(arguments: argparse.Namespace) -> None:
     places = (arguments.results_dir, arguments.data_root)
     record = measure(arguments.images, arguments.rounds, arguments.device, arguments.architecture, *places)
     print(benchmark.table(record))
+
+
+def _quantize(arguments: argparse.Namespace) -> None:
+    if (arguments.run_folder is None) == (arguments.untrained is None):
+        raise InputError("quantize takes the folder of a run, or --untrained ARCHITECTURE: one of the two.")
+    from hwr_utils import quantization
+
+    formats = {"formats": arguments.formats} if arguments.formats else {}
+    if arguments.untrained:
+        record = quantization.untrained_sizes(arguments.untrained, results_dir=arguments.results_dir, **formats)
+    else:
+        places = {"images": arguments.images, "data_root": arguments.data_root}
+        record = quantization.quantize(arguments.run_folder, **formats, **places)
+    print(quantization.table(record))
+
+
+def _predict(arguments: argparse.Namespace) -> None:
+    from hwr_utils import prediction
+
+    answers = []
+    for name, found in prediction.predict(arguments.pictures, arguments.model, arguments.top_k):
+        candidates = [{"character": one.character, "score": round(one.score, 6)} for one in found]
+        answers.append({"file": name, "candidates": candidates})
+        if not arguments.json:
+            print(f"{name}:", ", ".join(f"{one.character} {one.score:.2%}" for one in found))
+    if arguments.json:
+        print(json.dumps(answers, ensure_ascii=False, indent=1))
 
 
 def _number(text: str) -> int | str:
@@ -187,6 +215,26 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument("--profile", default="quick", help="quick (the default) or paper")
     study.add_argument("--list", action="store_true", help="only show which runs are recorded, and their commands")
     study.set_defaults(run=_study)
+
+    quantize = commands.add_parser(
+        "quantize", parents=[root, results], help="write a run's network as TFLite and ONNX files, and measure them"
+    )
+    quantize.add_argument("run_folder", nargs="?", metavar="RUN", help="the folder of a run that has its weights")
+    quantize.add_argument(
+        "--formats", nargs="+", metavar="FORMAT", help="for instance dynamic_int8.tflite; default: all"
+    )
+    quantize.add_argument("--images", type=int, help="measure on so many test images, stratified; default: all")
+    quantize.add_argument(
+        "--untrained", metavar="ARCHITECTURE", help="instead of a run: sizes alone, with random weights, as a record"
+    )
+    quantize.set_defaults(run=_quantize)
+
+    predict = commands.add_parser("predict", help="read characters in pictures; needs LiteRT, and no torch")
+    predict.add_argument("pictures", nargs="+", metavar="IMAGE", help="PNG or JPEG files, a character each")
+    predict.add_argument("--model", required=True, help="a .tflite file; the model.json of its run lies beside it")
+    predict.add_argument("--top-k", type=int, default=10, help="candidates for each picture")
+    predict.add_argument("--json", action="store_true", help="print JSON")
+    predict.set_defaults(run=_predict)
 
     benchmark = commands.add_parser(
         "benchmark", parents=[root, results], help="measure speed, or how real drawn hanzi are, as a record"

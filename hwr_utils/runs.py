@@ -349,11 +349,11 @@ def _split(dataset: data.Dataset, config: RunConfig) -> tuple[np.ndarray, np.nda
                 f"train_size={size} is more than the {len(train)} training images that {dataset.name} leaves after "
                 "the validation split. Use a smaller one, or none at all."
             )
-        train = train[_stratified_sample(dataset.train_labels[train], size, config.seed)]
+        train = train[stratified_sample(dataset.train_labels[train], size, config.seed)]
     return train, validation
 
 
-def _stratified_sample(labels: np.ndarray, size: int, seed: int) -> np.ndarray:
+def stratified_sample(labels: np.ndarray, size: int, seed: int) -> np.ndarray:
     """Return the sorted indices of exactly `size` of the records; each class keeps its share, by largest remainder."""
     classes, members = np.unique(labels, return_counts=True)
     # whole numbers throughout, so that no machine rounds otherwise

@@ -18,13 +18,17 @@ FLOORS = [
     {"records"},
     {"recipes"},
     {"preprocessing"},
+    {"tflite"},
+    {"prediction"},  # without torch
     {"data"},
     {"synthesis"},  # draws what `data` then reads, and writes it with `data.idx`
     {"models"},
+    {"conversion"},
     {"evaluation"},
     {"distributed"},
     {"training"},
     {"runs"},
+    {"measurement"},
     {"comparison", "plots", "notebooks", "benchmark", "quantization", "realism"},
     {"study"},
     {"cli"},

@@ -74,6 +74,18 @@ def test_scaling_is_what_pillow_does() -> None:
         assert close(preprocessing.resize(image, height, width), expected, tolerance=1)
 
 
+@given(any_image)
+def test_the_centre_of_mass_comes_to_the_middle(image: np.ndarray) -> None:
+    moved = preprocessing.centre_mass(image)
+    assert sorted(moved.ravel()) == sorted(image.ravel())  # no ink is lost
+    assert np.array_equal(preprocessing.centre_mass(moved), moved)
+    small = np.pad(image, [(side, side) for side in image.shape])  # where there is room, it is in the middle
+    for axis, side in enumerate(small.shape):
+        sums = preprocessing.centre_mass(small).sum(1 - axis, dtype=np.int64)
+        if sums.any():
+            assert abs(np.arange(side) @ sums / sums.sum() - (side - 1) / 2) <= 0.5
+
+
 def test_grey_paper_becomes_black_and_weak_ink_white() -> None:
     photo = (180 - SHAPE.astype(int) * 100 // 255).astype(np.uint8)  # ink 80 on paper 180
     assert np.array_equal(preprocessing.white_on_black(photo), SHAPE)

@@ -80,6 +80,9 @@ RULES = (
         rf"\1 --dataset digits-synthetic \2 {TINY_RUN}",
         **ON_CUDA,  # type: ignore[arg-type]
     ),
+    # of the run that the line for custom:mine made; test_quantization.py makes every format
+    Rule(r"hwr quantize results/custom-mine-\S+", r"\g<0> --formats dynamic_int8.tflite", says=r"dynamic_int8\S+ +\d"),
+    Rule(r"hwr predict .* --model \S+", says=r"/a/0\.png: [ab] \d"),
     # test_snakefile.py makes runs; here the lines are right, and there is no data for the paper's
     Rule(r"snakemake --dry-run", says=r"rule run:(.|\n)*-dataset-digits-synthetic-seed-1"),
     Rule(r"snakemake", r"\g<0> --dry-run", says=r"rule run:"),

@@ -1,0 +1,395 @@
+"""`hwr predict`: characters in pictures by a TFLite file, without torch; and what it says of what does not fit."""
+
+import json
+import struct
+import subprocess
+import sys
+import warnings
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import flatbuffers
+import numpy as np
+import pytest
+from ai_edge_litert import schema_py_generated as schema
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from hwr_utils import cli, files, prediction, preprocessing, tflite
+from hwr_utils.errors import InputError
+
+SIZE, MARGIN = 20, 2
+CLASSES = ("一", "丨", "口", "x")
+
+
+def draw(name: str) -> np.ndarray:
+    """Return (60, 60) uint8: a character, black on white."""
+    image = np.full((60, 60), 255, np.uint8)
+    if name == "一":
+        image[27:33, 8:52] = 0
+    elif name == "丨":
+        image[8:52, 27:33] = 0
+    elif name == "口":
+        image[10:50, 10:50] = 0
+        image[15:45, 15:45] = 255
+    else:
+        for row in range(8, 52):
+            image[row, row - 3 : row + 3] = 0
+            image[row, 57 - row : 63 - row] = 0
+    return image
+
+
+def write_network(path: Path, weights: np.ndarray, shape: tuple[int, ...]) -> None:
+    """Write a TFLite file of one layer: (C, K) float32 weights over the K pixels of an image of this shape."""
+    model = schema.ModelT()
+    model.version = 3
+    code = schema.OperatorCodeT()
+    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.FULLY_CONNECTED
+    model.operatorCodes = [code]
+    graph = schema.SubGraphT()
+    model.subgraphs, model.buffers, graph.tensors = [graph], [schema.BufferT()], []
+    for name, sides in ((b"image", shape), (b"weights", weights.shape), (b"logits", (1, len(weights)))):
+        tensor, buffer = schema.TensorT(), schema.BufferT()
+        tensor.name, tensor.shape, tensor.type = name, list(sides), schema.TensorType.FLOAT32
+        tensor.buffer = len(model.buffers)
+        if name == b"weights":
+            buffer.data = np.frombuffer(weights.astype("<f4").tobytes(), np.uint8)
+        model.buffers.append(buffer)
+        graph.tensors.append(tensor)
+    layer = schema.OperatorT()
+    layer.inputs, layer.outputs = [0, 1, -1], [2]
+    layer.builtinOptionsType = schema.BuiltinOptions.FullyConnectedOptions
+    layer.builtinOptions = schema.FullyConnectedOptionsT()
+    graph.inputs, graph.outputs, graph.operators = [0], [2], [layer]
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    path.write_bytes(builder.Output())
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the TFLite file of a network that compares an image with each character, with its model.json beside it."""
+    folder = tmp_path_factory.mktemp("exported")
+    templates = []
+    for name in CLASSES:
+        picture = folder / "template.png"
+        Image.fromarray(draw(name)).save(picture)
+        template = prediction.read_picture(picture, SIZE, MARGIN).astype(np.float32).ravel() / 255
+        templates.append((template - template.mean()) / np.linalg.norm(template - template.mean()))
+    path = folder / "model.fp32.tflite"
+    write_network(path, np.stack(templates), (1, 1, SIZE, SIZE))
+    describe(path)
+    return path
+
+
+def describe(path: Path, **changed: Any) -> None:
+    """Write the model.json of a file."""
+    description = {
+        "schema_version": 1,
+        "classes": list(CLASSES),
+        "input": {"shape": [1, 1, SIZE, SIZE]},
+        "image": {"size": SIZE, "margin": MARGIN, "centre": "box"},
+        "files": {path.name: {"sha256": files.sha256(path)}},
+    }
+    files.write_json(path.with_name("model.json"), description | changed)
+
+
+def answer(exported: Path, picture: Path) -> str:
+    return prediction.load(exported).candidates(picture, 1)[0].character
+
+
+def test_candidates_come_best_first(exported: Path, tmp_path: Path) -> None:
+    for name in CLASSES:
+        picture = tmp_path / "picture.png"
+        Image.fromarray(draw(name)).save(picture)
+        found = prediction.load(exported).candidates(picture)
+        assert found[0].character == name
+        assert sorted(one.character for one in found) == sorted(CLASSES)  # 10 were asked for, and there are 4
+        scores = [one.score for one in found]
+        assert scores == sorted(scores, reverse=True) and sum(scores) == pytest.approx(1)
+        assert len(prediction.load(exported).candidates(picture, 2)) == 2
+
+
+def turned(image: Image.Image, path: Path) -> None:
+    """Save as a telephone does that was held upright: the pixels lie on their side, and a mark says so."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image.transpose(Image.Transpose.ROTATE_90).save(path, format="JPEG", quality=95, exif=exif)
+
+
+def see_through(image: Image.Image, path: Path) -> None:
+    ink = Image.new("LA", image.size, 0)
+    ink.putalpha(Image.eval(image, lambda level: 255 - level))
+    ink.save(path, format="PNG")
+
+
+def wide(image: Image.Image, path: Path) -> None:
+    Image.fromarray(np.asarray(image).astype(np.uint16) * 257).save(path, format="PNG")
+
+
+def in_a_corner(image: Image.Image, path: Path) -> None:
+    paper = Image.new("L", (900, 700), 230)
+    paper.paste(image.resize((150, 150)), (600, 40))
+    paper.save(path, format="PNG")
+
+
+SAVED: dict[str, Callable[[Image.Image, Path], None]] = {
+    "jpeg": lambda image, path: image.save(path, format="JPEG", quality=90),
+    "white on black": lambda image, path: Image.eval(image, lambda level: 255 - level).save(path, format="PNG"),
+    "colours": lambda image, path: image.convert("RGB").save(path, format="PNG"),
+    "palette": lambda image, path: image.convert("P").save(path, format="PNG"),
+    "alpha": see_through,
+    "16 bits": wide,
+    "turned": turned,
+    "in a corner": in_a_corner,
+}
+
+
+@pytest.mark.parametrize("kind", SAVED)
+def test_any_picture_is_put_right(exported: Path, tmp_path: Path, kind: str) -> None:
+    for name in CLASSES:
+        SAVED[kind](Image.fromarray(draw(name)), tmp_path / "picture")
+        assert answer(exported, tmp_path / "picture") == name
+
+
+def test_the_centre_is_what_the_description_says(own: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "picture.png"
+    image = np.zeros((100, 100), np.uint8)
+    image[20:30, 40:50] = image[20:30, 60:70] = image[70:75, 40:45] = 255  # heavy above
+    Image.fromarray(image).save(picture)
+    assert prediction.load(own).centre == "box"
+    boxed, centred = (prediction.read_picture(picture, SIZE, MARGIN, centre) for centre in ("box", "mass"))
+    assert np.array_equal(centred, preprocessing.centre_mass(boxed)) and not np.array_equal(centred, boxed)
+    describe(own, image={"size": SIZE, "margin": MARGIN, "centre": "mass"})
+    assert prediction.load(own).centre == "mass"
+    Image.fromarray(boxed).save(picture)  # of this size, so it is prepared
+    assert np.array_equal(prediction.read_picture(picture, SIZE, MARGIN, "mass"), boxed)
+
+
+def png(path: Path, width: int, height: int) -> None:
+    """Write a PNG file that claims a size and holds next to nothing."""
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)), (b"IDAT", zlib.compress(b"\0" * 100))]
+    body = b"".join(struct.pack(">I", len(c)) + n + c + struct.pack(">I", zlib.crc32(n + c)) for n, c in chunks)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + body + b"\0\0\0\0IEND\xaeB`\x82")
+
+
+def animated(path: Path) -> None:
+    first, second = (Image.fromarray(draw(name)) for name in "一口")
+    first.save(path, format="PNG", save_all=True, append_images=[second])
+
+
+def cut(path: Path, kind: str) -> None:
+    Image.fromarray(draw("口")).save(path, format=kind)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+BAD_PICTURES: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "missing": (lambda path: None, "cannot read"),
+    "empty": (lambda path: path.write_bytes(b""), "cannot read"),
+    "text": (lambda path: path.write_text("x" * 100), "cannot read"),
+    "gif": (lambda path: Image.fromarray(draw("口")).save(path, format="GIF"), "cannot read"),
+    "cut png": (lambda path: cut(path, "PNG"), "cannot read|damaged"),
+    "cut jpeg": (lambda path: cut(path, "JPEG"), "cannot read|damaged"),
+    "blank": (lambda path: Image.new("L", (50, 50), 200).save(path, format="PNG"), "is blank: no ink"),
+    "blank and prepared": (lambda path: Image.new("L", (SIZE, SIZE), 9).save(path, format="PNG"), "is blank: no ink"),
+    "clear": (lambda path: Image.new("RGBA", (50, 50)).save(path, format="PNG"), "is blank: no ink"),
+    "animated": (animated, "is animated: it has 2 pictures"),
+    "large": (lambda path: png(path, 8000, 8000), "64000000 pixels; at most 50000000"),
+    "larger": (lambda path: png(path, 12_000, 12_000), "144000000 pixels; at most 50000000"),
+    "huge": (lambda path: png(path, 100_000, 100_000), "too large.*10000000000 pixels.*Scale it down"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_PICTURES)
+def test_a_bad_picture_is_told(exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str) -> None:
+    make, message = BAD_PICTURES[kind]
+    picture = tmp_path / "picture.png"
+    make(picture)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # Pillow's would come on top of the message
+        assert cli.main(["predict", str(picture), "--model", str(exported)]) == 2
+    with pytest.raises(InputError, match=rf"(?s)picture\.png.*({message})|({message}).*picture\.png"):
+        answer(exported, picture)
+    output = capsys.readouterr()
+    assert output.out == "" and output.err.startswith("hwr: error: ") and output.err.count("\n") == 1
+
+
+@given(content=st.binary(max_size=200))
+@settings(max_examples=100)
+def test_any_bytes_as_a_picture_are_told(exported: Path, content: bytes) -> None:
+    picture = exported.with_name("noise.png")
+    for start in (b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"):
+        picture.write_bytes(start + content)
+        with pytest.raises(InputError, match=r"noise\.png"):
+            answer(exported, picture)
+
+
+@pytest.fixture
+def own(exported: Path, tmp_path: Path) -> Iterator[Path]:
+    """Return a copy of the exported file that a test may damage."""
+    path = tmp_path / exported.name
+    path.write_bytes(exported.read_bytes())
+    describe(path)
+    yield path
+
+
+@pytest.mark.parametrize("length", [0, 3, 8, 100, -1])
+def test_a_truncated_network_is_told(own: Path, length: int) -> None:
+    own.write_bytes(own.read_bytes()[:length])
+    with pytest.raises(InputError, match=r"model\.fp32\.tflite.*(is not a TFLite file: found|It is damaged, or of)"):
+        prediction.load(own)
+
+
+def test_every_flipped_bit_is_told(own: Path) -> None:
+    """The interpreter might end the process, so it must not see such a file."""
+    content = own.read_bytes()
+    rng = np.random.Generator(np.random.PCG64(0))
+    for place in [*range(12), *rng.integers(0, len(content), 60)]:
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << int(rng.integers(8))
+        own.write_bytes(damaged)
+        with pytest.raises(InputError, match=r"model\.fp32\.tflite"):
+            prediction.load(own)
+    own.write_bytes(content)
+    prediction.load(own)
+
+
+def test_a_renamed_network_is_still_known(own: Path) -> None:
+    prediction.load(own.rename(own.with_name("digits.tflite")))
+
+
+def test_another_kind_of_file_is_told(own: Path) -> None:
+    with pytest.raises(InputError, match=r"model\.json is not a TFLite file: found \d+ bytes that begin with 7b"):
+        prediction.load(own.with_name("model.json"))
+    with pytest.raises(InputError, match=r"cannot read .*absent\.tflite"):
+        prediction.load(own.with_name("absent.tflite"))
+
+
+def test_a_network_that_the_interpreter_refuses_is_told(own: Path) -> None:
+    write_network(own, np.ones((4, 7), np.float32), (1, 1, SIZE, SIZE))  # 400 pixels are no multiple of 7
+    describe(own)
+    with pytest.raises(InputError, match=r"model\.fp32\.tflite: LiteRT's interpreter refuses it \(.+\)"):
+        prediction.load(own)
+
+
+def test_a_network_of_another_shape_is_told(own: Path) -> None:
+    write_network(own, np.ones((4, 100), np.float32), (1, 1, 10, 10))
+    describe(own)
+    with pytest.raises(
+        InputError, match=r"takes an image of \(1, 1, 10, 10\), and .*model\.json says \(1, 1, 20, 20\)"
+    ):
+        prediction.load(own)
+    write_network(own, np.ones((4, 10), np.float32), (1, 1, 20, 20))  # which gives 40 rows
+    describe(own)
+    with pytest.raises(InputError, match="one row of logits"):
+        prediction.load(own)
+
+
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "too few classes": ({"classes": ["a", "b", "c"]}, "has 4 outputs, and .*model.json lists 3 classes"),
+    "too many classes": ({"classes": list("abcde")}, "has 4 outputs, and .*model.json lists 5 classes"),
+    "no classes": ({"classes": None}, "the list of classes is missing"),
+    "an empty class": ({"classes": ["a", "b", "c", ""]}, "the list of classes is missing or holds something else"),
+    "numbers": ({"classes": [0, 1, 2, 3]}, "the list of classes is missing or holds something else"),
+    "another version": ({"schema_version": 2}, "schema_version is 2, expected 1"),
+    "no input": ({"input": None}, r"input/shape is None, expected \[1, 1, height, width\]"),
+    "three channels": ({"input": {"shape": [1, 3, 20, 20]}}, "input/shape is"),
+    "another size": ({"input": {"shape": [1, 1, 28, 28]}}, r"says \(1, 1, 28, 28\)"),
+    "no image": ({"image": []}, "size None and margin None"),
+    "no room": ({"image": {"size": 20, "margin": 10}}, "size 20 and margin 10, .*leave room"),
+    "no centre": ({"image": {"size": 20, "margin": 2}}, "centre None, expected 'box' or 'mass'"),
+    "a fraction": ({"image": {"size": 20.5, "margin": 1}}, "size 20.5"),
+    "no files": ({"files": {}}, "files is missing"),
+    "other files": ({"files": {"a": {"sha256": "0" * 64}}}, "knows 1 files, none of them this one"),
+    "no checksum": ({"files": {"a": {}}}, "has no sha256"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_a_description_that_does_not_fit_is_told(own: Path, kind: str) -> None:
+    changed, message = WRONG[kind]
+    describe(own, **changed)
+    with pytest.raises(InputError, match=f"model.json.*{message}|{message}") as error:
+        prediction.load(own)
+    assert "hwr quantize" in str(error.value)  # what to do
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'"classes"', b"\xff\xfe", b"null", b"{}"])
+def test_a_damaged_description_is_told(own: Path, content: bytes) -> None:
+    place = own.with_name("model.json")
+    place.write_bytes(content)
+    with pytest.raises(InputError, match=r"model\.json"):
+        prediction.load(own)
+    place.unlink()
+    with pytest.raises(InputError, match=r"cannot read .*model\.json: No such file"):
+        prediction.load(own)
+
+
+@pytest.mark.parametrize("k", ["0", "-1"])
+def test_top_k_is_positive(exported: Path, capsys: pytest.CaptureFixture[str], k: str) -> None:
+    assert cli.main(["predict", "a.png", "--model", str(exported), "--top-k", k]) == 2
+    assert f"top-k={k} is out of range" in capsys.readouterr().err
+
+
+# Refuses every module but those of Python and of what `pip install ai-edge-litert numpy pillow` brings.
+BARE = """
+import sys
+allowed = {"hwr_utils", "numpy", "PIL", "ai_edge_litert", "tqdm", "flatbuffers", "backports", "google", "ml_dtypes",
+           "typing_extensions"}
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] not in allowed | set(sys.stdlib_module_names):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Refuse())
+from hwr_utils import cli
+status = cli.main(sys.argv[1:])
+assert "torch" not in sys.modules
+sys.exit(status)
+"""
+
+
+def test_it_works_without_torch(exported: Path, tmp_path: Path) -> None:
+    pictures = []
+    for index, name in enumerate(CLASSES):
+        pictures.append(str(tmp_path / f"{index}.png"))
+        Image.fromarray(draw(name)).save(pictures[-1])
+    command = [sys.executable, "-c", BARE, "predict", *pictures, "--model", str(exported), "--top-k", "3"]
+    done = subprocess.run([*command, "--json"], cwd=files.REPOSITORY, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    answers = json.loads(done.stdout)
+    assert [one["file"] for one in answers] == pictures
+    assert [one["candidates"][0]["character"] for one in answers] == list(CLASSES)
+    assert all(len(one["candidates"]) == 3 for one in answers)
+    plain = subprocess.run(command, cwd=files.REPOSITORY, capture_output=True, text=True, check=True).stdout
+    lines = plain.splitlines()
+    assert len(lines) == len(pictures)
+    assert all(line.startswith(f"{file}: {name} ") for line, file, name in zip(lines, pictures, CLASSES, strict=True))
+    # and the refusal works: training imports torch
+    done = subprocess.run(
+        [sys.executable, "-c", BARE, "train", "--dataset", "mnist"],
+        cwd=files.REPOSITORY, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode != 0 and "No module named" in done.stderr
+
+
+def test_a_missing_interpreter_is_told(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
+    with pytest.raises(InputError, match=r"LiteRT's interpreter, which is not there .*pip install ai-edge-litert"):
+        tflite.Network(exported)
+
+
+@pytest.mark.parametrize("size", [16, 20, 28, 56])
+def test_the_input_is_what_networks_are_trained_on(size: int) -> None:
+    import torch
+
+    from hwr_utils import models
+
+    rng = np.random.Generator(np.random.PCG64(size))
+    image = rng.integers(0, 256, (28, 28)).astype(np.uint8)
+    expected = models.to_input(torch.from_numpy(image)[None], size).numpy()
+    found = prediction.to_input(image, (1, 1, size, size))
+    assert found.dtype == np.float32 and found.shape == expected.shape
+    assert np.abs(found - expected).max() < 1e-6

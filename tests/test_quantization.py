@@ -1,0 +1,357 @@
+"""Quantization: real files in every format, what they cost, and what is said of a run that does not fit."""
+
+import json
+import logging
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from helpers import N_CLASSES, easy_images, tiny, write_easy
+from hwr_utils import cli, conversion, data, files, measurement, models, prediction, quantization, records, runs, tflite
+from hwr_utils.conversion import FORMATS
+from hwr_utils.errors import InputError
+
+SIDE = 16
+CLASSIFIER = 4 * (128 * N_CLASSES + N_CLASSES)  # bytes, of its 32-bit floats
+
+
+@pytest.fixture(scope="module")
+def run(root: Path, tmp_path_factory: pytest.TempPathFactory) -> runs.Run:
+    """Return a tiny run that has learned something."""
+    return runs.train_run(tiny(epochs=8, learning_rate=3e-3), tmp_path_factory.mktemp("results"), root, "cpu")
+
+
+@pytest.fixture(scope="module")
+def record(run: runs.Run, root: Path) -> dict[str, Any]:
+    """Quantize that run, once for all tests."""
+    return quantization.quantize(run.folder, data_root=root)
+
+
+def rows(record: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {row["format"]: row for row in record["formats"]}
+
+
+def content(run: runs.Run, name: str) -> bytes:
+    return (run.folder / f"model.{name}").read_bytes()
+
+
+@pytest.fixture
+def copy(run: runs.Run, record: dict[str, Any], tmp_path: Path) -> Path:
+    """Return a copy of the run's folder that a test may damage."""
+    return shutil.copytree(run.folder, tmp_path / run.folder.name)
+
+
+def test_every_format_is_there_and_recorded(run: runs.Run, record: dict[str, Any]) -> None:
+    assert list(rows(record)) == list(FORMATS)
+    assert quantization.read(run.folder) == record
+    for name, row in rows(record).items():
+        assert row["bytes"] == len(content(run, name))
+        assert row["sha256"] == files.sha256(content(run, name))
+    assert not list(run.folder.glob(f".*{files.UNFINISHED}"))
+    schema = json.loads(Path(quantization.__file__).with_name("quantization.schema.json").read_text())
+    assert schema["properties"]["formats"]["items"]["properties"]["format"]["enum"] == list(FORMATS)
+
+
+def test_sizes_are_what_the_bits_say(record: dict[str, Any]) -> None:
+    shares = {name: row["share_of_fp32"] for name, row in rows(record).items()}
+    assert shares["safetensors"] == shares["fp32.tflite"] == shares["fp32.onnx"] == 1
+    assert 0.5 < shares["fp16.tflite"] < 0.52
+    for name in ("dynamic_int8.tflite", "weight_only_int8.tflite", "static_int8.onnx"):
+        assert 0.25 < shares[name] < 0.29, name
+    assert 0.125 < shares["weight_only_int4.tflite"] < 0.16
+    for row in rows(record).values():
+        assert row["share_of_weights"] == pytest.approx(row["bytes"] / rows(record)["safetensors"]["bytes"])
+
+
+def test_bytes_are_accounted_for(run: runs.Run, record: dict[str, Any]) -> None:
+    network = quantization._network(run, content(run, "safetensors"))
+    whole = 4 * sum(parameter.numel() for parameter in network.parameters())
+    for name, row in rows(record).items():
+        parts = row["parts"]
+        assert sum(parts.values()) == row["bytes"]
+        assert 0 < parts["overhead"] < 8000, name
+        bits = 4 if "int4" in name else 8 if "int8" in name else 16 if "fp16" in name else 32
+        extra = {"classifier": 160, "backbone": 5000}  # scales, and biases that stay as they are
+        for part, expected in (("classifier", CLASSIFIER), ("backbone", whole - CLASSIFIER)):
+            assert expected * bits / 32 - 16 <= parts[part] <= expected * bits / 32 + extra[part]
+
+
+def test_all_test_images_count_and_the_floats_agree(run: runs.Run, record: dict[str, Any]) -> None:
+    assert record["test_images"] == {"n": 40, "of": 40, "stratified": False}
+    table = rows(record)
+    assert table["safetensors"]["test"]["correct"] == run.record["test"]["correct"]
+    assert run.record["test"]["accuracy"] > 0.6  # or agreement would mean little
+    for name in ("safetensors", "fp32.tflite", "fp32.onnx", "fp16.tflite"):
+        row = table[name]
+        assert row["largest_logit_difference"] < (0.05 if "16" in name else 1e-4)
+        assert row["top1_agreement"] == 1
+        assert row["mcnemar"] == {"only_fp32": 0, "only_this": 0, "p": 1}
+    for name in ("dynamic_int8.tflite", "weight_only_int8.tflite", "static_int8.onnx"):
+        assert 1e-5 < table[name]["largest_logit_difference"] < 2, name
+        assert table[name]["top1_agreement"] >= 0.9
+    for row in table.values():
+        test = row["test"]
+        assert test["low"] < test["accuracy"] <= test["high"]
+        assert 0 < row["latency"]["p50_ms"] <= row["latency"]["p95_ms"]
+    assert table["fp32.tflite"]["latency"]["ratio"] == {"median": 1, "low": 1, "high": 1}
+
+
+def test_the_record_says_what_it_was_made_with(run: runs.Run, record: dict[str, Any]) -> None:
+    assert record["run_id"] == run.record["run_id"] == run.folder.name
+    assert record["weights_sha256"] == run.record["weights"]["sha256"]
+    assert record["environment"]["threads"] == 1
+    assert record["environment"]["versions"]["ai-edge-litert"].count(".") == 2
+    assert record["calibration_images"] == 144  # all that it was trained on
+
+
+def test_no_file_knows_the_machine(run: runs.Run, record: dict[str, Any]) -> None:
+    for name in FORMATS:
+        for place in (str(files.REPOSITORY), str(run.folder), sys.prefix, "Traceback", "/python3"):
+            assert place.encode() not in content(run, name), name
+
+
+def test_the_same_weights_give_the_same_bytes(
+    run: runs.Run, record: dict[str, Any], root: Path, copy: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Convert once more, by the command: the asked formats and what they are compared with alone, and quietly."""
+    for path in copy.glob("model.*.*"):
+        if "int4" not in path.name:
+            path.unlink()
+    argv = ["quantize", str(copy), "--formats", "static_int8.onnx", "dynamic_int8.tflite", "--images", "20"]
+    assert cli.main([*argv, "--data-root", str(root)]) == 0
+    again = quantization.read(copy)
+    assert again is not None
+    names = ["safetensors", "fp32.tflite", "dynamic_int8.tflite", "fp32.onnx", "static_int8.onnx"]
+    assert list(rows(again)) == names
+    for name in names:
+        assert (copy / f"model.{name}").read_bytes() == content(run, name), name
+    assert again["test_images"] == {"n": 20, "of": 40, "stratified": True}
+    output = capfd.readouterr()
+    assert output.out == quantization.table(again) + "\n"
+    assert "accuracy on 20 of 40 test images" in output.out
+    assert not any(word in output.err for word in ("LiteRT", "Quantiz", "Warning", "DONE", "XNNPACK"))
+    # model.json still knows the int4 file of the same weights, and no file that is not there
+    known = prediction.read_description(copy / "model.json")["files"]
+    assert set(known) == {f"model.{name}" for name in [*names, "weight_only_int4.tflite"]}
+
+
+def test_conversion_asks_for_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = models.build("simple_cnn", 3, SIDE, {})
+    with pytest.raises(InputError, match=r"format 'int8' is unknown, expected some of safetensors, fp32\.tflite"):
+        conversion.convert(network, SIDE, np.zeros((1, 1, SIDE, SIDE), np.float32), ["int8"])
+    monkeypatch.setitem(sys.modules, "litert_torch", None)
+    with pytest.raises(InputError, match=r"converting needs litert_torch, .*make setup"):
+        conversion.convert(network, SIDE, np.zeros((1, 1, SIDE, SIDE), np.float32), ["fp32.tflite"])
+
+
+def test_calibration_sees_training_images_alone(run: runs.Run, root: Path) -> None:
+    dataset = data.load("custom:easy", root)
+    held_out = dataset.train_images[run.predictions["validation_indices"]]
+    found = {image.tobytes() for image in quantization._calibration_images(dataset, run)}
+    assert len(found) == 144
+    assert found <= {image.tobytes() for image in dataset.train_images}
+    assert not found & {image.tobytes() for image in (*held_out, *dataset.test_images)}
+
+
+def test_prediction_agrees_with_the_run(run: runs.Run, record: dict[str, Any], tmp_path: Path) -> None:
+    images, _ = easy_images(40, 1)  # the test set
+    recognizer = prediction.load(run.folder / "model.dynamic_int8.tflite")
+    assert list(recognizer.classes) == run.classes and (recognizer.size, recognizer.network.n_outputs) == (28, 4)
+    agreed = 0
+    for image, expected in zip(images, run.predictions["classes"][:, 0], strict=True):
+        Image.fromarray(image).save(tmp_path / "picture.png")  # of the dataset's size, so taken as it is
+        best = recognizer.candidates(tmp_path / "picture.png", 1)[0]
+        agreed += best.character == run.classes[expected]
+    assert agreed >= 38
+
+
+def test_the_framing_is_that_of_the_data() -> None:
+    images = np.zeros((3, 28, 28), np.uint8)
+    assert quantization._framing(images) == {"size": 28, "margin": 0, "centre": "box"}  # nothing to see
+    images[:2, 4:24, 10:18] = 255  # 20 of 28
+    images[2, 0:28, 10:18] = 255
+    assert quantization._framing(images) == {"size": 28, "margin": 4, "centre": "box"}
+    images[:, 4:12, 4:24] = 255  # heavy above: its mass is no longer in the middle
+    assert quantization._framing(images)["centre"] == "box"
+    assert quantization._framing(np.roll(images, 3, axis=1))["centre"] == "mass"
+    assert quantization._framing(images.transpose(0, 2, 1))["margin"] == 4
+
+
+def test_the_framing_of_mnist(real: Callable[[str], data.Dataset]) -> None:
+    assert quantization._framing(real("mnist").train_images[:300]) == {"size": 28, "margin": 4, "centre": "mass"}
+
+
+def test_answers_are_compared() -> None:
+    reference = np.array([[5, 4, 3, 2, 1, 0], [5, 4, 3, 2, 1, 0], [0, 1, 2, 3, 4, 5], [9, 0, 0, 0, 0, 0]], np.float32)
+    logits = reference.copy()
+    logits[1] = [4.5, 5, 3, 2, 0, 1]  # another answer, and 5 instead of 4 among the five best
+    labels = np.array([0, 0, 5, 1])
+    found = measurement.compare(labels, reference, logits)
+    assert found["test"]["correct"] == 2 and found["test"]["n"] == 4
+    assert found["change"] == -0.25
+    assert (found["mcnemar"]["only_fp32"], found["mcnemar"]["only_this"]) == (1, 0)
+    assert found["top1_agreement"] == 0.75
+    assert found["top5_agreement"] == pytest.approx(0.95)
+    assert found["largest_logit_difference"] == 1
+    same = measurement.compare(labels, reference, reference)
+    assert (same["change"], same["top5_agreement"], same["largest_logit_difference"]) == (0, 1, 0)
+
+
+def test_latencies_are_ratios_of_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measurement, "ROUNDS", 3)
+    order = []
+
+    def sleeper(name: str, seconds: float) -> measurement.Interpreter:
+        def run(image: np.ndarray) -> np.ndarray:
+            order.append(name)
+            time.sleep(seconds)
+            return image
+
+        return run
+
+    images = np.zeros((4, 1, 2, 2), np.float32)
+    found = measurement.latencies({"fp32.tflite": sleeper("a", 0.002), "slow": sleeper("b", 0.006)}, images)
+    assert order == (["a"] * 10 + ["b"] * 10) * 4  # in turns, and one round more than count
+    assert found["fp32.tflite"]["ratio"] == {"median": 1, "low": 1, "high": 1}
+    assert 2 < found["slow"]["ratio"]["median"] < 3.5
+    assert found["slow"]["n"] == 30 and 6 <= found["slow"]["p50_ms"] <= found["slow"]["p95_ms"]
+
+
+def test_sizes_without_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["quantize", "--untrained", "simple_cnn", "--formats", "safetensors", "--results-dir", str(tmp_path)]
+    assert cli.main(argv) == 0
+    record = records.read_json(tmp_path / "benchmarks" / "sizes-simple_cnn.json")
+    assert record["weights"] == "random, untrained"
+    assert "untrained" in capsys.readouterr().out
+    parts = {row["classes"]: row["parts"] for row in record["rows"]}
+    assert list(parts) == [10, 26, 3755]
+    assert [parts[n]["classifier"] for n in parts] == [4 * 129 * n for n in parts]
+    assert parts[10]["backbone"] == parts[26]["backbone"] == parts[3755]["backbone"]
+    quantized = quantization.untrained_sizes("simple_cnn", (3, 203), ["dynamic_int8.tflite"], SIDE, tmp_path)
+    small, large = quantized["rows"]
+    # a byte for each of the 128 weights, and for the class a scale, a zero point and a bias
+    assert large["parts"]["classifier"] - small["parts"]["classifier"] == 200 * (128 + 4 + 8 + 4)
+    assert large["bytes"] == sum(large["parts"].values())
+
+
+def test_it_is_a_run_or_an_architecture(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in ([], ["results/x", "--untrained", "simple_cnn"]):
+        assert cli.main(["quantize", *words]) == 2
+        assert "one of the two" in capsys.readouterr().err
+
+
+def flip(path: Path) -> None:
+    damaged = bytearray(path.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    path.write_bytes(damaged)
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated", "flipped", "empty"])
+def test_weights_that_do_not_fit_are_told(copy: Path, root: Path, damage: str) -> None:
+    path = copy / "model.safetensors"
+    if damage == "missing":
+        path.unlink()
+    elif damage == "flipped":
+        flip(path)
+    else:
+        path.write_bytes(path.read_bytes()[: 1000 if damage == "truncated" else 0])
+    before = (copy / "quantization.json").read_bytes()
+    with pytest.raises(InputError, match=r"model\.safetensors.*(is missing|not the file that the record)") as error:
+        quantization.quantize(copy, data_root=root)
+    assert f"remove {copy / 'record.json'} and run `hwr train --dataset custom:easy" in str(error.value)
+    assert f"--results-dir {copy.parent}`" in str(error.value)
+    assert (copy / "quantization.json").read_bytes() == before
+
+
+def test_weights_of_another_network_are_told(copy: Path, root: Path) -> None:
+    record = records.read_json(copy / "record.json")
+    record["dataset"]["classes"].append("e")
+    files.write_json(copy / "record.json", record)
+    with pytest.raises(InputError, match=r"does not fit simple_cnn as it is now \(.*size mismatch.*Check out revision"):
+        quantization.quantize(copy, data_root=root)
+
+
+def test_a_folder_without_a_record_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["quantize", str(tmp_path)]) == 2
+    assert f"{tmp_path} holds no record.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("images", [0, 41])
+def test_a_number_of_images_that_is_not_there_is_told(copy: Path, root: Path, images: int) -> None:
+    with pytest.raises(InputError, match=f"images={images} is out of range, expected 1 to 40"):
+        quantization.quantize(copy, images=images, data_root=root)
+
+
+def test_other_data_is_told(copy: Path, tmp_path: Path) -> None:
+    write_easy(tmp_path / "other", seed=7)
+    with pytest.raises(InputError, match=r"custom:easy under .*other is not the data that .* was trained on"):
+        quantization.quantize(copy, data_root=tmp_path / "other")
+
+
+def test_a_record_of_other_weights_is_told(copy: Path) -> None:
+    assert quantization.read(copy.parent) is None
+    record = records.read_json(copy / "record.json")
+    record["weights"]["sha256"] = "0" * 64
+    files.write_json(copy / "record.json", record)
+    with pytest.raises(InputError, match=r"quantization\.json is of other weights than the run has now"):
+        quantization.read(copy)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("formats", 0, "bytes"), 0),
+        (("formats", 3, "test", "accuracy"), 1.5),
+        (("formats", 1, "format"), "int7.tflite"),
+        (("weights_sha256",), "abc"),
+        (("environment", "threads"), 2),
+        (("extra",), 1),
+    ],
+)
+def test_a_record_that_breaks_the_schema_is_told(copy: Path, path: tuple[Any, ...], value: Any) -> None:
+    record = records.read_json(copy / "quantization.json")
+    place = record
+    for step in path[:-1]:
+        place = place[step]
+    place[path[-1]] = value
+    files.write_json(copy / "quantization.json", record)
+    with pytest.raises(InputError, match=r"quantization\.json: at .*: .+hwr quantize"):
+        quantization.read(copy)
+
+
+def test_quiet_hides_and_gives_back(capfd: pytest.CaptureFixture[str]) -> None:
+    def talk() -> None:
+        print("printed")
+        print("told", file=sys.stderr)
+        os.write(1, b"written")
+        logging.getLogger("other").error("logged")
+
+    with tflite.quiet():
+        talk()
+    assert capfd.readouterr() == ("", "")
+    with pytest.raises(RuntimeError) as error, tflite.quiet():
+        talk()
+        raise RuntimeError("broken")
+    assert "printed" in error.value.__notes__[0] and "written" in error.value.__notes__[0]
+    talk()
+    output = capfd.readouterr()
+    assert "printed" in output.out and "written" in output.out and "told" in output.err
+
+
+def test_conversion_leaves_threads_as_they_were(record: dict[str, Any]) -> None:
+    assert torch.get_num_threads() == 1  # as helpers sets it
+    torch.set_num_threads(2)
+    with pytest.raises(ZeroDivisionError), quantization._one_thread():
+        assert torch.get_num_threads() == 1
+        _ = 1 / 0
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(1)
