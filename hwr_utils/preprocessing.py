@@ -103,7 +103,8 @@ def to_square(image: NDArray[np.uint8], size: int = 28, margin: int = 4) -> NDAr
     if margin < 0 or room < 1:
         raise InputError(f"size {size} and margin {margin}: a margin of 0 or more that leaves a pixel was expected.")
     square = np.zeros((size, size), np.uint8)
-    rows, columns = np.flatnonzero((image > INK).any(1)), np.flatnonzero((image > INK).any(0))
+    ink = image > INK
+    rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
     if len(rows) == 0:
         return square
     crop = image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
@@ -134,7 +135,9 @@ def centre_mass(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def resize(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
     """Scale (H, W) uint8 to (height, width): linear between pixels when it grows, averaging when it shrinks."""
     wide = image.astype(np.float64)  # once: NumPy multiplies mixed types a third slower
-    return _round(_weights(image.shape[0], height) @ wide @ _weights(image.shape[1], width).T)
+    values: NDArray[np.float64] = _weights(image.shape[0], height) @ wide @ _weights(image.shape[1], width).T
+    values += 0.5  # means of 0 to 255, so that cutting off the rest rounds them, halves up
+    return values.astype(np.uint8)
 
 
 def _round(values: NDArray[np.float64]) -> NDArray[np.uint8]:

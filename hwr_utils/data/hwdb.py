@@ -374,9 +374,10 @@ def _convert(source: gnt.Source, options: Options, part: Path, number: int, bloc
         raise InputError(f"{source.name} has changed while it was imported. Run the same command again.")
     columns = [np.load(part / f"{name}.npy", mmap_mode="r+", allow_pickle=False) for name in COLUMNS]
     # straight into the arrays: a file of a million tiny images would not fit into memory at their new size
+    views = [np.asarray(column) for column in columns]  # the same memory, without a memmap's cost at every item
     for place, (label, image) in enumerate(_kept(source, content, options), block.start):
-        for column, value in zip(columns, (image, label, number), strict=True):
-            column[place] = value
+        for view, value in zip(views, (image, label, number), strict=True):
+            view[place] = value
     for column in columns:
         column.flush()
     # after the arrays, so what is marked is there
