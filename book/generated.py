@@ -63,7 +63,7 @@ def provenance(dataset: str) -> str:
     """Say in a word what the data of a run is; the introduction explains the words."""
     if catalog.entry(dataset).published:
         return "published"
-    kinds = {"-sample": "sample", "-synthetic": "synthetic"}
+    kinds = {"-sample": "sample", "-subset": "sample", "-synthetic": "synthetic"}
     return next((kind for suffix, kind in kinds.items() if dataset.endswith(suffix)), "own")
 
 

@@ -27,7 +27,12 @@ def experiment(config: RunConfig) -> RunConfig:
 def variant(config: RunConfig) -> str:
     """Say in words how a config departs from its architecture's and recipe's defaults; empty where it does not."""
     changes = runs.changes(config)
-    words = {"dropout=True": "with dropout", "pooling=avg4": "with corner pooling"}
+    words = {
+        "dropout=True": "with dropout",
+        "pooling=avg4": "with corner pooling",
+        "split=writer": "split by writers",
+        "split=official": "on the published test set",
+    }
     return ", ".join(words.get(change, change) for change in (f"{name}={value}" for name, value in changes.items()))
 
 

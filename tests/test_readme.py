@@ -110,7 +110,6 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], subproces
     checkout = tmp_path_factory.mktemp("readme") / "a checkout"
     copy_checkout(checkout)
     (checkout / ".venv").symlink_to(sys.prefix)
-    (checkout / "node_modules").symlink_to(ROOT / "node_modules")
     (checkout / "_build").mkdir()
 
     raw = checkout / "data" / "synthetic" / "digits-synthetic" / "raw"

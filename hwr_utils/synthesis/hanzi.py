@@ -56,11 +56,11 @@ class Chance:
         return mix(self.keys[:, None] + at).reshape(len(self.keys), *shape)
 
     def uniform(self, *shape: int) -> Floats:
-        """Return numbers (keys, *shape) from 0 to below 1."""
+        """Return numbers, of this shape for each key, from 0 to below 1."""
         return (self._next(*shape) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
     def bell(self, *shape: int) -> Floats:
-        """Return numbers (keys, *shape) of mean 0 and deviation 1, at most 3 from 0: sums of three uniform ones."""
+        """Return numbers of mean 0 and deviation 1, of this shape for each key, at most 3 from 0: sums of three."""
         bits = self._next(*shape)
         low = np.uint64(2**21 - 1)
         total = (bits & low) + (bits >> np.uint64(21) & low) + (bits >> np.uint64(42) & low)
