@@ -35,7 +35,7 @@ OUT = files.REPOSITORY / "_build" / "study"
 # architecture -> the notebook that trains it
 NOTEBOOKS = {"simple_cnn": "02_simple_cnn", "resnet50": "03_resnet50", "inception_hccr": "04_inception_hccr"}
 # seconds of one core for a thousand training images, for the estimate of the time left and to begin with the longest
-SECONDS = {"simple_cnn": 1.5, "resnet50": 15.0, "inception_hccr": 4.0}
+SECONDS = {"simple_cnn": 1.5, "resnet50": 15.0, "inception_hccr": 5.0}
 PLACES = ("results_dir", "data_root")  # parameters of notebooks that the study sets, and no profile
 
 
@@ -379,7 +379,8 @@ def _steps(plan: Profile, out: Path) -> list[Step]:
     places = {
         "results_dir": _shown(out / "results"),
         "data_root": _shown(out / "data"),
-        "datasets": " ".join(plan.data),
+        # what is imported has its chapter with its network
+        "datasets": " ".join(name for name in plan.data if not catalog.entry(name).imported),
     }
 
     def executed(name: str, values: dict[str, Any], to: str, there: bool, needs: list[str], seconds: float) -> Step:
@@ -397,12 +398,19 @@ def _steps(plan: Profile, out: Path) -> list[Step]:
         # the first run of a network makes its chapter; the others' notebooks lie where the book does not look
         first = job.notebook not in [earlier.notebook for earlier in plan.jobs[:number]]
         name = job.notebook if first else f"runs/{job.name}"
-        images = job.config.training["epochs"] * plan.data[job.config.dataset].get("n_train", 0)
+        images = job.config.training["epochs"] * _n_train(plan.data[job.config.dataset])
         seconds = 15 + images / 1000 * SECONDS[job.config.architecture]
         there, needs = job.config.to_dict() in recorded, [f"draw {job.config.dataset}"]
         steps.append(executed(job.notebook, job.parameters, name, there, needs, seconds))
     everything = [step.name for step in steps]
     return steps + [executed(page, {}, page, True, everything, 15) for page in plan.pages]
+
+
+def _n_train(sizes: dict[str, Any]) -> int:
+    """Guess the training images of a drawn dataset, of hanzi without those that a split holds out."""
+    classes = sizes.get("classes", 0)
+    drawn = sizes.get("writers", 0) * (classes if isinstance(classes, int) else len(classes))
+    return int(sizes.get("n_train", drawn * (1 - data.TEST_SHARE)))
 
 
 def _given(values: Mapping[str, Any]) -> list[str]:
