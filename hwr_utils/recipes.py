@@ -23,7 +23,8 @@ class Parameter:
 PARAMETERS: dict[str, Parameter] = {
     "epochs": Parameter(int, 1, 10_000, "passes over the training images, at most"),
     "batch_size": Parameter(int, 1, 65_536, "images a step"),
-    "learning_rate": Parameter(float, 1e-8, 10.0, "Adam's initial rate"),
+    "learning_rate": Parameter(float, 1e-8, 10.0, "Adam's rate, or its highest where it has a schedule"),
+    "schedule": Parameter(str, 0, 0, "how the rate moves: training.cosine; it stays where not set", ("cosine",)),
     "patience": Parameter(int, 1, 10_000, "epochs without a better validation loss after which training stops"),
     "validation_fraction": Parameter(
         float, 0.01, 0.5, "share of each training class held out to choose the epoch; the last one where it is not set"

@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import itertools
 import math
 import os
 import pickle
@@ -228,7 +229,10 @@ def test_the_same_config_gives_the_same_bits(whole: FitResult) -> None:
     assert same(fit(tiny()), whole)
 
 
-@pytest.mark.parametrize("changed", [{"seed": 1}, {"dropout": False}, {"batch_size": 17}, {"learning_rate": 4e-4}])
+CHANGES = [{"seed": 1}, {"dropout": False}, {"batch_size": 17}, {"learning_rate": 4e-4}, {"schedule": "cosine"}]
+
+
+@pytest.mark.parametrize("changed", CHANGES)
 def test_another_config_gives_others(whole: FitResult, changed: dict[str, Any]) -> None:
     other = fit(tiny(**changed))
     assert not any(torch.equal(whole.last[name], other.last[name]) for name in whole.last)
@@ -248,6 +252,38 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(
     assert same(result, whole)
     assert result.sessions == (2 if steps > STEPS else 1)
     assert len(result.epoch_seconds) == len(result.history)
+
+
+def test_the_rate_warms_up_and_falls_to_nothing() -> None:
+    """Of 100 steps five warm up; of the 95 after them the first is at the top, and the middle one at the half."""
+    rates = [training.cosine(step, 100) for step in range(101)]
+    assert rates[:6] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1, 1])
+    assert (rates[52] + rates[53]) / 2 == pytest.approx(0.5)
+    assert rates[100] == pytest.approx(0, abs=1e-15)
+    assert all(earlier > later for earlier, later in itertools.pairwise(rates[5:]))
+    assert [training.cosine(step, 2) for step in range(2)] == [1, 1]
+
+
+def test_each_step_has_its_rate_and_a_stop_does_not_change_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    config, taken = tiny(epochs=3, schedule="cosine"), list[float]()
+    step = torch.optim.Adam.step
+
+    def noted(optimizer: torch.optim.Adam, *arguments: Any) -> Any:
+        taken.append(optimizer.param_groups[0]["lr"])
+        return step(optimizer, *arguments)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", noted)
+    unbroken = fit(config)
+    expected = [config.training["learning_rate"] * training.cosine(step, 3 * STEPS) for step in range(3 * STEPS)]
+    assert taken == pytest.approx(expected)
+    taken.clear()
+    with monkeypatch.context() as patch:
+        stop_after(patch, STEPS + 3)
+        with pytest.raises(Stop):
+            fit(config, tmp_path / "checkpoint.pt")
+    del taken[STEPS:]  # the steps of the epoch that was lost
+    assert same(fit(config, tmp_path / "checkpoint.pt"), unbroken)
+    assert taken == pytest.approx(expected)
 
 
 def test_a_run_that_is_stopped_in_every_epoch_gets_there(
