@@ -259,6 +259,11 @@ def test_results_at_a_glance_are_those_of_the_records(pages: dict[str, Beautiful
             pooling = "avg4" if "corner" in row["Network"] else "global"
             found = recorded(row["Dataset"], "resnet50", pooling=pooling)
         published = row["Dataset"] in ("mnist", "kmnist", "emnist-letters")
+        reference = literature.song_accuracy(row["Dataset"], row["Network"].split()[0])
+        stated = f"{100 * reference:.2f}" if published and reference else "–"
+        # K. Kim's random split of HWDB1.1 is the recipe's; he says "about 94 %"
+        kim = (row["Dataset"], row["Network"]) == ("hwdb1.1", "inception_hccr")
+        assert row["Published (%)"] == ("about 94" if kim else stated)
         if not found:
             assert row["Accuracy (%)"] == "not run yet"
             continue
@@ -272,8 +277,6 @@ def test_results_at_a_glance_are_those_of_the_records(pages: dict[str, Beautiful
         assert row["95 % interval"] == f"{100 * low:.2f} to {100 * high:.2f}"
         assert row["Seeds"].split(" of ")[0] == str(len(found))
         assert row["Data"] == ("published" if published else "sample")
-        reference = literature.song_accuracy(row["Dataset"], row["Network"].split()[0])
-        assert row["Song, Si and Kim (%)"] == (f"{100 * reference:.2f}" if published and reference else "–")
 
 
 def test_the_performance_page_has_times_and_says_what_was_not_measured(pages: dict[str, BeautifulSoup]) -> None:
