@@ -394,13 +394,20 @@ def _steps(plan: Profile, out: Path) -> list[Step]:
         return Step(target.stem, inputs, target.exists() and there, needs, seconds, execute)
 
     steps = [_drawing(name, sizes, out) for name, sizes in plan.data.items()]
-    for number, job in enumerate(plan.jobs):
-        # the first run of a network makes its chapter; the others' notebooks lie where the book does not look
-        first = job.notebook not in [earlier.notebook for earlier in plan.jobs[:number]]
-        name = job.notebook if first else f"runs/{job.name}"
+    # the first run of a network makes its chapter, once its others on that dataset are there for it to show; the
+    # notebooks of further runs lie where the book does not look
+    chapters = list({job.notebook: job for job in reversed(plan.jobs)}.values())
+    further: dict[tuple[str, str], list[str]] = {}
+    for job in [*(job for job in plan.jobs if job not in chapters), *chapters]:
         images = job.config.training["epochs"] * _n_train(plan.data[job.config.dataset])
         seconds = 15 + images / 1000 * SECONDS[job.config.architecture]
         there, needs = job.config.to_dict() in recorded, [f"draw {job.config.dataset}"]
+        name, shown = job.notebook, further.setdefault((job.notebook, job.config.dataset), [])
+        if job in chapters:
+            needs += shown
+        else:
+            name = f"runs/{job.name}"
+            shown.append(job.name)
         steps.append(executed(job.notebook, job.parameters, name, there, needs, seconds))
     everything = [step.name for step in steps]
     return steps + [executed(page, {}, page, True, everything, 15) for page in plan.pages]
