@@ -302,7 +302,10 @@ def test_realism_is_measured_and_recorded(tmp_path: Path) -> None:
             records = zip(map(gnt.encode, SOME), images, strict=True)
             files.write_bytes(tmp_path / "real" / f"{writer}.gnt", gnt.serialize(records))
         record = realism.measure(tmp_path / "real", "a test", realism.A_CLASS, 1, "cpu", tmp_path / "results")
-        areas.append(record["measurements"][-1]["auc"]["value"])
+        auc = record["measurements"][-1]["auc"]
+        areas.append(auc["value"])
+        assert len(set(auc["values"])) == realism.TRIALS and auc["value"] == pytest.approx(np.mean(auc["values"]))
+        assert auc["deviation"] == pytest.approx(np.std(auc["values"], ddof=1))
     assert abs(areas[0] - 0.5) < 0.2 and areas[1] > 0.75, areas
     assert record == json.loads((tmp_path / "results" / "benchmarks" / "hanzi-realism.json").read_text())
     assert [done["generator_version"] for done in record["measurements"]] == [hanzi.VERSION] * 2
