@@ -26,6 +26,7 @@ SIZE = 56  # pixels a side
 A_CLASS = 60  # samples of a class, real and drawn, that the classifier telling them apart sees, or is tested on
 MOST = 150  # real samples of a class that are read
 BATCH = 64
+TRIALS = 3  # networks that tell real from drawn, each from other samples
 
 
 def measure(
@@ -38,13 +39,13 @@ def measure(
 ) -> dict[str, Any]:
     """Measure the generator against real samples, and append that to `benchmarks/hanzi-realism.json`.
 
-    Two small networks are trained, each with a budget that is always the same:
+    Small networks are trained, each with a budget that is always the same:
 
-    - one tells real samples from drawn ones, of each class equally many of both, so that the class tells nothing. It
-      learns from two thirds and is measured on the rest: there the drawn ones are by other writers. Its AUC is 1 where
-      it always can, and 0.5 where nothing tells them apart. The budget is too small for it to converge, so the AUC
-      differs by some hundredths between trainings, which its interval does not cover;
-    - the other learns the classes from the drawn samples alone, and reads real ones, at most `MOST` of a class.
+    - `TRIALS` of them tell real samples from drawn ones, of each class equally many of both, so that the class tells
+      nothing. Each learns from two thirds and is measured on the rest: there the drawn ones are by other writers. Its
+      AUC is 1 where it always can, and 0.5 where nothing tells them apart. The budget is too small for it to converge,
+      so the AUC differs by some hundredths between trainings: the mean counts, and the deviation tells how much;
+    - one more learns the classes from the drawn samples alone, and reads real ones, at most `MOST` of a class.
 
     Args:
         real: GNT files, as `gnt.find` takes them; their characters are those that are drawn.
@@ -57,8 +58,9 @@ def measure(
     Returns:
         The record: schema_version, benchmark, measurements; each of these has created, generator_version, note,
         environment, real (name, sha256 and samples of each file, and classes), config (seed, writers, size,
-        batch_size), auc (value, low and high of a 95 % interval by Hanley and McNeil, n_train, n_test) and accuracy
-        (value, correct, n, low and high of Wilson's 95 % interval, n_train).
+        batch_size), auc (value, the mean of values, one a network; deviation of these, with n - 1; low
+        and high of a 95 % interval of one network by Hanley and McNeil, which knows of the test samples alone; n_train
+        and n_test of each network) and accuracy (value, correct, n, low and high of Wilson's 95 % interval, n_train).
 
     Raises:
         InputError: the real files are absent, hold fewer than two classes or too few samples of one; too few writers;
@@ -84,7 +86,18 @@ def measure(
     chosen = np.sort(np.concatenate(few))
     images, labels = images[chosen], labels[chosen]
     labels, drawn_labels = np.searchsorted(classes, labels), np.searchsorted(classes, drawn[1])
-    auc = _tell_apart(images, labels, *drawn[::2], drawn_labels, seed, execution.device)
+    trials = [
+        _tell_apart(images, labels, *drawn[::2], drawn_labels, seed + trial, execution.device)
+        for trial in range(TRIALS)
+    ]
+    values = [trial["value"] for trial in trials]
+    auc = {
+        **{name: float(np.mean([trial[name] for trial in trials])) for name in ("value", "low", "high")},
+        "values": values,
+        "deviation": float(np.std(values, ddof=1)),
+        "n_train": trials[0]["n_train"],
+        "n_test": trials[0]["n_test"],
+    }
     accuracy = _read(drawn[0], drawn_labels, images, labels, len(classes), seed, execution.device)
     measurement = {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),

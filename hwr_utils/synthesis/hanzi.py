@@ -16,7 +16,7 @@ from hwr_utils.synthesis import medians
 from hwr_utils.synthesis.medians import POINTS, Strokes
 from hwr_utils.synthesis.strokes import Floats, Ints
 
-VERSION = 4  # of the drawings: raise it when the same arguments come to give other images
+VERSION = 5  # of the drawings: raise it when the same arguments come to give other images
 SIDE = 60  # pixels of an image's longer side: what CASIA's subset has been scaled to
 CANVAS = 68  # pixels a side to draw on
 BATCH = 64  # samples drawn together
@@ -90,7 +90,12 @@ class Hand:
     rise: float  # of horizontal strokes to the right
     aspect: float  # logarithm of width to height
     spread: Floats  # (2, 2) of each half of a character, how much larger it is in x and y
-    warp: Floats  # (7, 2) coefficients of the terms in `_warp`
+    warp: Floats  # (7, 2) coefficients of the terms in `_pose`
+
+
+# What nearly all hands do to the shapes of print, as coefficients of `_pose`'s terms in x: they shorten what sticks
+# out, more so on the right, and keep the upper part wide. It shows in the mean images of real and drawn characters.
+PRINT_TO_HAND = ((-0.08, 0), (-0.08, 0), (0, 0), (-0.14, 0), (0, 0), (0, 0), (0, 0))
 
 
 def hand(seed: int, writer: int) -> Hand:
@@ -117,9 +122,9 @@ def hand(seed: int, writer: int) -> Hand:
         looseness=one(0.6, 1.25),
         slant=bell(-0.02, 0.08),
         rise=bell(0.1, 0.08),
-        aspect=bell(-0.15, 0.12),
+        aspect=bell(-0.12, 0.12),
         spread=0.08 * chance.bell(2, 2)[0],
-        warp=0.035 * chance.bell(7, 2)[0],
+        warp=np.array(PRINT_TO_HAND) + 0.035 * chance.bell(7, 2)[0],
     )
 
 
@@ -251,7 +256,7 @@ def _vary_strokes(paths: Floats, chance: Chance, hand: Hand) -> Floats:
     middle = paths.mean(1, keepdims=True)
     arm = paths - middle
     chord = paths[:, -1:] - paths[:, :1]
-    grow, turn = 1 + 0.14 * loose * chance.bell(1, 2), 0.06 * loose * chance.bell(1, 1)
+    grow, turn = 1 + 0.17 * loose * chance.bell(1, 2), 0.06 * loose * chance.bell(1, 1)
     along = np.linspace(0, 1, POINTS)[:, None]
     belly = 4 * along * (1 - along)
     across = chord[..., ::-1] * (-1, 1)
@@ -287,7 +292,7 @@ def _join(paths: Floats, batch: Batch, chance: Chance, hand: Hand) -> tuple[Floa
     rate[1:, 0] *= joined[:-1]
     rate[0, 0] = 0
     flat, by = control.reshape(-1, 2), rate.reshape(-1, 1)[1:-1]
-    for _ in range(1 + int(6 * hand.haste * hand.haste)):
+    for _ in range(1 + int(9 * hand.haste * hand.haste)):
         flat[1:-1] += by * ((flat[:-2] + flat[2:]) / 2 - flat[1:-1])
     return control, joined
 
@@ -304,7 +309,7 @@ def _press(chance: Chance, hand: Hand) -> Floats:
 def _pose(x: Floats, y: Floats, owner: Ints, chance: Chance, hand: Hand) -> tuple[Floats, Floats]:
     """Warp, squeeze, slant and turn whole characters; x and y are (s, POINTS + JOIN)."""
     x, y = 2 * x - 1, 2 * y - 1
-    warp = hand.warp + 0.025 * hand.looseness * chance.bell(7, 2)
+    warp = hand.warp + 0.035 * hand.looseness * chance.bell(7, 2)
     terms = (x * x, x * y, y * y, x * x * x, x * x * y, x * y * y, y * y * y)
     by_stroke = warp[owner]
     to_x = sum(by_stroke[:, number, 0, None] * term for number, term in enumerate(terms))
@@ -314,7 +319,7 @@ def _pose(x: Floats, y: Floats, owner: Ints, chance: Chance, hand: Hand) -> tupl
     def spread(values: Floats) -> Floats:
         return values[owner][:, None]
 
-    wide = spread(1 + hand.aspect + 0.12 * hand.looseness * chance.bell())
+    wide = spread(1 + hand.aspect + 0.15 * hand.looseness * chance.bell())
     slant = spread(hand.slant + 0.04 * hand.looseness * chance.bell())
     rise = spread(hand.rise + 0.04 * hand.looseness * chance.bell())
     return wide * x - slant * y, y - rise * x
