@@ -115,11 +115,12 @@ def _predict(arguments: argparse.Namespace) -> None:
     from hwr_utils import prediction
 
     answers = []
-    for name, found in prediction.predict(arguments.pictures, arguments.model, arguments.top_k):
-        candidates = [{"character": one.character, "score": round(one.score, 6)} for one in found]
-        answers.append({"file": name, "candidates": candidates})
+    for found in prediction.predict(arguments.pictures, arguments.model, arguments.top_k):
+        candidates = [{"character": one.character, "score": round(one.score, 6)} for one in found.candidates]
+        answers.append({"file": found.picture, "likely": found.likely, "candidates": candidates})
         if not arguments.json:
-            print(f"{name}:", ", ".join(f"{one.character} {one.score:.2%}" for one in found))
+            told = ", ".join(f"{one.character} {one.score:.2%}" for one in found.candidates)
+            print(f"{found.picture}:", told if found.likely else f"no likely character ({told})")
     if arguments.json:
         print(json.dumps(answers, ensure_ascii=False, indent=1))
 
