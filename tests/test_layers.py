@@ -23,6 +23,7 @@ FLOORS = [
     {"data"},
     {"synthesis"},  # draws what `data` then reads, and writes it with `data.idx`
     {"models"},
+    {"calibration"},
     {"conversion"},
     {"evaluation"},
     {"distributed"},
