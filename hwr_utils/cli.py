@@ -111,6 +111,12 @@ def _quantize(arguments: argparse.Namespace) -> None:
     print(quantization.table(record))
 
 
+def _evaluate(arguments: argparse.Namespace) -> None:
+    from hwr_utils import transfer
+
+    print(transfer.text(transfer.evaluate(arguments.run_folder, arguments.on, arguments.images, arguments.data_root)))
+
+
 def _predict(arguments: argparse.Namespace) -> None:
     from hwr_utils import prediction
 
@@ -229,6 +235,14 @@ def _parser() -> argparse.ArgumentParser:
         "--untrained", metavar="ARCHITECTURE", help="instead of a run: sizes alone, with random weights, as a record"
     )
     quantize.set_defaults(run=_quantize)
+
+    evaluate = commands.add_parser(
+        "evaluate", parents=[root], help="test a run on another dataset, as a record: one of drawn images on real ones"
+    )
+    evaluate.add_argument("run_folder", metavar="RUN", help="the folder of a run that `hwr quantize` has been given")
+    evaluate.add_argument("--on", required=True, metavar="DATASET", help="its test images; a name of the catalogue")
+    evaluate.add_argument("--images", type=int, help="take so many of them, stratified; default: all")
+    evaluate.set_defaults(run=_evaluate)
 
     predict = commands.add_parser("predict", help="read characters in pictures; needs LiteRT, and no torch")
     predict.add_argument("pictures", nargs="+", metavar="IMAGE", help="PNG or JPEG files, a character each")

@@ -31,6 +31,7 @@ FLOORS = [
     {"runs"},
     {"measurement"},
     {"comparison", "plots", "notebooks", "benchmark", "quantization", "realism"},
+    {"transfer"},
     {"study"},
     {"cli"},
     {"__main__"},
