@@ -377,7 +377,7 @@ def _model_card(run: Run) -> str:
             ),
             "",
             table(
-                "What it reads right. The first row is of its 32-bit weights.",
+                "What it reads right. The first row is of its 32-bit weights, the others of the file for devices.",
                 f"tab-card-{name}",
                 ["Pictures", "Data", "Accuracy (%)", "95 % interval", "Top 10 (%)", "n"],
                 rows,

@@ -111,15 +111,22 @@ def _quantize(arguments: argparse.Namespace) -> None:
     print(quantization.table(record))
 
 
+def _evaluate(arguments: argparse.Namespace) -> None:
+    from hwr_utils import transfer
+
+    print(transfer.text(transfer.evaluate(arguments.run_folder, arguments.on, arguments.images, arguments.data_root)))
+
+
 def _predict(arguments: argparse.Namespace) -> None:
     from hwr_utils import prediction
 
     answers = []
-    for name, found in prediction.predict(arguments.pictures, arguments.model, arguments.top_k):
-        candidates = [{"character": one.character, "score": round(one.score, 6)} for one in found]
-        answers.append({"file": name, "candidates": candidates})
+    for found in prediction.predict(arguments.pictures, arguments.model, arguments.top_k):
+        candidates = [{"character": one.character, "score": round(one.score, 6)} for one in found.candidates]
+        answers.append({"file": found.picture, "likely": found.likely, "candidates": candidates})
         if not arguments.json:
-            print(f"{name}:", ", ".join(f"{one.character} {one.score:.2%}" for one in found))
+            told = ", ".join(f"{one.character} {one.score:.2%}" for one in found.candidates)
+            print(f"{found.picture}:", told if found.likely else f"no likely character ({told})")
     if arguments.json:
         print(json.dumps(answers, ensure_ascii=False, indent=1))
 
@@ -228,6 +235,14 @@ def _parser() -> argparse.ArgumentParser:
         "--untrained", metavar="ARCHITECTURE", help="instead of a run: sizes alone, with random weights, as a record"
     )
     quantize.set_defaults(run=_quantize)
+
+    evaluate = commands.add_parser(
+        "evaluate", parents=[root], help="test a run on another dataset, as a record: one of drawn images on real ones"
+    )
+    evaluate.add_argument("run_folder", metavar="RUN", help="the folder of a run that `hwr quantize` has been given")
+    evaluate.add_argument("--on", required=True, metavar="DATASET", help="its test images; a name of the catalogue")
+    evaluate.add_argument("--images", type=int, help="take so many of them, stratified; default: all")
+    evaluate.set_defaults(run=_evaluate)
 
     predict = commands.add_parser("predict", help="read characters in pictures; needs LiteRT, and no torch")
     predict.add_argument("pictures", nargs="+", metavar="IMAGE", help="PNG or JPEG files, a character each")

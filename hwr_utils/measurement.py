@@ -55,7 +55,13 @@ def interpreter(name: str, path: Path, model: nn.Module) -> Interpreter:
 
 
 def measure(
-    folder: Path, names: list[str], model: nn.Module, size: int, images: torch.Tensor, labels: NDArray[np.int64]
+    folder: Path,
+    names: list[str],
+    model: nn.Module,
+    size: int,
+    images: torch.Tensor,
+    labels: NDArray[np.int64],
+    reference: NDArray[np.float32],
 ) -> dict[str, dict[str, Any]]:
     """Run the files of a run over images, then let them take turns before the clock.
 
@@ -66,12 +72,12 @@ def measure(
         size: side of its input in pixels.
         images: (N, H, W) uint8.
         labels: (N,) their true classes.
+        reference: (N, C) the network's logits.
 
     Returns:
         For each format what `compare` says, and its `latency`.
     """
     interpreters = {name: interpreter(name, folder / f"model.{name}", model) for name in names}
-    reference = evaluation.predict_logits(model, images, size, batch_size=50).numpy()
     results = {}
     for name, run in interpreters.items():
         logits = reference

@@ -8,10 +8,14 @@ Beside the exported files of a run lies `model.json`, which says what they take 
   and not "box", also `preprocessing.centre_mass`; then `to_input`, which divides by 255 and scales to H and W where the
   network takes another size than the dataset's images have.
 - `files`: bytes and SHA-256 of each file that it holds for, by name.
+- `scores`: how sure the network is, see `calibration`. Its logits are divided by `temperature` before the softmax, and
+  where the best score is then below `decline_below`, the picture shows none of the characters. Files made before this
+  was measured lack it, which means 1 and 0.
 - `run_id`, `dataset`, `architecture`, `weights_sha256`: where they come from.
 """
 
 import json
+import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,10 +35,25 @@ DESCRIPTION = "model.json"
 
 @dataclass(frozen=True)
 class Candidate:
-    """A character that a picture may show, and its score: the softmax of the logits, 0..1."""
+    """A character that a picture may show, and its score: its probability by the network, 0..1."""
 
     character: str
     score: float
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was read in a picture.
+
+    Attributes:
+        picture: the file.
+        candidates: the likeliest characters, best first.
+        likely: may it be the first? If not, the picture shows none of the network's characters.
+    """
+
+    picture: str
+    candidates: list[Candidate]
+    likely: bool
 
 
 @dataclass(frozen=True)
@@ -47,6 +66,8 @@ class Recognizer:
         size: of the prepared image, in pixels a side.
         margin: pixels that it leaves free around the ink.
         centre: what is in its middle: "box", the ink's, or "mass", its centre of mass.
+        temperature: by which logits are divided.
+        decline_below: the best score that a picture of a character has at least.
     """
 
     network: tflite.Network
@@ -54,23 +75,24 @@ class Recognizer:
     size: int
     margin: int
     centre: str
+    temperature: float = 1.0
+    decline_below: float = 0.0
 
-    def candidates(self, picture: str | Path, k: int = 10) -> list[Candidate]:
-        """Return the k likeliest characters of a PNG or JPEG file, best first.
+    def read(self, picture: str | Path, k: int = 10) -> Reading:
+        """Return the k likeliest characters of a PNG or JPEG file, and whether there is a likely one.
 
         Raises:
             InputError: the file cannot be read, is animated, is damaged, too large, or blank.
         """
         image = read_picture(picture, self.size, self.margin, self.centre)
-        logits = self.network(to_input(image, self.network.input_shape)).astype(np.float64)
-        scores = np.exp(logits - logits.max())
-        scores /= scores.sum()
+        scores = softmax(self.network(to_input(image, self.network.input_shape)), self.temperature)
         best = np.argsort(-scores, kind="stable")[:k]
-        return [Candidate(self.classes[label], float(scores[label])) for label in best]
+        found = [Candidate(self.classes[label], float(scores[label])) for label in best]
+        return Reading(str(picture), found, found[0].score >= self.decline_below)
 
 
-def predict(pictures: Sequence[str | Path], model: str | Path, k: int = 10) -> Iterator[tuple[str, list[Candidate]]]:
-    """Yield the name and the k best candidates of each picture.
+def predict(pictures: Sequence[str | Path], model: str | Path, k: int = 10) -> Iterator[Reading]:
+    """Yield what is read in each picture.
 
     Args:
         pictures: PNG or JPEG files.
@@ -84,7 +106,14 @@ def predict(pictures: Sequence[str | Path], model: str | Path, k: int = 10) -> I
         raise InputError(f"top-k={k} is out of range, expected 1 or more.")
     recognizer = load(model)
     for picture in pictures:
-        yield str(picture), recognizer.candidates(picture, k)
+        yield recognizer.read(picture, k)
+
+
+def softmax(logits: NDArray[np.floating], temperature: float = 1.0) -> NDArray[np.float64]:
+    """Turn (..., C) logits, divided by a temperature, into (..., C) scores, each 0..1, that sum to 1."""
+    wide = logits.astype(np.float64) / temperature
+    scores: NDArray[np.float64] = np.exp(wide - wide.max(-1, keepdims=True))
+    return scores / scores.sum(-1, keepdims=True)
 
 
 def load(path: str | Path) -> Recognizer:
@@ -113,8 +142,9 @@ def load(path: str | Path) -> Recognizer:
             f"{path} has {network.n_outputs} outputs, and {place} lists {len(classes)} classes; as many were expected. "
             f"{_AGAIN}"
         )
-    image = description["image"]
-    return Recognizer(network, classes, image["size"], image["margin"], image["centre"])
+    image, scores = description["image"], {"temperature": 1.0, "decline_below": 0.0} | description.get("scores", {})
+    framing = image["size"], image["margin"], image["centre"]
+    return Recognizer(network, classes, *framing, scores["temperature"], scores["decline_below"])
 
 
 _AGAIN = "Copy the model.json of its own run, or make both again with `hwr quantize RUN`."
@@ -159,6 +189,13 @@ def _fault(found: Any) -> str | None:
     entries = [_part(listed, name).get("sha256") for name in listed]
     if not entries or not all(isinstance(digest, str) for digest in entries):
         return "files is missing, or one of them has no sha256"
+    if "scores" in found:
+        temperature, limit = (_part(found, "scores").get(name) for name in ("temperature", "decline_below"))
+        if not (_real(temperature) and 0 < temperature < math.inf and _real(limit) and 0 <= limit <= 1):
+            return (
+                f"scores has temperature {temperature!r} and decline_below {limit!r}, expected a number above 0, and "
+                "one from 0 to 1"
+            )
     return None
 
 
@@ -169,6 +206,10 @@ def _part(found: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 def _whole(value: Any, low: int) -> TypeGuard[int]:
     return type(value) is int and low <= value <= 10_000
+
+
+def _real(value: Any) -> TypeGuard[float]:
+    return type(value) in (int, float)  # not isinstance, for which True is a number
 
 
 def read_picture(path: str | Path, size: int, margin: int, centre: str = "box") -> NDArray[np.uint8]:

@@ -1,7 +1,8 @@
 """Quantize a trained run, and measure what that costs: the files that `conversion` makes, each run by its interpreter.
 
 Beside the run's record come the files, `model.json`, which says how to use them (see `prediction`), and
-`quantization.json`, the record of what was measured (described by `quantization.schema.json`).
+`quantization.json`, the record of what was measured (described by `quantization.schema.json`). The scores of all files
+are calibrated with the 32-bit network, of which they are copies.
 """
 
 import json
@@ -20,13 +21,27 @@ from numpy.typing import NDArray
 from safetensors.torch import load as load_safetensors
 from torch import nn
 
-from hwr_utils import conversion, data, files, measurement, models, prediction, preprocessing, recipes, records, runs
+from hwr_utils import (
+    calibration,
+    conversion,
+    data,
+    evaluation,
+    files,
+    measurement,
+    models,
+    prediction,
+    preprocessing,
+    recipes,
+    records,
+    runs,
+)
 from hwr_utils.errors import InputError
 from hwr_utils.measurement import CLOCK, REFERENCE, ROUNDS, TURN
 from hwr_utils.training import choose_execution
 
 SCHEMA_VERSION = 1
 CALIBRATION_IMAGES = 200  # of the training set; beyond some hundred the ranges hardly move
+HELD_OUT_IMAGES = 5000  # at most, by which scores are calibrated
 LIBRARIES = ("torch", "litert-torch", "litert-converter", "ai-edge-litert", "ai-edge-quantizer", "onnx", "onnxruntime")
 
 
@@ -61,21 +76,24 @@ def quantize(
         if not 1 <= images <= n_test:
             raise InputError(f"images={images} is out of range, expected 1 to {n_test}: {dataset.name}'s test images.")
         chosen = runs.stratified_sample(dataset.test_labels, images, seed=0)
-    calibration = _calibration_images(dataset, run)
+    seen = _calibration_images(dataset, run)
     size = config.training["image_size"]
+    test = torch.from_numpy(dataset.test_images[chosen]), dataset.test_labels[chosen]
 
     with _one_thread():
-        inputs = models.to_input(torch.from_numpy(calibration), size).contiguous().numpy()
+        inputs = models.to_input(torch.from_numpy(seen), size).contiguous().numpy()
         contents = conversion.convert(model, size, inputs, wanted)
         contents[REFERENCE] = weights
         for name, content in contents.items():
             if name != REFERENCE:
                 files.write_bytes(run.folder / f"model.{name}", content)
-        files.write_json(run.folder / prediction.DESCRIPTION, _description(run, contents, calibration))
+        reference = evaluation.predict_logits(model, test[0], size, batch_size=50).numpy()
+        form = framing(seen)
+        scores = _scores(run, model, dataset, form, (reference, test[1]))
+        files.write_json(run.folder / prediction.DESCRIPTION, _description(run, contents, form, scores))
         environment = runs.describe_environment(choose_execution("cpu"))
         environment |= {"versions": versions(), "load": round(os.getloadavg()[0], 2)}
-        test = torch.from_numpy(dataset.test_images[chosen]), dataset.test_labels[chosen]
-        measured = measurement.measure(run.folder, list(contents), model, size, *test)
+        measured = measurement.measure(run.folder, list(contents), model, size, *test, reference)
     rows = []
     for name, content in contents.items():
         base = "fp32." + name.rpartition(".")[2] if name != REFERENCE else REFERENCE
@@ -98,7 +116,8 @@ def quantize(
         "architecture": config.architecture,
         "dataset": {"name": dataset.name, "published": dataset.published, "n_classes": len(run.classes)},
         "test_images": {"n": len(chosen), "of": n_test, "stratified": images is not None},
-        "calibration_images": len(calibration),
+        "calibration_images": len(seen),
+        "scores": scores,
         "latency": {"threads": 1, "rounds": ROUNDS, "inferences_per_round": TURN, "ratio_to": CLOCK},
         "environment": environment,
         "formats": rows,
@@ -185,7 +204,23 @@ def table(record: Mapping[str, Any]) -> str:
     lines.append(
         f"accuracy on {n['n']:,} of {n['of']:,} test images; ratio of times to {record['latency']['ratio_to']}"
     )
+    if scores := record.get("scores"):
+        lines.append(_scores_text(scores))
     return "\n".join(lines)
+
+
+def _scores_text(scores: Mapping[str, Any]) -> str:
+    if scores["held_out"] is None:
+        return (
+            "scores are not calibrated, and nothing is declined: no image was held out from training but for the test"
+        )
+    error, declined = scores["ece"], scores["declined"]
+    return (
+        f"scores: temperature {scores['temperature']:.3f} by {scores['images']:,} images ({scores['held_out']}); "
+        f"calibration error of the test images {error['before']:.4f}, then {error['after']:.4f}\n"
+        f"declined below {scores['decline_below']:.4f}: {declined['test']:.2%} of the test images, "
+        f"{declined['scribbles']:.1%} of scribbles"
+    )
 
 
 def read(folder: str | Path) -> dict[str, Any] | None:
@@ -224,11 +259,20 @@ def versions() -> dict[str, str]:
     return {name: metadata.version(name) for name in LIBRARIES if name in installed}
 
 
-def _open_run(folder: Path) -> tuple[runs.Run, bytes]:
-    """Read a run's record and its weights, and see that they belong together."""
+def open_record(folder: Path) -> runs.Run:
+    """Return the run of a folder that a user gave.
+
+    Raises:
+        InputError: it holds no record, or a damaged one.
+    """
     if not (folder / "record.json").is_file():
         raise InputError(f"{folder} holds no record.json. Give the folder of a run, as results/ has them.")
-    run = runs.Run(folder, records.read(folder / "record.json"))
+    return runs.Run(folder, records.read(folder / "record.json"))
+
+
+def _open_run(folder: Path) -> tuple[runs.Run, bytes]:
+    """Read a run's record and its weights, and see that they belong together."""
+    run = open_record(folder)
     path = folder / "model.safetensors"
     again = (
         f"To make them again, remove {folder / 'record.json'} and run `{runs.command(run.config)} "
@@ -273,12 +317,47 @@ def _data(run: runs.Run, root: Path) -> data.Dataset:
 
 def _calibration_images(dataset: data.Dataset, run: runs.Run) -> NDArray[np.uint8]:
     """Return (N, H, W) images that the run was trained on: neither of its test set nor of its validation set."""
-    seen = np.setdiff1d(np.arange(len(dataset.train_labels)), run.predictions["validation_indices"])
+    seen, _ = runs.training_split(dataset, run.config)
     n = min(CALIBRATION_IMAGES, len(seen))
     return dataset.train_images[seen[runs.stratified_sample(dataset.train_labels[seen], n, seed=0)]]
 
 
-def _framing(images: NDArray[np.uint8]) -> dict[str, Any]:
+def _held_out(dataset: data.Dataset, run: runs.Run) -> tuple[NDArray[np.int64], str | None]:
+    """Return the indices of training images that the run was not trained on, and which they are.
+
+    They are its validation images, which no more than chose the epoch; else those that `train_size` left out.
+    """
+    trained, validation = runs.training_split(dataset, run.config)
+    left_out = np.setdiff1d(np.arange(len(dataset.train_labels)), trained)
+    if not len(left_out):
+        return left_out, None
+    found, source = (validation, "validation") if len(validation) else (left_out, "train_size")
+    n = min(HELD_OUT_IMAGES, len(found))
+    return found[runs.stratified_sample(dataset.train_labels[found], n, seed=0)], source
+
+
+def _scores(
+    run: runs.Run,
+    model: nn.Module,
+    dataset: data.Dataset,
+    form: Mapping[str, Any],
+    test: tuple[NDArray[np.float32], NDArray[np.int64]],
+) -> dict[str, Any]:
+    """Return what `calibration.measure` finds and on which images; a temperature of 1 alone where there are none."""
+    indices, source = _held_out(dataset, run)
+    found: dict[str, Any] = {"held_out": source, "images": len(indices), "temperature": 1.0, "decline_below": 0.0}
+    if source is None:  # the test images would do for both, and would then no longer test
+        return found
+
+    def predict(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        given = torch.from_numpy(images)
+        return evaluation.predict_logits(model, given, run.config.training["image_size"], batch_size=50).numpy()
+
+    held_out = dataset.train_images[indices], dataset.train_labels[indices]
+    return found | calibration.measure(predict, form, held_out, test)
+
+
+def framing(images: NDArray[np.uint8]) -> dict[str, Any]:
     """Measure how the (N, H, W) images of a dataset hold their ink, so that others can be brought into the same form.
 
     Returns:
@@ -300,7 +379,9 @@ def _framing(images: NDArray[np.uint8]) -> dict[str, Any]:
     return {"size": images.shape[1], "margin": margin, "centre": "mass" if mass < box else "box"}
 
 
-def _description(run: runs.Run, contents: Mapping[str, bytes], calibration: NDArray[np.uint8]) -> dict[str, Any]:
+def _description(
+    run: runs.Run, contents: Mapping[str, bytes], form: Mapping[str, Any], scores: Mapping[str, Any]
+) -> dict[str, Any]:
     """Return what model.json says; files of the same weights that an earlier call made stay in it."""
     size = run.config.training["image_size"]
     description: dict[str, Any] = {
@@ -311,7 +392,8 @@ def _description(run: runs.Run, contents: Mapping[str, bytes], calibration: NDAr
         "weights_sha256": run.record["weights"]["sha256"],
         "classes": run.classes,
         "input": {"shape": [1, 1, size, size], "type": "float32", "paper": 0, "ink": 1},
-        "image": _framing(calibration),
+        "image": dict(form),
+        "scores": {name: scores[name] for name in ("temperature", "decline_below")},
         "files": {},
     }
     path = run.folder / prediction.DESCRIPTION

@@ -312,7 +312,7 @@ def _train(config: RunConfig, dataset: data.Dataset, folder: Path, execution: tr
     if processes.first:
         files.remove_unfinished(folder)
     dataset = _with_spare_outputs(dataset, config)
-    train, validation = _split(dataset, config)
+    train, validation = training_split(dataset, config)
     environment = describe_environment(execution)  # now, for the sources may be edited while it trains
     result = training.fit(
         config,
@@ -332,8 +332,14 @@ def _train(config: RunConfig, dataset: data.Dataset, folder: Path, execution: tr
     processes.agree(True)  # the others wait for the record
 
 
-def _split(dataset: data.Dataset, config: RunConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Return the indices of the training images to train on, and of those held out to choose the epoch."""
+def training_split(dataset: data.Dataset, config: RunConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Return the indices of the training images to train on, and of those held out to choose the epoch.
+
+    A config and its data give the same ones whenever they are asked for. Where `train_size` is set, some are neither.
+
+    Raises:
+        InputError: no class can spare an image for validation, or train_size is more than what is left.
+    """
     fraction = config.training.get("validation_fraction")
     train, validation = np.arange(len(dataset.train_labels)), np.arange(0)
     if fraction is not None:

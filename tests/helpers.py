@@ -18,8 +18,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import flatbuffers
 import numpy as np
 import torch
+from ai_edge_litert import schema_py_generated as schema
 
 from hwr_utils import files, recipes
 from hwr_utils.data import gnt
@@ -129,6 +131,33 @@ class Server:
     def run(self, argv: list[str], where: str = "", count: int = 0) -> int:
         """Start and wait."""
         return self.wait(self.start(argv, where, count))
+
+
+def write_network(path: Path, weights: np.ndarray, shape: tuple[int, ...]) -> None:
+    """Write a TFLite file of one layer: (C, K) float32 weights over the K pixels of an image of this shape."""
+    model = schema.ModelT()
+    model.version = 3
+    code = schema.OperatorCodeT()
+    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.FULLY_CONNECTED
+    model.operatorCodes = [code]
+    graph = schema.SubGraphT()
+    model.subgraphs, model.buffers, graph.tensors = [graph], [schema.BufferT()], []
+    for name, sides in ((b"image", shape), (b"weights", weights.shape), (b"logits", (1, len(weights)))):
+        tensor, buffer = schema.TensorT(), schema.BufferT()
+        tensor.name, tensor.shape, tensor.type = name, list(sides), schema.TensorType.FLOAT32
+        tensor.buffer = len(model.buffers)
+        if name == b"weights":
+            buffer.data = np.frombuffer(weights.astype("<f4").tobytes(), np.uint8)
+        model.buffers.append(buffer)
+        graph.tensors.append(tensor)
+    layer = schema.OperatorT()
+    layer.inputs, layer.outputs = [0, 1, -1], [2]
+    layer.builtinOptionsType = schema.BuiltinOptions.FullyConnectedOptions
+    layer.builtinOptions = schema.FullyConnectedOptionsT()
+    graph.inputs, graph.outputs, graph.operators = [0], [2], [layer]
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    path.write_bytes(builder.Output())
 
 
 MADE_HERE = {".git", ".venv", "_build", "data", "node_modules", ".hypothesis", ".snakemake"}

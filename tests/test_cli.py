@@ -161,8 +161,9 @@ def test_a_value_is_a_literal_or_text(text: str, value: Any) -> None:
 
 
 def test_every_help_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    for argv in (["--help"], ["train", "--help"]):
+    for argv in (["--help"], ["train", "--help"], ["evaluate", "--help"]):
         with pytest.raises(SystemExit) as ended:
             cli.main(argv)
         assert ended.value.code == 0
-    assert "--dataset" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "--dataset" in output and "--on DATASET" in output

@@ -23,6 +23,7 @@ FLOORS = [
     {"data"},
     {"synthesis"},  # draws what `data` then reads, and writes it with `data.idx`
     {"models"},
+    {"calibration"},
     {"conversion"},
     {"evaluation"},
     {"distributed"},
@@ -30,6 +31,7 @@ FLOORS = [
     {"runs"},
     {"measurement"},
     {"comparison", "plots", "notebooks", "benchmark", "quantization", "realism"},
+    {"transfer"},
     {"study"},
     {"cli"},
     {"__main__"},

@@ -10,14 +10,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import flatbuffers
 import numpy as np
 import pytest
-from ai_edge_litert import schema_py_generated as schema
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from helpers import write_network
 from hwr_utils import cli, files, prediction, preprocessing, tflite
 from hwr_utils.errors import InputError
 
@@ -40,33 +39,6 @@ def draw(name: str) -> np.ndarray:
             image[row, row - 3 : row + 3] = 0
             image[row, 57 - row : 63 - row] = 0
     return image
-
-
-def write_network(path: Path, weights: np.ndarray, shape: tuple[int, ...]) -> None:
-    """Write a TFLite file of one layer: (C, K) float32 weights over the K pixels of an image of this shape."""
-    model = schema.ModelT()
-    model.version = 3
-    code = schema.OperatorCodeT()
-    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.FULLY_CONNECTED
-    model.operatorCodes = [code]
-    graph = schema.SubGraphT()
-    model.subgraphs, model.buffers, graph.tensors = [graph], [schema.BufferT()], []
-    for name, sides in ((b"image", shape), (b"weights", weights.shape), (b"logits", (1, len(weights)))):
-        tensor, buffer = schema.TensorT(), schema.BufferT()
-        tensor.name, tensor.shape, tensor.type = name, list(sides), schema.TensorType.FLOAT32
-        tensor.buffer = len(model.buffers)
-        if name == b"weights":
-            buffer.data = np.frombuffer(weights.astype("<f4").tobytes(), np.uint8)
-        model.buffers.append(buffer)
-        graph.tensors.append(tensor)
-    layer = schema.OperatorT()
-    layer.inputs, layer.outputs = [0, 1, -1], [2]
-    layer.builtinOptionsType = schema.BuiltinOptions.FullyConnectedOptions
-    layer.builtinOptions = schema.FullyConnectedOptionsT()
-    graph.inputs, graph.outputs, graph.operators = [0], [2], [layer]
-    builder = flatbuffers.Builder(1024)
-    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
-    path.write_bytes(builder.Output())
 
 
 @pytest.fixture(scope="module")
@@ -98,19 +70,55 @@ def describe(path: Path, **changed: Any) -> None:
 
 
 def answer(exported: Path, picture: Path) -> str:
-    return prediction.load(exported).candidates(picture, 1)[0].character
+    return prediction.load(exported).read(picture, 1).candidates[0].character
 
 
 def test_candidates_come_best_first(exported: Path, tmp_path: Path) -> None:
     for name in CLASSES:
         picture = tmp_path / "picture.png"
         Image.fromarray(draw(name)).save(picture)
-        found = prediction.load(exported).candidates(picture)
+        found = prediction.load(exported).read(picture).candidates
         assert found[0].character == name
         assert sorted(one.character for one in found) == sorted(CLASSES)  # 10 were asked for, and there are 4
         scores = [one.score for one in found]
         assert scores == sorted(scores, reverse=True) and sum(scores) == pytest.approx(1)
-        assert len(prediction.load(exported).candidates(picture, 2)) == 2
+        assert len(prediction.load(exported).read(picture, 2).candidates) == 2
+
+
+def test_scores_are_softened_by_the_temperature(own: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "picture.png"
+    Image.fromarray(draw("口")).save(picture)
+    plain = prediction.load(own)
+    before = {one.character: one.score for one in plain.read(picture).candidates}
+    assert (plain.temperature, plain.decline_below) == (1, 0)  # where model.json says nothing
+    describe(own, scores={"temperature": 2.5, "decline_below": 0.0, "more": "is allowed"})
+    after = {one.character: one.score for one in prediction.load(own).read(picture).candidates}
+    assert list(after) == list(before)  # the order stays
+    for character in CLASSES[1:]:
+        ratio, softened = (scores[CLASSES[0]] / scores[character] for scores in (before, after))
+        assert softened == pytest.approx(ratio ** (1 / 2.5))
+    assert sum(after.values()) == pytest.approx(1)
+
+
+def test_softmax_of_large_logits() -> None:
+    scores = prediction.softmax(np.array([[5000.0, 5000.0, -5000.0], [0.0, np.log(3), -np.inf]]), 1.0)
+    assert scores == pytest.approx(np.array([[0.5, 0.5, 0], [0.25, 0.75, 0]]))
+
+
+@pytest.mark.parametrize("more", [0, 1e-9])
+def test_a_low_score_is_declined(own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: float) -> None:
+    picture = tmp_path / "picture.png"
+    Image.fromarray(draw("口")).save(picture)
+    best = prediction.load(own).read(picture).candidates[0].score
+    describe(own, scores={"temperature": 1, "decline_below": best + more})
+    assert prediction.load(own).read(picture).likely == (more == 0)  # at the limit it is still likely
+    argv = ["predict", str(picture), "--model", str(own), "--top-k", "1"]
+    assert cli.main([*argv, "--json"]) == 0
+    (answer,) = json.loads(capsys.readouterr().out)
+    assert answer["likely"] == (more == 0) and answer["candidates"][0]["character"] == "口"
+    assert cli.main(argv) == 0
+    told = f"口 {best:.2%}"
+    assert capsys.readouterr().out == f"{picture}: {f'no likely character ({told})' if more else told}\n"
 
 
 def turned(image: Image.Image, path: Path) -> None:
@@ -304,6 +312,14 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a fraction": ({"image": {"size": 20.5, "margin": 1}}, "size 20.5"),
     "no files": ({"files": {}}, "files is missing"),
     "other files": ({"files": {"a": {"sha256": "0" * 64}}}, "knows 1 files, none of them this one"),
+    "a temperature of 0": ({"scores": {"temperature": 0, "decline_below": 0.5}}, "temperature 0 and decline_below 0.5"),
+    "no limit": (
+        {"scores": {"temperature": 1.5}},
+        "decline_below None, expected a number above 0, and one from 0 to 1",
+    ),
+    "a limit above 1": ({"scores": {"temperature": 1.5, "decline_below": 1.1}}, "decline_below 1.1"),
+    "a truth": ({"scores": {"temperature": True, "decline_below": 0}}, "temperature True"),
+    "no scores": ({"scores": None}, "temperature None"),
     "no checksum": ({"files": {"a": {}}}, "has no sha256"),
 }
 

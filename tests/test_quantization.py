@@ -162,6 +162,64 @@ def test_calibration_sees_training_images_alone(run: runs.Run, root: Path) -> No
     assert not found & {image.tobytes() for image in (*held_out, *dataset.test_images)}
 
 
+def trained_otherwise(run: runs.Run, **training: Any) -> runs.Run:
+    """Return a run whose config has other values, and lacks those that are None."""
+    config = run.config.to_dict()
+    values = {name: value for name, value in (config["training"] | training).items() if value is not None}
+    return runs.Run(run.folder, {"config": config | {"training": values}})
+
+
+def test_scores_are_calibrated_by_what_was_held_out(run: runs.Run, root: Path) -> None:
+    dataset = data.load("custom:easy", root)
+    indices, source = quantization._held_out(dataset, run)
+    assert source == "validation"
+    assert np.array_equal(indices, run.predictions["validation_indices"])  # the very ones, by its config alone
+    fewer = trained_otherwise(run, train_size=100)
+    assert quantization._held_out(dataset, fewer)[1] == "validation"
+    fewer = trained_otherwise(run, train_size=100, validation_fraction=None)
+    spare, source = quantization._held_out(dataset, fewer)
+    trained, _ = runs.training_split(dataset, fewer.config)
+    assert source == "train_size"
+    assert sorted([*spare, *trained]) == list(range(160))  # all of the rest, and none twice
+    nothing, source = quantization._held_out(dataset, trained_otherwise(run, validation_fraction=None))
+    assert source is None and len(nothing) == 0
+
+
+def test_no_more_images_than_needed_are_held_out(run: runs.Run, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quantization, "HELD_OUT_IMAGES", 8)
+    dataset = data.load("custom:easy", root)
+    labels = dataset.train_labels[quantization._held_out(dataset, run)[0]]
+    assert np.bincount(labels).tolist() == [2] * N_CLASSES
+
+
+def test_scores_are_recorded(run: runs.Run, record: dict[str, Any]) -> None:
+    scores = record["scores"]
+    assert (scores["held_out"], scores["images"]) == ("validation", 16)
+    assert 0.1 <= scores["temperature"] <= 10 and 0 < scores["decline_below"] <= 1
+    assert scores["declined"]["held_out"] == 0  # at most 2 % of 16
+    assert all(0 <= value <= 1 for part in ("ece", "auc") for value in scores[part].values())
+    description = prediction.read_description(run.folder / "model.json")
+    assert description["scores"] == {name: scores[name] for name in ("temperature", "decline_below")}
+    recognizer = prediction.load(run.folder / "model.fp32.tflite")
+    assert (recognizer.temperature, recognizer.decline_below) == tuple(description["scores"].values())
+
+
+def test_without_held_out_images_nothing_is_set(run: runs.Run, record: dict[str, Any], root: Path) -> None:
+    """The test images would do, and would then no longer test."""
+    bare = trained_otherwise(run, validation_fraction=None)
+    nobody = torch.nn.Identity()  # it is not even asked
+    test = np.zeros((4, 4), np.float32), np.zeros(4, np.int64)
+    scores = quantization._scores(bare, nobody, data.load("custom:easy", root), {}, test)
+    assert scores == {"held_out": None, "images": 0, "temperature": 1, "decline_below": 0}
+    quantization.validate(record | {"scores": scores}, "x")
+    assert "scores are not calibrated" in quantization.table(record | {"scores": scores})
+    with pytest.raises(InputError, match="x: at scores: 'ece' is a required property"):
+        quantization.validate(record | {"scores": scores | {"held_out": "validation"}}, "x")
+    older = {name: value for name, value in record.items() if name != "scores"}
+    quantization.validate(older, "x")
+    assert "scores" not in quantization.table(older)
+
+
 def test_prediction_agrees_with_the_run(run: runs.Run, record: dict[str, Any], tmp_path: Path) -> None:
     images, _ = easy_images(40, 1)  # the test set
     recognizer = prediction.load(run.folder / "model.dynamic_int8.tflite")
@@ -169,25 +227,25 @@ def test_prediction_agrees_with_the_run(run: runs.Run, record: dict[str, Any], t
     agreed = 0
     for image, expected in zip(images, run.predictions["classes"][:, 0], strict=True):
         Image.fromarray(image).save(tmp_path / "picture.png")  # of the dataset's size, so taken as it is
-        best = recognizer.candidates(tmp_path / "picture.png", 1)[0]
+        best = recognizer.read(tmp_path / "picture.png", 1).candidates[0]
         agreed += best.character == run.classes[expected]
     assert agreed >= 38
 
 
 def test_the_framing_is_that_of_the_data() -> None:
     images = np.zeros((3, 28, 28), np.uint8)
-    assert quantization._framing(images) == {"size": 28, "margin": 0, "centre": "box"}  # nothing to see
+    assert quantization.framing(images) == {"size": 28, "margin": 0, "centre": "box"}  # nothing to see
     images[:2, 4:24, 10:18] = 255  # 20 of 28
     images[2, 0:28, 10:18] = 255
-    assert quantization._framing(images) == {"size": 28, "margin": 4, "centre": "box"}
+    assert quantization.framing(images) == {"size": 28, "margin": 4, "centre": "box"}
     images[:, 4:12, 4:24] = 255  # heavy above: its mass is no longer in the middle
-    assert quantization._framing(images)["centre"] == "box"
-    assert quantization._framing(np.roll(images, 3, axis=1))["centre"] == "mass"
-    assert quantization._framing(images.transpose(0, 2, 1))["margin"] == 4
+    assert quantization.framing(images)["centre"] == "box"
+    assert quantization.framing(np.roll(images, 3, axis=1))["centre"] == "mass"
+    assert quantization.framing(images.transpose(0, 2, 1))["margin"] == 4
 
 
 def test_the_framing_of_mnist(real: Callable[[str], data.Dataset]) -> None:
-    assert quantization._framing(real("mnist").train_images[:300]) == {"size": 28, "margin": 4, "centre": "mass"}
+    assert quantization.framing(real("mnist").train_images[:300]) == {"size": 28, "margin": 4, "centre": "mass"}
 
 
 def test_answers_are_compared() -> None:

@@ -237,7 +237,7 @@ def test_a_hanzi_runs_command_makes_that_run() -> None:
 def split(labels: np.ndarray, **changed: Any) -> tuple[np.ndarray, np.ndarray]:
     images = np.zeros((len(labels), 28, 28), np.uint8)
     dataset = data.Dataset("custom:a", ("a",) * 5, images, labels, images, labels, {}, False)
-    return runs._split(dataset, configure("custom:a", "simple_cnn", **changed))
+    return runs.training_split(dataset, configure("custom:a", "simple_cnn", **changed))
 
 
 def test_the_split_goes_by_the_seed() -> None:
@@ -273,7 +273,7 @@ def test_a_smaller_train_size_takes_from_the_larger() -> None:
 
 def test_1000_images_of_mnist_are_1000(real: Callable[[str], data.Dataset]) -> None:
     dataset = real("mnist")
-    train, _ = runs._split(dataset, configure("mnist", "simple_cnn", train_size=1000))
+    train, _ = runs.training_split(dataset, configure("mnist", "simple_cnn", train_size=1000))
     assert len(train) == 1000
     counts = np.bincount(dataset.train_labels[train])
     assert (np.abs(counts - np.bincount(dataset.train_labels) / 60) < 1).all()

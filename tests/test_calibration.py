@@ -1,0 +1,141 @@
+"""Calibration: temperature, its error and the limit by hand; scribbles as a network sees them."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hwr_utils import calibration, files, preprocessing
+from hwr_utils.synthesis import scribbles
+
+FRAMING: dict[str, Any] = {"size": 28, "margin": 4, "centre": "box"}
+
+
+def logits_of(n: int, wrong: int, high: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return logits (n, 2) that name class 0 with the same certainty each time, and labels of which some are 1."""
+    logits = np.zeros((n, 2), np.float32)
+    logits[:, 0] = high
+    return logits, (np.arange(n) < wrong).astype(np.int64)
+
+
+@pytest.mark.parametrize(("wrong", "high"), [(25, 4.0), (25, 0.5), (10, 8.0), (40, 1.0)])
+def test_the_temperature_makes_scores_true(wrong: int, high: float) -> None:
+    """Where all logits are alike, the best score is the share of right answers: 1 / (1 + exp(-high / T)) = share."""
+    logits, labels = logits_of(100, wrong, high)
+    heat = calibration.temperature(logits, labels)
+    assert heat == pytest.approx(high / math.log((100 - wrong) / wrong), abs=2e-4)
+    right = labels == 0
+    assert calibration.best_scores(logits, heat)[0] == pytest.approx(right.mean(), abs=1e-4)
+    assert calibration.calibration_error(calibration.best_scores(logits, heat), right) < 1e-4
+
+
+def test_the_temperature_has_bounds() -> None:
+    logits, labels = logits_of(100, 0, 1.0)  # all is right: the surer the better
+    assert calibration.temperature(logits, labels) == pytest.approx(0.1, abs=1e-3)
+    logits, labels = logits_of(100, 60, 5.0)  # worse than a coin
+    assert calibration.temperature(logits, labels) == pytest.approx(10, abs=1e-2)
+
+
+def test_the_calibration_error_by_hand() -> None:
+    scores, right = np.array([0.95] * 4 + [0.55] * 2), np.array([1, 1, 1, 0, 1, 0], bool)
+    assert calibration.calibration_error(scores, right, 10) == pytest.approx((4 * 0.2 + 2 * 0.05) / 6)
+    assert calibration.calibration_error(np.ones(5), np.ones(5, bool)) == 0  # 1 is in the last bin
+    assert calibration.calibration_error(np.ones(5), np.zeros(5, bool)) == 1
+    scores, right = np.array([0.5, 0.9]), np.array([True, False])  # in one bin they make up for each other
+    assert calibration.calibration_error(scores, right, 1) == pytest.approx(0.2)
+    assert calibration.calibration_error(scores, right, 10) == pytest.approx((0.5 + 0.9) / 2)
+
+
+def test_the_limit_declines_no_more_than_its_share() -> None:
+    scores = np.arange(100) / 100
+    assert calibration.threshold(scores[::-1], 0.02) == 0.02  # 0 and 0.01 are below
+    assert calibration.threshold(scores[:49], 0.02) == 0  # of 49 not one may be
+    assert calibration.threshold(np.full(100, 0.7), 0.5) == 0.7  # none of equal ones is below
+    limit = calibration.threshold(np.linspace(0.123456, 1, 1000), 0.02)
+    assert limit == round(limit, 4) and (np.linspace(0.123456, 1, 1000) < limit).mean() <= 0.02
+
+
+def test_separation_is_a_share_of_pairs() -> None:
+    assert calibration.separation(np.array([3.0, 4.0]), np.array([1.0, 2.0])) == 1
+    assert calibration.separation(np.array([1.0, 4.0]), np.array([2.0, 3.0])) == 0.5
+    assert calibration.separation(np.array([1.0]), np.array([1.0, 0.0])) == 0.75
+
+
+def test_energy_is_the_logarithm_of_the_sum() -> None:
+    assert calibration.energy(np.array([[0.0, 0.0], [math.log(3), 0]])) == pytest.approx([math.log(2), math.log(4)])
+    assert calibration.energy(np.array([[3000.0, 0.0]])) == pytest.approx([3000])
+
+
+def test_what_is_measured_fits_together() -> None:
+    """A network that knows drawings of one level, too sure of itself: right in 3 of 4, with score 0.98."""
+    held_out = np.zeros((200, 28, 28), np.uint8)
+    held_out[:, 8:20, 8:20] = 200
+    labels = (np.arange(200) % 4 == 0).astype(np.int64)
+
+    def predict(images: np.ndarray) -> np.ndarray:
+        known = images.max(axis=(1, 2)) == 200
+        return np.stack([np.where(known, 4.0, 0.2), np.zeros(len(images))], axis=1).astype(np.float32)
+
+    found = calibration.measure(predict, FRAMING, (held_out, labels), (predict(held_out), labels))
+    assert found["temperature"] == pytest.approx(4 / math.log(3), abs=2e-4)
+    assert found["decline_below"] == pytest.approx(0.75, abs=2e-4)
+    assert found["ece"]["before"] == pytest.approx(1 / (1 + math.exp(-4)) - 0.75)
+    assert found["ece"]["after"] < 1e-4
+    assert found["declined"] == {
+        "held_out": 0,
+        "test": 0,
+        "scribbles": 1,
+        "by_kind": dict.fromkeys(scribbles.KINDS, 1),
+    }
+    assert found["auc"] == {"score": 1, "energy": 1}
+
+
+def test_the_pen_is_measured() -> None:
+    images = np.zeros((3, 40, 40), np.uint8)
+    images[0, 5:35, 10:13] = 255  # 3 of 30
+    images[1, 10:13, 5:35] = images[1, 5:35, 10:13] = 255
+    assert calibration.pen(images[:1]) == pytest.approx(0.1, rel=0.1)
+    assert calibration.pen(images[1:2]) == pytest.approx(0.1, rel=0.1)
+    rows, columns = np.mgrid[:40, :40] - 19.5
+    images[2][np.abs(np.hypot(rows, columns) - 12) < 2] = 255  # a ring, 4 of 28
+    assert calibration.pen(images[2:]) == pytest.approx(4 / 28, rel=0.1)
+    assert calibration.pen(images) == calibration.pen(images[1:2])  # the middle one
+    assert calibration.pen(images[:0]) == calibration.pen(np.zeros((2, 9, 9), np.uint8)) == 0.1  # nothing to see
+
+
+def test_scribbles_are_the_same_everywhere() -> None:
+    drawn = scribbles.draw(20, 0)
+    content = b"".join(stroke.astype("<f8").tobytes() for strokes in drawn for stroke in strokes)
+    assert files.sha256(content)[:16] == "b187fd9e3db655f0"
+    for strokes, again in zip(drawn, scribbles.draw(7, 0), strict=False):  # fewer are the first of the same
+        assert all(np.array_equal(a, b) for a, b in zip(strokes, again, strict=True))
+    assert not np.array_equal(scribbles.draw(1, 1)[0][0], drawn[0][0])
+
+
+def test_scribbles_are_on_the_pad_and_not_characters() -> None:
+    for number, strokes in enumerate(scribbles.draw(100, 3)):
+        points = np.concatenate(strokes)
+        assert points.min() == pytest.approx(0.05, abs=1e-3) and points.max() == pytest.approx(0.95, abs=1e-3)
+        kind = scribbles.KINDS[number % len(scribbles.KINDS)]
+        if kind == "dots":
+            assert 3 <= len(strokes) <= 12 and {len(stroke) for stroke in strokes} == {1}
+        elif kind == "lines":
+            assert 5 <= len(strokes) <= 10
+        else:
+            assert np.abs(np.diff(strokes[0], axis=0)).max() < 0.05  # near enough for a line without gaps
+
+
+@pytest.mark.parametrize("centre", ["box", "mass"])
+def test_scribbles_are_framed_as_characters_are(centre: str) -> None:
+    images = calibration.pictures(15, 0, FRAMING | {"centre": centre}, 0.1)
+    assert images.shape == (15, 28, 28) and images.dtype == np.uint8
+    for image in images:
+        assert image.max() > 200
+        ink = image > preprocessing.INK
+        spans = [np.flatnonzero(ink.any(axis)) for axis in (0, 1)]
+        assert 18 <= max(span[-1] - span[0] + 1 for span in spans) <= 20
+        if centre == "box":
+            assert abs(spans[0][0] + spans[0][-1] - 27) <= 2
+    wide = calibration.pictures(15, 0, FRAMING, 0.2)
+    assert wide.mean() > 1.2 * images.mean()  # a wider pen, more ink

@@ -1,0 +1,172 @@
+"""`hwr evaluate`: a run on another dataset, matched by characters; and what is said of what does not fit."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from helpers import easy_images, tiny, write_easy, write_network
+from hwr_utils import cli, data, files, prediction, preprocessing, quantization, records, runs, transfer
+from hwr_utils.errors import InputError
+
+N_TEST = 40  # images of custom:other, ten of each class
+
+
+@pytest.fixture(scope="module")
+def made(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a run whose exported file is a network that looks where the bar of an easy image is."""
+    run = runs.train_run(tiny(epochs=1), tmp_path_factory.mktemp("results"), root, "cpu")
+    weights = np.zeros((4, 28, 28), np.float32)
+    for label in range(4):
+        weights[label, 3 + 6 * label : 7 + 6 * label, 4:24] = 0.5
+    write_network(run.folder / transfer.FILE, weights.reshape(4, -1), (1, 1, 28, 28))
+    describe(run.folder)
+    write_easy(root, "other", n_test=N_TEST, seed=5)
+    return run.folder
+
+
+@pytest.fixture
+def folder(made: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(made, tmp_path / made.name)
+
+
+def describe(folder: Path, **changed: Any) -> None:
+    """Write the model.json of the run's file; its framing is that of easy images."""
+    record = records.read_json(folder / "record.json")
+    description = {
+        "schema_version": 1,
+        "weights_sha256": record["weights"]["sha256"],
+        "classes": list("0123"),
+        "input": {"shape": [1, 1, 28, 28]},
+        "image": quantization.framing(easy_images(N_TEST, 11)[0]),
+        "files": {transfer.FILE: {"sha256": files.sha256(folder / transfer.FILE)}},
+    }
+    files.write_json(folder / prediction.DESCRIPTION, description | changed)
+
+
+def name_classes(root: Path, *names: str) -> None:
+    (root / "custom" / "other" / "classes.txt").write_text("\n".join(names), "utf-8")
+
+
+def test_a_run_is_tested_on_other_data(folder: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name_classes(root, *"0123")
+    assert cli.main(["evaluate", str(folder), "--on", "custom:other", "--data-root", str(root)]) == 0
+    record = transfer.read(folder, "custom:other")
+    assert record is not None
+    assert json.loads((folder / "evaluation.custom-other.json").read_text()) == record
+    assert (record["n"], record["correct"], record["accuracy"]) == (N_TEST, N_TEST, 1)
+    assert record["low"] == pytest.approx(40 / (40 + 1.959964**2)) and record["high"] == 1  # Wilson's, all right
+    assert (record["top5"], record["top10"], record["declined"], record["stratified"]) == (1, 1, 0, False)
+    assert record["per_class"] == [{"character": one, "n": 10, "correct": 10} for one in "0123"]
+    assert record["dataset"]["left_out"] == 0 and record["dataset"]["n_test"] == N_TEST
+    assert record["dataset"]["files"] == data.load("custom:other", root).files
+    assert record["framing"]["fitted_anew"] is False
+    assert record["run_id"] == folder.name
+    output = capsys.readouterr().out
+    assert f"{folder.name} on custom:other: 1.0000 (40 of 40 test images" in output
+    assert output.endswith("images taken as they are\n")
+
+
+def test_classes_are_matched_by_their_characters(folder: Path, root: Path) -> None:
+    name_classes(root, "2", "x", "0", "y")  # what the model calls 0 is called 2 here; 1 and 3 it does not know
+    record = transfer.evaluate(folder, "custom:other", data_root=root)
+    assert record["classes"] == ["0", "2"]
+    assert (record["n"], record["dataset"]["left_out"], record["dataset"]["n_test"]) == (20, 20, N_TEST)
+    # it says 0 where 2 is written, and the other way round: always wrong, and always among the first four
+    assert (record["correct"], record["accuracy"], record["low"], record["top5"]) == (0, 0, 0, 1)
+    assert record["per_class"] == [{"character": one, "n": 10, "correct": 0} for one in "02"]
+
+
+def test_matching_by_hand() -> None:
+    shared, labels = transfer.match(("b", "x", "a", "c"), ("a", "b", "c", "d"), np.array([0, 1, 2, 2, 0]))
+    assert shared == ["a", "b"]  # c has no image, d is of the model alone
+    assert labels.tolist() == [1, -1, 0, 0, 1]
+
+
+def test_images_can_be_fewer(folder: Path, root: Path) -> None:
+    name_classes(root, *"0123")
+    record = transfer.evaluate(folder, "custom:other", 12, root)
+    assert record["n"] == 12 and record["stratified"]
+    assert [one["n"] for one in record["per_class"]] == [3] * 4
+    for images in (0, N_TEST + 1):
+        with pytest.raises(InputError, match=f"images={images} is out of range, expected 1 to {N_TEST}"):
+            transfer.evaluate(folder, "custom:other", images, root)
+
+
+def test_another_framing_is_put_right(folder: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name_classes(root, *"0123")
+    describe(folder, image={"size": 28, "margin": 5, "centre": "box"})
+    seen = []
+    to_input = prediction.to_input
+    monkeypatch.setattr(prediction, "to_input", lambda image, shape: seen.append(image) or to_input(image, shape))
+    record = transfer.evaluate(folder, "custom:other", data_root=root)
+    assert record["framing"]["fitted_anew"] and record["framing"]["model"]["margin"] == 5
+    test = data.load("custom:other", root).test_images
+    assert all(np.array_equal(a, preprocessing.to_square(b, 28, 5)) for a, b in zip(seen, test, strict=True))
+
+
+def test_what_is_declined_is_counted(folder: Path, root: Path) -> None:
+    name_classes(root, *"0123")
+    describe(folder, scores={"temperature": 1000.0, "decline_below": 0.5})  # all scores are near a quarter
+    assert transfer.evaluate(folder, "custom:other", data_root=root)["declined"] == 1
+
+
+def test_data_of_the_same_source_is_refused(folder: Path, root: Path) -> None:
+    with pytest.raises(InputError, match="was trained on custom:easy, which is of the same source as custom:easy"):
+        transfer.evaluate(folder, "custom:easy", data_root=root)
+    record = records.read_json(folder / "record.json")
+    for own, other in (("emnist-letters-sample", "emnist-letters"), ("hwdb-subset", "hwdb1.1")):
+        record["config"]["dataset"] = own
+        files.write_json(folder / "record.json", record)
+        with pytest.raises(InputError, match=f"trained on {own}, which is of the same source as {other}: it may have"):
+            transfer.evaluate(folder, other, data_root=root)
+
+
+def test_what_does_not_fit_is_told(folder: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def told(message: str, name: str = "custom:other", place: Path = folder) -> None:
+        assert cli.main(["evaluate", str(place), "--on", name, "--data-root", str(root)]) == 2
+        assert message in capsys.readouterr().err
+        assert not list(place.glob("evaluation.*"))
+
+    told("found 'minst', which is unknown. Did you mean 'mnist'", "minst")
+    told("kmnist: ", "kmnist")  # not there
+    told("holds no record.json", place=root)
+    name_classes(root, *"wxyz")
+    told("share no character: the model reads 4 such as 0 1 2 3, and custom:other has 4 such as w x y z")
+    describe(folder, weights_sha256="0" * 64)
+    told("is of other weights than the run's record. Run `hwr quantize")
+    (folder / "model.json").unlink()
+    told("cannot read")
+    (folder / transfer.FILE).unlink()
+    told(f"is missing. Make it with `hwr quantize {folder} --formats dynamic_int8.tflite`")
+
+
+@pytest.mark.parametrize(
+    ("path", "value"), [(("accuracy",), 1.5), (("extra",), 1), (("file", "name"), "x"), (("per_class",), [])]
+)
+def test_a_record_that_breaks_the_schema_is_told(folder: Path, root: Path, path: tuple[str, ...], value: Any) -> None:
+    name_classes(root, *"0123")
+    transfer.evaluate(folder, "custom:other", 4, root)
+    place = transfer.place(folder, "custom:other")
+    record: Any = records.read_json(place)
+    part = record
+    for step in path[:-1]:
+        part = part[step]
+    part[path[-1]] = value
+    files.write_json(place, record)
+    with pytest.raises(InputError, match=r"evaluation\.custom-other\.json: at .*Remove it, and run `hwr evaluate`"):
+        transfer.read(folder, "custom:other")
+
+
+def test_a_record_of_other_weights_is_told(folder: Path, root: Path) -> None:
+    assert transfer.read(folder, "custom:other") is None
+    name_classes(root, *"0123")
+    transfer.evaluate(folder, "custom:other", 4, root)
+    record = records.read_json(folder / "record.json")
+    record["weights"]["sha256"] = "0" * 64
+    files.write_json(folder / "record.json", record)
+    with pytest.raises(InputError, match=r"is of other weights than the run has now\. Run `hwr evaluate"):
+        transfer.read(folder, "custom:other")
