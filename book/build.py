@@ -47,7 +47,14 @@ TOOLS = (
     "matplotlib",
 )
 # what of a results folder ends on a page; checkpoints and weights do not
-EVIDENCE = ("*/record.json", "*/predictions.npz", "*/errors.npz", "benchmarks/*.json")
+EVIDENCE = (
+    "*/record.json",
+    "*/predictions.npz",
+    "*/errors.npz",
+    "*/quantization.json",
+    "*/evaluation.*.json",
+    "benchmarks/*.json",
+)
 
 
 def inputs(results: Path, notebooks: Path) -> Iterator[tuple[str, Path]]:
@@ -134,7 +141,7 @@ def stage(results: Path, notebooks: Path, edition: str, source: Path, cache: Pat
     import figures
     import generated
 
-    from hwr_utils import comparison, records, study
+    from hwr_utils import comparison, quantization, records, study
 
     shutil.rmtree(source, ignore_errors=True)
     found = comparison.load_all(results)
@@ -154,9 +161,10 @@ def stage(results: Path, notebooks: Path, edition: str, source: Path, cache: Pat
         folder = source / "runs" / run.folder.name
         folder.mkdir(parents=True)
         pictures = {name: f"{run.folder.name}/{file}" for name, file in figures.run(run, folder, cache).items()}
-        for name in ("record.json", "predictions.npz"):
+        quantized = quantization.read(run.folder)
+        for name in ("record.json", "predictions.npz", *(["quantization.json"] if quantized else [])):
             shutil.copy2(run.folder / name, folder / name)
-        files.write_text(source / "runs" / f"{run.folder.name}.md", generated.run_page(run, pictures))
+        files.write_text(source / "runs" / f"{run.folder.name}.md", generated.run_page(run, pictures, quantized))
 
     modules = generated.modules(REPOSITORY / "hwr_utils")
     for name in modules:

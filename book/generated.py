@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hwr_utils import comparison, evaluation, files, literature, recipes, records, runs
+from hwr_utils import comparison, evaluation, files, literature, quantization, recipes, records, runs
 from hwr_utils.comparison import percent
 from hwr_utils.data import catalog
 from hwr_utils.records import RunConfig
@@ -178,12 +178,13 @@ def run_table(found: Sequence[Run]) -> str:
     )
 
 
-def run_page(run: Run, figures: Mapping[str, str]) -> str:
+def run_page(run: Run, figures: Mapping[str, str], quantized: Mapping[str, Any] | None = None) -> str:
     """Return the page of one run.
 
     Args:
         run: the run.
         figures: "history", "confusion" and, where images may be shown, "gallery" -> path of the picture from the page.
+        quantized: its record of `hwr_utils.quantization.quantize`, where there is one.
     """
     name, record, config = run.folder.name, run.record, run.config
     history, best = record["history"], record["best_epoch"]
@@ -219,13 +220,14 @@ def run_page(run: Run, figures: Mapping[str, str]) -> str:
         _gallery(run, figures.get("gallery")),
         "## Class by class\n",
         _classes(run),
+        _quantized(run, quantized) if quantized else "",
         "## Config\n",
         _config(run),
         "This command makes the run, or goes on with it where it was stopped:\n",
         f"```sh\n{runs.command(config)}\n```\n",
         _model_card(run),
         "## Files\n",
-        _files(run),
+        _files(run, quantized is not None),
     ]
     return "\n".join(part for part in parts if part)
 
@@ -311,6 +313,24 @@ def _classes(run: Run) -> str:
         ["Class", "Test images", "Precision (%)", "Recall (%)", "F1 (%)"],
         rows,
         numbers=(1, 2, 3, 4),
+    )
+
+
+def _quantized(run: Run, record: Mapping[str, Any]) -> str:
+    images, environment = record["test_images"], record["environment"]
+    which = f"all {images['n']:,} test images"
+    if images["stratified"]:
+        which = f"{images['n']:,} of the {images['of']:,} test images, stratified"
+    caption = (
+        f"The network in each format, on {which}. p is of McNemar's test against `safetensors`; times are of one image "
+        f"on one thread of {environment['device_name']} at a load of {environment['load']}, on "
+        f"{record['created'][:10]}; their ratio is to `{record['latency']['ratio_to']}` in the same rounds."
+    )
+    rows = [quantization.describe(row) for row in record["formats"]]
+    columns = list(rows[0])
+    name = f"tab-quantized-{run.folder.name}"
+    return "## On a device\n\n" + table(
+        caption, name, columns, [list(row.values()) for row in rows], numbers=range(1, len(columns))
     )
 
 
@@ -401,12 +421,14 @@ def _top10(run: Run) -> dict[str, float]:
     return {"top10": float(hits.any(axis=1).mean())}
 
 
-def _files(run: Run) -> str:
+def _files(run: Run, quantized: bool) -> str:
     name = run.folder.name
+    sizes = f"- {{download}}`quantization.json <{name}/quantization.json>`: what each format costs"
     lines = [
         f"- {{download}}`record.json <{name}/record.json>`: all of the above, as read by this page",
         f"- {{download}}`predictions.npz <{name}/predictions.npz>`: labels, the ten likeliest classes and their scores "
         "for each test image, and the indices of the images held out",
+        *([sizes] if quantized else []),
         f"- SHA-256 of the weights: `{run.record['weights']['sha256']}`",
         *(f"- SHA-256 of `{file}`: `{digest}`" for file, digest in run.record["dataset"]["files"].items()),
     ]

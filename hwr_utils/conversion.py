@@ -91,6 +91,7 @@ def _tflite(model: nn.Module, image_size: int) -> bytes:
         warnings.simplefilter("ignore")  # of PyTorch, about what the converter calls
         import litert_torch
 
+        litert_torch.config.show_progress = False  # in a notebook it is displayed, which `quiet` does not keep off
         path = Path(folder) / "model.tflite"
         litert_torch.convert(model, (torch.zeros(1, 1, image_size, image_size),)).export(str(path))
         return path.read_bytes()

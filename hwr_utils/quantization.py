@@ -223,6 +223,25 @@ def _scores_text(scores: Mapping[str, Any]) -> str:
     )
 
 
+def describe(row: Mapping[str, Any]) -> dict[str, str]:
+    """Return one format of a record of `quantize` as a row of a table for readers: bytes, then answers, then times."""
+    test, latency, ratio = row["test"], row["latency"], row["latency"]["ratio"]
+    return {
+        "format": f"`{row['format']}`",
+        "bytes": f"{row['bytes']:,}",
+        "of fp32": f"{row['share_of_fp32']:.1%}",
+        "accuracy (%)": f"{100 * test['accuracy']:.2f}",
+        "95 % interval": f"{100 * test['low']:.2f} to {100 * test['high']:.2f}",
+        "change (points)": f"{100 * row['change']:+.2f}",
+        "p": f"{row['mcnemar']['p']:.2g}",
+        "best 5 shared (%)": f"{100 * row['top5_agreement']:.2f}",
+        "largest logit difference": f"{row['largest_logit_difference']:.3f}",
+        "p50 (ms)": f"{latency['p50_ms']:.2f}",
+        "p95 (ms)": f"{latency['p95_ms']:.2f}",
+        "time ratio": f"{ratio['median']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f})",
+    }
+
+
 def read(folder: str | Path) -> dict[str, Any] | None:
     """Return the record `quantization.json` of a run folder, or None where there is none.
 

@@ -219,6 +219,7 @@ def test_cited_works_are_listed(pages: dict[str, BeautifulSoup]) -> None:
     assert len(keys) == listed.count("[") > 0
     assert {key for entry in catalog.CATALOG.values() for key in entry.citation} <= set(keys)
     assert {row.citation for row in literature.SONG_TABLE_2} <= set(keys)
+    assert {one.citation for one in (literature.KIM, *literature.HANZI, *literature.COMPACT)} <= set(keys)
 
 
 def test_font_has_the_characters_of_the_book(book: Path, pages: dict[str, BeautifulSoup]) -> None:
@@ -325,6 +326,47 @@ def test_run_pages_show_their_records(pages: dict[str, BeautifulSoup]) -> None:
         assert record["environment"]["device_name"] in text
         assert "not the published data set" in text or record["dataset"]["published"]
         assert len(table_rows(page, f"tab-classes-{folder.name}")) == len(record["dataset"]["classes"])
+
+
+def test_a_run_page_shows_what_its_formats_cost() -> None:
+    path = next(RESULTS.glob("*/record.json"))
+    run = runs.Run(path.parent, records.read(path))
+    one = {
+        "format": "dynamic_int8.tflite",
+        "bytes": 1207456,
+        "share_of_fp32": 0.2514,
+        "test": {"accuracy": 0.98, "low": 0.96, "high": 0.99},
+        "change": -0.002,
+        "mcnemar": {"p": 0.0312},
+        "top5_agreement": 0.9978,
+        "largest_logit_difference": 0.1849,
+        "latency": {"p50_ms": 0.375, "p95_ms": 1.5, "ratio": {"median": 0.82, "low": 0.7, "high": 0.9}},
+    }
+    record = {
+        "created": "2026-11-21T13:00:00+00:00",
+        "formats": [one],
+        "test_images": {"n": 1000, "of": 10_000, "stratified": True},
+        "environment": {"device_name": "a processor", "load": 0.5},
+        "latency": {"ratio_to": "fp32.tflite"},
+    }
+    pictures = {"history": "history.png", "confusion": "confusion.png"}
+    page = generated.run_page(run, pictures, record)
+    cells = [
+        "`dynamic_int8.tflite`",
+        "1,207,456",
+        "25.1%",
+        "98.00",
+        "96.00 to 99.00",
+        "-0.20",
+        "0.031",
+        "99.78",
+        "0.185",
+    ]
+    assert "| " + " | ".join([*cells, "0.38", "1.50", "0.82 (0.70 to 0.90)"]) + " |" in page
+    assert "1,000 of the 10,000 test images, stratified" in page and "at a load of 0.5, on 2026-11-21" in page
+    assert f"{run.folder.name}/quantization.json" in page
+    without = generated.run_page(run, pictures)
+    assert "quantization.json" not in without and "On a device" not in without
 
 
 def test_statistics_list_every_run(pages: dict[str, BeautifulSoup]) -> None:
@@ -563,8 +605,11 @@ def test_a_new_record_changes_the_book(tmp_path: Path) -> None:
     (tmp_path / "a-run").mkdir()
     (tmp_path / "a-run" / "checkpoint.pt").write_text("no part of the book")
     assert build.digest(tmp_path, NOTEBOOKS, "paper") == before
-    (tmp_path / "a-run" / "record.json").write_text("{}")
-    assert build.digest(tmp_path, NOTEBOOKS, "paper") != before
+    for name in ("record.json", "quantization.json", "evaluation.mnist.json"):
+        (tmp_path / "a-run" / name).write_text("{}")
+        after = build.digest(tmp_path, NOTEBOOKS, "paper")
+        assert after != before, name
+        before = after
 
 
 def test_a_damaged_record_leaves_the_older_book(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

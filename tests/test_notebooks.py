@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers import write_easy
-from hwr_utils import cli, notebooks, records
+from hwr_utils import cli, notebooks, quantization, recipes, records, runs
 from hwr_utils.errors import InputError
 
 REAL = sorted(notebooks.FOLDER.glob("*.ipynb"))
@@ -215,3 +215,41 @@ def test_a_training_notebook_trains_with_other_parameters(
     for column, losses in expected.items():
         assert [row[column] for row in record["history"]] == pytest.approx(losses, abs=tolerance)
     assert folder.name in output.read_text(encoding="utf-8"), "the page shows the run that it trained"
+
+
+def test_the_quantization_notebook_shows_what_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Quantize a small run; the chapter shows its record, makes the same file again, and names what is missing."""
+    monkeypatch.delenv("HWR_TRAIN", raising=False)
+    results, root = tmp_path / "results", tmp_path / "data"
+    config = recipes.configure(write_easy(root), "simple_cnn", "quick", 3)
+    run = runs.train_run(config, results, root, "cpu")
+    rows = {
+        row["format"]: row for row in quantization.quantize(run.folder, ["dynamic_int8.tflite"], 20, root)["formats"]
+    }
+    sizes = quantization.untrained_sizes("simple_cnn", (10,), results_dir=results)
+    chart = {row["format"]: row["bytes"] for row in sizes["rows"]}
+
+    values = {"dataset": config.dataset, "recipe": "quick", "seed": 3, "dropout": False, "results_dir": str(results)}
+    output = notebooks.execute("05_quantization", values, tmp_path / "done.ipynb", progress=False)
+    outputs = [one for cell in nbformat.read(output, 4).cells for one in cell.get("outputs", [])]
+    shown = "\n".join(one.get("data", {}).get("text/markdown", "") for one in outputs)
+    lines = printed(output).splitlines()
+
+    assert f"the network: run {run.folder.name}" in lines and "the same bytes both times: True" in lines
+    assert not [line for line in lines if line.endswith(("False", "no record"))]
+    assert {one["output_type"] for one in outputs} == {"stream", "display_data"}, "a library talks into the page"
+    assert not [one for one in outputs if "text/html" in one.get("data", {})], "a library talks into the page"
+    assert run.banner() in shown and "20 of 40 test images, stratified" in shown
+    for name, row in rows.items():
+        cells = quantization.describe(row)
+        assert f"{row['bytes']:,}" in shown and cells["95 % interval"] in shown and cells["time ratio"] in shown, name
+    for name, size in chart.items():
+        assert f"{size:,}" in shown, name
+    # what is above a quarter is accounted for: 12 bytes for each of 234 channels, 3 for its bias, and little else
+    quarter = chart["fp32.tflite"] // 4
+    rest = chart["dynamic_int8.tflite"] - quarter - 15 * (32 + 64 + 128 + 10)
+    assert 0 < rest < 6000
+    assert all(f" {number:,} " in shown for number in (quarter, 12 * 234, 3 * 234, rest))
+    assert f"{1 - chart['dynamic_int8.tflite'] / chart['fp32.tflite']:.2%}" in shown
+    assert "hwr quantize --untrained resnet50" in shown and "hwr quantize --untrained simple_cnn" not in shown
+    assert f"hwr quantize {results}/mnist-resnet50-paper-s0-* --images 1000" in shown
