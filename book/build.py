@@ -32,6 +32,7 @@ SOURCES = (
     "_config.yml",
     "_toc.yml",
     "CHANGELOG.md",
+    "package-lock.json",
     "config/*.yaml",
     "book/**/*",
     "hwr_utils/**/*.py",
@@ -47,7 +48,15 @@ TOOLS = (
     "matplotlib",
 )
 # what of a results folder ends on a page; checkpoints and weights do not
-EVIDENCE = ("*/record.json", "*/predictions.npz", "*/errors.npz", "benchmarks/*.json")
+EVIDENCE = (
+    "*/record.json",
+    "*/predictions.npz",
+    "*/errors.npz",
+    "*/evaluation.*.json",
+    "*/model.json",
+    "*/model.dynamic_int8.tflite",
+    "benchmarks/*.json",
+)
 
 
 def inputs(results: Path, notebooks: Path) -> Iterator[tuple[str, Path]]:
@@ -239,6 +248,9 @@ def build(results: Path, notebooks: Path, out: Path, edition: str) -> bool:
     work = out.with_name(f"{out.name}-build")
     stage(results, notebooks, edition, work / "source", work / "figures")
     html = render(work / "source", work)
+    import playground
+
+    playground.install(html, playground.models(results))
     (html / STAMP).write_text(stamp)
     (html / ".nojekyll").touch()  # or GitHub Pages would leave out _static
     old = work / "old"
