@@ -142,6 +142,7 @@ def stage(results: Path, notebooks: Path, edition: str, source: Path, cache: Pat
     # torch and matplotlib take seconds to import, and an unchanged book needs neither
     import figures
     import generated
+    import playground
 
     from hwr_utils import comparison, records, study
 
@@ -189,6 +190,8 @@ def stage(results: Path, notebooks: Path, edition: str, source: Path, cache: Pat
             [records.read_json(path) for path in sorted((results / "benchmarks").glob("attempts-*.json"))]
         ),
         "time_to_accuracy": generated.time_to_accuracy(found),
+        "playground_missing": playground.missing(playground.models(results)),
+        "playground_speed": playground.speed(results),
     }
     for name, text in parts.items():
         files.write_text(source / "_generated" / f"{name}.md", text)

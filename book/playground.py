@@ -7,6 +7,7 @@ All of it lies beside the page, in `book/playground-app/`: the service worker's 
 import base64
 import hashlib
 import io
+import json
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urljoin, urlparse
 
+import generated
 import yaml
 from bs4 import BeautifulSoup
 from PIL import Image, ImageDraw
@@ -29,8 +31,8 @@ CONFIG = "config/playground.yaml"
 MODEL = "model.dynamic_int8.tflite"
 PAGE, APP, WORKER = "playground.html", "playground-app", "playground-service-worker.js"  # in book/
 SOURCES = ("*.js", "*.css")  # of book/playground, which go into the app
-# what the page's own modules take from npm: from node_modules -> under the app. Both of LiteRT's WebAssemblies that need
-# no cross-origin isolation: which one runs depends on the browser.
+# What the modules take from npm: from node_modules -> under the app. Of LiteRT's WebAssemblies the two that need no
+# cross-origin isolation: which one runs depends on the browser.
 LITERT = {
     "@litertjs/core/dist/index.js": "litert/core.js",
     "@litertjs/wasm-utils/dist/index.js": "litert/wasm-utils.js",
@@ -154,6 +156,43 @@ def listing(found: Iterable[Model]) -> dict[str, Any]:
     }
 
 
+def missing(found: Iterable[Model]) -> str:
+    """Return Markdown that names the models that have not been trained, with their commands."""
+    there = [model.entry["name"] for model in found]
+    absent = [entry for entry in entries() if entry["name"] not in there]
+    if not absent:
+        return ""
+    lines = [f"- **{entry['title']}**: `{entry['command']}`, then `hwr quantize` on its folder" for entry in absent]
+    return "Not trained yet, and so not among the models here:\n\n" + "\n".join(lines) + "\n"
+
+
+def speed(results: Path) -> str:
+    """Return Markdown of the times that tools/playground_speed.py measured, or that says that there are none."""
+    path = results / "benchmarks" / "playground.json"
+    if not path.is_file():
+        return "It has not been measured yet: `python tools/playground_speed.py` does it.\n"
+    record = records.read_json(path)
+    titles = {entry["name"]: entry["title"] for entry in entries()}
+    rows = [
+        [
+            titles.get(row["model"], row["model"]),
+            f"{row['throttling']}x",
+            f"{row['ready_ms']['median']:,.0f}",
+            f"{row['stroke_ms']['median']:,.0f}",
+            f"{row['stroke_ms']['worst']:,.0f}",
+        ]
+        for row in record["rows"]
+    ]
+    environment = record["environment"]
+    caption = (
+        f"Milliseconds in {environment['browser']} on {environment['cpu']}: from a load of the kept page until the "
+        f"model is ready, median of {record['loads']}; and from the end of a stroke until its candidates stand there, "
+        f"median and worst of {record['strokes']}. {record['throttled']}"
+    )
+    header = ["Model", "Slowed down", "Ready", "Stroke to candidates", "Worst"]
+    return generated.table(caption, "tab-playground-speed", header, rows, numbers=(2, 3, 4))
+
+
 def install(html: Path, found: Iterable[Model]) -> None:
     """Write the app into a built book, and the service worker that keeps it and what its page uses of the theme.
 
@@ -259,19 +298,13 @@ def service_worker(html: Path) -> str:
         kept[group][url] = f"sha256-{digest}"
     listed = files.sha256(repr(kept).encode())
     source = (REPOSITORY / "book" / "playground" / "service-worker.js").read_text(encoding="utf-8")
-    for name, value in (("FILES", _json({"page": PAGE} | kept)), ("VERSION", f'"{listed[:16]}"')):
+    for name, value in (("FILES", json.dumps({"page": PAGE} | kept, indent=1)), ("VERSION", f'"{listed[:16]}"')):
         source, count = re.subn(rf"(?<=const {name} = ).*?(?=;$)", lambda _, v=value: v, source, flags=re.MULTILINE)
         if count != 1:
             raise InputError(
                 f"book/playground/service-worker.js has {count} lines `const {name} = ...;`, expected one."
             )
     return source
-
-
-def _json(value: Any) -> str:
-    import json
-
-    return json.dumps(value, indent=1, ensure_ascii=False)
 
 
 def _of_page(html: Path) -> Iterator[tuple[str, Path]]:
@@ -284,12 +317,8 @@ def _of_page(html: Path) -> Iterator[tuple[str, Path]]:
             seen.add(url)
             yield url, path
     page = BeautifulSoup((html / "book" / PAGE).read_text(encoding="utf-8"), "html.parser")
-    wanted = [
-        str(tag.get("src") or tag.get("href"))
-        for tag in page.select(
-            "script[src], img[src], link[href]:not([rel~=next], [rel~=prev], [rel~=search], [rel~=index], [rel~=author], [rel~=canonical], [rel~=copyright])"
-        )
-    ]
+    links = page.select("link[href]:is([rel~=stylesheet], [rel~=preload], [rel~=icon], [rel~=manifest])")
+    wanted = [str(tag.get("src") or tag.get("href")) for tag in [*page.select("script[src], img[src]"), *links]]
     while wanted:
         url = wanted.pop()
         parsed = urlparse(url)

@@ -48,9 +48,9 @@ def draw(strokes: Sequence[Stroke], pen: float, side: int = SIDE) -> NDArray[np.
         scale = (box - 2 * radius) / longer
         middle = [(low + high) / 2 for low, high in zip(lows, highs, strict=True)]
         for stroke in strokes:
-            placed = [tuple((v - m) * scale + side / 2 for v, m in zip(point, middle, strict=True)) for point in stroke]
-            for start, end in zip(placed, placed[1:] or placed, strict=False):
-                _ink(picture, *start, *end, radius)
+            placed = [((x - middle[0]) * scale + side / 2, (y - middle[1]) * scale + side / 2) for x, y in stroke]
+            for (ax, ay), (bx, by) in zip(placed, placed[1:] or placed, strict=False):
+                _ink(picture, ax, ay, bx, by, radius)
     drawn: NDArray[np.uint8] = np.floor(picture * 255 + 0.5).astype(np.uint8)
     return drawn
 

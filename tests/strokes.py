@@ -12,7 +12,7 @@ from pathlib import Path
 Stroke = list[tuple[float, float]]
 
 PAD = 109  # side of KanjiVG's canvas
-STEPS = 8  # straight pieces of each curve
+STEPS = 5  # straight pieces of each curve
 
 
 @cache

@@ -21,11 +21,22 @@ export async function offline(note, update) {
     };
     offer();
     registration.addEventListener("updatefound", () => registration.installing?.addEventListener("statechange", offer));
-    await navigator.serviceWorker.ready;
+    const first = registration.active ? null : registration.installing;
+    await Promise.race([navigator.serviceWorker.ready, ...(first ? [failure(first)] : [])]);
     note.textContent = "Kept on this device: the page works offline now.";
     note.dataset.ready = "true";
   } catch (error) {
     console.error(error);
     note.textContent = "The page could not be kept for when you are offline. It works while you are online.";
   }
+}
+
+/**
+ * Wait for the failure of an installation, as that of a file that is missing or not the one that was published.
+ * @param {ServiceWorker} worker
+ */
+function failure(worker) {
+  return new Promise((_, reject) => {
+    worker.addEventListener("statechange", () => worker.state === "redundant" && reject(new Error("not installed")));
+  });
 }

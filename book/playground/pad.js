@@ -1,6 +1,6 @@
 /**
  * The pad: a canvas that is drawn on with mouse, pen or finger, or by keyboard. It keeps the strokes in 0..1 of its side,
- * and dispatches "change" when a stroke has ended or was taken back, "draw" when one begins.
+ * dispatches "change" when a stroke has ended or was taken back, and "pendown" when a key puts the pen down.
  *
  * Keys: arrows move a cursor (with Shift in small steps), Space or Enter puts the pen down and lifts it, Escape lifts it,
  * Backspace takes the last stroke back, Delete clears.
@@ -74,7 +74,6 @@ export class Pad extends EventTarget {
   /** @param {[number, number]} point */
   #begin(point) {
     this.#open = [point];
-    this.dispatchEvent(new Event("draw"));
     this.paint();
   }
 
@@ -140,17 +139,15 @@ export class Pad extends EventTarget {
       this.paint();
     } else if (event.key === " " || event.key === "Enter") {
       if (this.#open) this.#end();
-      else this.#begin((this.#cursor ??= [0.5, 0.5]));
+      else {
+        this.#begin((this.#cursor ??= [0.5, 0.5]));
+        this.dispatchEvent(new Event("pendown"));
+      }
     } else if (event.key === "Escape" && this.#open) this.#end();
     else if (event.key === "Backspace") this.undo();
     else if (event.key === "Delete") this.clear();
     else return;
     event.preventDefault();
-  }
-
-  /** Is the pen down by the keyboard? */
-  get drawing() {
-    return this.#open !== null;
   }
 
   paint() {

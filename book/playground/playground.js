@@ -35,6 +35,7 @@ const choice = element("playground-models", HTMLElement);
 const about = element("playground-about", HTMLElement);
 const penWidth = element("playground-pen", HTMLInputElement);
 const seen = element("playground-seen", HTMLCanvasElement);
+const view = element("playground-view", HTMLElement);
 const copied = element("playground-copied", HTMLElement);
 const [undo, clear] = ["playground-undo", "playground-clear"].map((id) => element(id, HTMLButtonElement));
 const pad = new Pad(element("playground-pad", HTMLCanvasElement));
@@ -63,7 +64,8 @@ function fail(error, model) {
 
 function empty() {
   list.replaceChildren();
-  seen.hidden = true;
+  copied.textContent = "";
+  view.hidden = true;
   say(ready ? "Draw a character on the pad." : "Loading …");
 }
 
@@ -89,6 +91,7 @@ async function recognize() {
  * @param {Model} model
  */
 function show(result, model) {
+  copied.textContent = "";
   list.lang = model.lang;
   list.replaceChildren(
     ...result.candidates.map(({ character, score }, place) => {
@@ -109,7 +112,7 @@ function show(result, model) {
   if (result.likely) say(`Most likely: ${best.character}, ${percent(best.score)}.`);
   else say(`No candidate is likely: this resembles none of the ${model.classes.length.toLocaleString("en")} characters that the model knows.`, "unlikely");
   const { pixels, width, height } = result.picture;
-  [seen.width, seen.height, seen.hidden] = [width, height, false];
+  [seen.width, seen.height, view.hidden] = [width, height, false];
   const image = new ImageData(width, height);
   pixels.forEach((value, place) => image.data.set([value, value, value, 255], 4 * place));
   seen.getContext("2d")?.putImageData(image, 0, 0);
@@ -131,7 +134,6 @@ async function choose(model) {
   ready = null;
   pad.pen = model.pen;
   penWidth.value = String(model.pen);
-  penWidth.defaultValue = String(model.pen);
   about.textContent = `${(model.bytes / 1e6).toFixed(2)} MB. ${model.accuracy} ${model.trained_on}`;
   list.replaceChildren();
   say(`Loading “${model.title}” …`);
@@ -150,12 +152,12 @@ async function choose(model) {
   await recognize();
 }
 
-/** @param {Model[]} models */
-function offer(models) {
+/** @param {Model[]} models @param {Model} first */
+function offer(models, first) {
   choice.replaceChildren(
-    ...models.map((model, place) => {
+    ...models.map((model) => {
       const [label, radio] = [document.createElement("label"), document.createElement("input")];
-      Object.assign(radio, { type: "radio", name: "playground-model", value: model.name, checked: place === 0 });
+      Object.assign(radio, { type: "radio", name: "playground-model", value: model.name, checked: model === first });
       radio.addEventListener("change", () => choose(model));
       label.append(radio, ` ${model.title}`);
       return label;
@@ -165,29 +167,31 @@ function offer(models) {
 
 async function start() {
   pad.addEventListener("change", recognize);
+  pad.addEventListener("pendown", () => say("The pen is down."));
   undo.addEventListener("click", () => pad.undo());
   clear.addEventListener("click", () => pad.clear());
   penWidth.addEventListener("input", () => {
     pad.pen = Number(penWidth.value);
     recognize();
   });
-  /** @type {Model[]} */
-  let models;
+  let first;
   try {
     const response = await fetch(new URL("models.json", import.meta.url));
-    models = (await response.json()).models;
-    offer(models);
+    /** @type {{ models: Model[] }} */
+    const { models } = await response.json();
+    if (!models.length) return say(MESSAGES.none, "error");
+    first = models.find((model) => `#${model.name}` === location.hash) ?? models[0]; // playground.html#hanzi
+    offer(models, first);
   } catch (error) {
     return fail(new RecognizerError("list", String(error)));
   }
-  if (!models.length) return say(MESSAGES.none, "error");
   try {
     recognizer = new Recognizer();
   } catch (error) {
     return fail(error);
   }
   app.hidden = false;
-  await choose(models[0]);
+  await choose(first);
 }
 
 start();
