@@ -40,11 +40,13 @@ test-all: lint browser  ## make test, with the slow tests and far longer fuzzing
 	HWR_FUZZ_EXAMPLES=5000 $(PYTEST) -m "" tests
 	HWR_TRAIN=never $(PYTEST) --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg notebooks
 
-lint: setup  ## check style and types, in notebooks too
+lint: setup  ## check style and types, in notebooks and the playground too
 	$(RUN) -m ruff check
 	$(RUN) -m mypy
 	$(RUN) -m mypy tools
 	$(RUN) -m mypy book
+	@$(RUN) tools/environment.py tsc -p book/playground
+	@$(RUN) tools/environment.py tsc -p book/playground/tsconfig.worker.json
 
 browser: setup
 	@$(RUN) tools/browser.py

@@ -32,6 +32,7 @@ SOURCES = (
     "_config.yml",
     "_toc.yml",
     "CHANGELOG.md",
+    "package-lock.json",
     "config/*.yaml",
     "book/**/*",
     "hwr_utils/**/*.py",
@@ -53,6 +54,8 @@ EVIDENCE = (
     "*/errors.npz",
     "*/quantization.json",
     "*/evaluation.*.json",
+    "*/model.json",
+    "*/model.dynamic_int8.tflite",
     "benchmarks/*.json",
 )
 
@@ -140,6 +143,7 @@ def stage(results: Path, notebooks: Path, edition: str, source: Path, cache: Pat
     # torch and matplotlib take seconds to import, and an unchanged book needs neither
     import figures
     import generated
+    import playground
 
     from hwr_utils import comparison, quantization, records, study
 
@@ -188,6 +192,8 @@ def stage(results: Path, notebooks: Path, edition: str, source: Path, cache: Pat
             [records.read_json(path) for path in sorted((results / "benchmarks").glob("attempts-*.json"))]
         ),
         "time_to_accuracy": generated.time_to_accuracy(found),
+        "playground_missing": playground.missing(playground.models(results)),
+        "playground_speed": playground.speed(results),
     }
     for name, text in parts.items():
         files.write_text(source / "_generated" / f"{name}.md", text)
@@ -247,6 +253,9 @@ def build(results: Path, notebooks: Path, out: Path, edition: str) -> bool:
     work = out.with_name(f"{out.name}-build")
     stage(results, notebooks, edition, work / "source", work / "figures")
     html = render(work / "source", work)
+    import playground
+
+    playground.install(html, playground.models(results))
     (html / STAMP).write_text(stamp)
     (html / ".nojekyll").touch()  # or GitHub Pages would leave out _static
     old = work / "old"

@@ -26,8 +26,24 @@ def _drop_thebe(app: Sphinx, pagename: str, templatename: str, context: dict[str
     ]
 
 
+# What the playground's page asks for in its head; book/playground.py writes these files.
+PLAYGROUND_HEAD = """
+<link rel="stylesheet" href="playground-app/playground.css">
+<link rel="manifest" href="playground-app/manifest.webmanifest">
+<link rel="apple-touch-icon" href="playground-app/icon-180.png">
+<meta name="theme-color" content="#123a5c">
+<script type="module" src="playground-app/playground.js"></script>
+"""
+
+
+def _head_of_playground(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
+    if pagename == "book/playground":
+        context["metatags"] = context.get("metatags", "") + PLAYGROUND_HEAD
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the extension; the theme adds its buttons at priorities up to 502."""
     app.connect("html-page-context", _drop_source_buttons, priority=900)
     app.connect("html-page-context", _drop_thebe, priority=900)
+    app.connect("html-page-context", _head_of_playground)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,14 +1,18 @@
 """Fixtures and settings that all tests share."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
 from hwr_utils.data import CATALOG, Dataset, load
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 # `make test` draws the same examples every time; `make test-all` sets HWR_FUZZ_EXAMPLES and draws new ones
 EXAMPLES = os.environ.get("HWR_FUZZ_EXAMPLES")
@@ -46,3 +50,23 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
     write_easy(folder)
     return folder
+
+
+@pytest.fixture(scope="module")  # and not longer: it leaves a running event loop, which other tests could not bear
+def browser() -> "Iterator[Browser]":
+    """Return a Chromium; skip where there is none, but fail where CI requires it."""
+    from playwright.sync_api import sync_playwright
+
+    from helpers import load_tool
+
+    tools = load_tool("browser")
+    with sync_playwright() as playwright:
+        own = playwright.chromium.executable_path
+        path = tools.find() or (own if Path(own).exists() else None)
+        if path is None:
+            if os.environ.get("CI"):
+                pytest.fail(tools.MISSING)
+            pytest.skip(tools.MISSING)
+        chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()

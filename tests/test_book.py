@@ -2,9 +2,7 @@
 
 import functools
 import http.server
-import importlib.util
 import json
-import os
 import re
 import shlex
 import shutil
@@ -22,7 +20,7 @@ from bs4 import BeautifulSoup, Tag
 from docutils import nodes
 from fontTools.ttLib import TTFont
 from markdown_it import MarkdownIt
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 from torch.distributed.run import get_args_parser
 
 from hwr_utils import cli, data, evaluation, literature, recipes, records, runs, study
@@ -60,25 +58,6 @@ def pages(book: Path) -> dict[str, BeautifulSoup]:
         path.relative_to(book).as_posix(): BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
         for path in paths
     }
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Return a Chromium; skip where there is none, but fail where CI requires it."""
-    spec = importlib.util.spec_from_file_location("tools_browser", ROOT / "tools" / "browser.py")
-    assert spec and spec.loader
-    tools = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tools)
-    with sync_playwright() as playwright:
-        own = playwright.chromium.executable_path
-        path = tools.find() or (own if Path(own).exists() else None)
-        if path is None:
-            if os.environ.get("CI"):
-                pytest.fail(tools.MISSING)
-            pytest.skip(tools.MISSING)
-        chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):

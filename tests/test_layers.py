@@ -18,6 +18,7 @@ FLOORS = [
     {"records"},
     {"recipes"},
     {"preprocessing"},
+    {"canvas"},
     {"tflite"},
     {"prediction"},  # without torch
     {"data"},

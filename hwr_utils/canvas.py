@@ -1,0 +1,101 @@
+"""Turn the strokes of a pen into the picture that a network takes. What the playground's page does, in Python.
+
+`book/playground/preprocessing.js` is the same in JavaScript, and a test compares the two pixel by pixel. Everything up
+to the drawn picture is plain arithmetic in an order of its own, so that both have the same bytes.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwr_utils import preprocessing
+from hwr_utils.errors import InputError
+
+SIDE = 128  # pixels of the drawn picture, more than twice what any network takes
+EDGE = 2  # pixels left free around the ink
+SMALLEST = 0.02  # of the pad: what is smaller is a dot and is not blown up to a character
+
+Stroke = Sequence[tuple[float, float]]  # x and y in 0..1 of the pad, y downwards
+
+
+def draw(strokes: Sequence[Stroke], pen: float, side: int = SIDE) -> NDArray[np.uint8]:
+    """Draw strokes in the middle of a picture, as large as fits, with a round pen.
+
+    Where on the pad a character stands and how large it is makes no difference, and the pen is as wide relative to the
+    character whatever that is: so are the images that the networks learned from.
+
+    Args:
+        strokes: each a polyline; of one point, a dot.
+        pen: width of the pen as a part of the longer side of the ink, above 0 and at most 0.5.
+        side: of the picture, in pixels.
+
+    Returns:
+        (side, side) uint8, white on black; all 0 where there is no point.
+
+    Raises:
+        InputError: a pen out of its range.
+    """
+    if not 0 < pen <= 0.5:
+        raise InputError(f"pen={pen} is out of range, expected a part of the character's size: above 0, at most 0.5.")
+    picture = np.zeros((side, side))
+    points = [point for stroke in strokes for point in stroke]
+    if points:
+        box = side - 2 * EDGE
+        radius = pen * box / 2
+        lows, highs = ([end(point[axis] for point in points) for axis in (0, 1)] for end in (min, max))
+        longer = max(highs[0] - lows[0], highs[1] - lows[1], SMALLEST)
+        scale = (box - 2 * radius) / longer
+        middle = [(low + high) / 2 for low, high in zip(lows, highs, strict=True)]
+        for stroke in strokes:
+            placed = [((x - middle[0]) * scale + side / 2, (y - middle[1]) * scale + side / 2) for x, y in stroke]
+            for (ax, ay), (bx, by) in zip(placed, placed[1:] or placed, strict=False):
+                _ink(picture, ax, ay, bx, by, radius)
+    drawn: NDArray[np.uint8] = np.floor(picture * 255 + 0.5).astype(np.uint8)
+    return drawn
+
+
+def _ink(picture: NDArray[np.float64], ax: float, ay: float, bx: float, by: float, radius: float) -> None:
+    """Ink the pixels around the line from a to b: fully within the radius, less over the one pixel at the rim."""
+    side, reach = len(picture), radius + 1
+    left, right = (int(min(max(v, 0), side)) for v in (min(ax, bx) - reach, max(ax, bx) + reach + 1))
+    top, bottom = (int(min(max(v, 0), side)) for v in (min(ay, by) - reach, max(ay, by) + reach + 1))
+    x, y = np.arange(left, right) + 0.5, np.arange(top, bottom)[:, None] + 0.5
+    dx, dy = bx - ax, by - ay
+    length = dx * dx + dy * dy
+    along = np.clip(((x - ax) * dx + (y - ay) * dy) / length, 0, 1) if length > 0 else np.zeros((len(y), len(x)))
+    off_x, off_y = x - (ax + along * dx), y - (ay + along * dy)
+    coverage = np.clip(radius + 0.5 - np.sqrt(off_x * off_x + off_y * off_y), 0, 1)
+    window = picture[top:bottom, left:right]
+    np.maximum(window, coverage, out=window)
+
+
+def prepare(
+    strokes: Sequence[Stroke], pen: float, size: int = 28, margin: int = 4, centre: str = "box"
+) -> NDArray[np.uint8]:
+    """Return drawn strokes in the form of a data set's images: (size, size) uint8, white on black.
+
+    Args:
+        strokes: as of `draw`, and so is the next.
+        pen: width.
+        size: of the data set's images in pixels a side; this and the rest are what model.json says under `image`.
+        margin: pixels left free on each side.
+        centre: what is put into the middle: "box", the ink's, or "mass", its centre of mass.
+    """
+    image = preprocessing.to_square(draw(strokes, pen), size, margin)
+    return preprocessing.centre_mass(image) if centre == "mass" else image
+
+
+def pen_width(images: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return the width of the pen in each of (N, H, W) images, as a part of the longer side of the ink.
+
+    A long line of width w has w / 2 of ink for each pixel of its two edges; the edges' length is what brightness
+    changes by, summed up. Corners and crossings make it a little less than the width, and the same little for everyone.
+    """
+    padded = np.pad(images.astype(np.float64), ((0, 0), (1, 1), (1, 1)))
+    across, down = np.diff(padded, axis=2)[:, :-1], np.diff(padded, axis=1)[:, :, :-1]
+    edges = np.sqrt(across * across + down * down).sum((1, 2))
+    ink = images > preprocessing.INK
+    longer = np.maximum(*(ink.any(axis).sum(1) for axis in (1, 2)))
+    width: NDArray[np.float64] = 2 * images.sum((1, 2), dtype=np.float64) / np.maximum(edges, 1) / np.maximum(longer, 1)
+    return width
