@@ -299,7 +299,10 @@ def service_worker(html: Path) -> str:
     listed = files.sha256(repr(kept).encode())
     source = (REPOSITORY / "book" / "playground" / "service-worker.js").read_text(encoding="utf-8")
     for name, value in (("FILES", json.dumps({"page": PAGE} | kept, indent=1)), ("VERSION", f'"{listed[:16]}"')):
-        source, count = re.subn(rf"(?<=const {name} = ).*?(?=;$)", lambda _, v=value: v, source, flags=re.MULTILINE)
+        # value by value and not as a pattern: it may hold backslashes
+        source, count = re.subn(
+            rf"(?<=const {name} = ).*?(?=;$)", value.replace("\\", r"\\"), source, flags=re.MULTILINE
+        )
         if count != 1:
             raise InputError(
                 f"book/playground/service-worker.js has {count} lines `const {name} = ...;`, expected one."

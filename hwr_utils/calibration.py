@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hwr_utils import prediction, preprocessing
+from hwr_utils import canvas, prediction
 from hwr_utils.synthesis import scribbles
 
 DECLINED = 0.02  # share of real characters that may be declined
@@ -21,7 +21,6 @@ BINS = 15  # of the expected calibration error, as Guo et al. have
 BOUNDS = (0.1, 10.0)  # of the temperature: where every answer is right, lower would always be better
 SCRIBBLES = 500
 SEEDS = (0, 1)  # of the scribbles by which two measures are compared, and of those that are counted
-PAD = 128  # pixels a side, on which scribbles are drawn
 
 Images = NDArray[np.uint8]
 Predict = Callable[[Images], NDArray[np.float32]]  # (N, H, W) prepared images -> (N, C) logits
@@ -141,18 +140,9 @@ def separation(high: NDArray[np.float64], low: NDArray[np.float64]) -> float:
 
 
 def pen(images: Images) -> float:
-    """Measure how wide the strokes of (N, H, W) images are, as a part of the longer side of a character: the median.
-
-    A stroke has an edge on both sides, so its width is twice its ink by the length of its edges, which is what
-    brightness changes by, summed up.
-    """
-    widths = []
-    for image in images[images.any(axis=(1, 2))]:
-        down, across = np.gradient(np.pad(image.astype(np.float64), 2))
-        spans = [np.flatnonzero((image > preprocessing.INK).any(axis)) for axis in (0, 1)]
-        side = max((int(np.ptp(span)) + 1 for span in spans if len(span)), default=max(image.shape))
-        widths.append(2 * float(image.sum()) / float(np.hypot(down, across).sum()) / side)
-    return float(np.clip(np.median(widths), 0.01, 0.5)) if widths else 0.1
+    """Return the median of `canvas.pen_width` over the (N, H, W) images that have ink; 0.1 where none has."""
+    widths = canvas.pen_width(images[images.any(axis=(1, 2))])
+    return float(np.clip(np.median(widths), 0.01, 0.5)) if len(widths) else 0.1
 
 
 def pictures(n: int, seed: int, framing: Mapping[str, Any], width: float) -> Images:
@@ -167,21 +157,6 @@ def pictures(n: int, seed: int, framing: Mapping[str, Any], width: float) -> Ima
     Returns:
         (n, size, size) uint8, white on black.
     """
-    size, margin, centre = (framing[name] for name in ("size", "margin", "centre"))
-    return np.stack([_prepare(strokes, width, size, margin, centre) for strokes in scribbles.draw(n, seed)])
-
-
-def _prepare(strokes: scribbles.Scribble, width: float, size: int, margin: int, centre: str) -> Images:
-    """Draw strokes with a round pen, as large as fits, and bring that into the form of a dataset's images."""
-    points, radius = np.concatenate(strokes), width * PAD / 2
-    low, high = points.min(axis=0), points.max(axis=0)
-    placed = (points - (low + high) / 2) * (PAD - 2 * radius) / max(float((high - low).max()), 0.02) + PAD / 2
-    ink, reach = np.zeros((PAD, PAD)), int(radius) + 2
-    for x, y in placed:  # which lie nearer than pixels do
-        left, top = max(int(x) - reach, 0), max(int(y) - reach, 0)
-        patch = ink[top : int(y) + reach + 1, left : int(x) + reach + 1]
-        down, right = (np.arange(count) + 0.5 for count in patch.shape)
-        distance = np.sqrt((down[:, None] + top - y) ** 2 + (right + left - x) ** 2)
-        np.maximum(patch, np.clip(radius + 0.5 - distance, 0, 1), out=patch)
-    image = preprocessing.to_square(np.floor(255 * ink + 0.5).astype(np.uint8), size, margin)
-    return preprocessing.centre_mass(image) if centre == "mass" else image
+    form = {name: framing[name] for name in ("size", "margin", "centre")}
+    drawn = ([stroke.tolist() for stroke in strokes] for strokes in scribbles.draw(n, seed))
+    return np.stack([canvas.prepare(strokes, width, **form) for strokes in drawn])

@@ -98,7 +98,7 @@ def test_the_pen_is_measured() -> None:
     assert calibration.pen(images[:1]) == pytest.approx(0.1, rel=0.1)
     assert calibration.pen(images[1:2]) == pytest.approx(0.1, rel=0.1)
     rows, columns = np.mgrid[:40, :40] - 19.5
-    images[2][np.abs(np.hypot(rows, columns) - 12) < 2] = 255  # a ring, 4 of 28
+    images[2] = 255 * np.clip(2.5 - np.abs(np.hypot(rows, columns) - 12), 0, 1)  # a ring with soft edges, 4 of 28
     assert calibration.pen(images[2:]) == pytest.approx(4 / 28, rel=0.1)
     assert calibration.pen(images) == calibration.pen(images[1:2])  # the middle one
     assert calibration.pen(images[:0]) == calibration.pen(np.zeros((2, 9, 9), np.uint8)) == 0.1  # nothing to see
