@@ -407,7 +407,7 @@ def test_by_keyboard(digits: Page) -> None:
     for _ in range(4):  # undo, clear, the pen, the first candidate
         digits.keyboard.press("Tab")
         names.append(digits.evaluate("document.activeElement.id || document.activeElement.getAttribute('aria-label')"))
-    assert names[:3] == ["playground-undo", "playground-clear", "playground-pen"] and "Copy" in names[3]
+    assert names[:3] == ["playground-undo", "playground-clear", "playground-pen"] and names[3].endswith("candidate 1: copy")
     digits.keyboard.press("Enter")
     expect(digits.locator("#playground-copied")).to_contain_text("is copied")
 
@@ -605,7 +605,8 @@ def test_accessibility(open_page: Callable[..., Page], scheme: str, options: dic
     candidates(page)
     page.wait_for_function(f"document.documentElement.dataset.theme === '{scheme}'")
     page.add_script_tag(path=AXE)
-    found = page.evaluate("async () => (await axe.run()).violations")
+    # around it is the theme's own, such as a search button whose name lacks the keys that it shows
+    found = page.evaluate("async () => (await axe.run('article')).violations")
     grave = [
         (one["id"], [node["html"] for node in one["nodes"]])
         for one in found

@@ -97,11 +97,12 @@ function show(result, model) {
     ...result.candidates.map(({ character, score }, place) => {
       const button = document.createElement("button");
       button.type = "button";
-      button.setAttribute("aria-label", `Copy ${character}, candidate ${place + 1}, ${percent(score)}`);
+      // what is seen comes first: whoever speaks to the computer says that
+      button.setAttribute("aria-label", `${character} ${percent(score)}, candidate ${place + 1}: copy`);
       const [glyph, share] = [document.createElement("span"), document.createElement("small")];
       glyph.textContent = character;
       share.textContent = percent(score);
-      button.append(glyph, share);
+      button.append(glyph, " ", share);
       button.addEventListener("click", () => copy(character));
       const item = document.createElement("li");
       item.append(button);
