@@ -113,6 +113,7 @@ def accuracy(model: Model) -> str:
     return (
         f"Right on {share} % of {test['n']:,} real images that it had not seen ({title(test['dataset'])}; "
         f"95 % interval {percent(low)} to {percent(high)})."
+        + (f" {model.entry['note']}" if "note" in model.entry else "")
     )
 
 
