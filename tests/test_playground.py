@@ -407,7 +407,8 @@ def test_by_keyboard(digits: Page) -> None:
     for _ in range(4):  # undo, clear, the pen, the first candidate
         digits.keyboard.press("Tab")
         names.append(digits.evaluate("document.activeElement.id || document.activeElement.getAttribute('aria-label')"))
-    assert names[:3] == ["playground-undo", "playground-clear", "playground-pen"] and names[3].endswith("candidate 1: copy")
+    assert names[:3] == ["playground-undo", "playground-clear", "playground-pen"]
+    assert names[3].endswith("candidate 1: copy")
     digits.keyboard.press("Enter")
     expect(digits.locator("#playground-copied")).to_contain_text("is copied")
 
