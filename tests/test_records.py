@@ -112,7 +112,7 @@ def test_everything_that_determines_a_run_is_in_its_name() -> None:
     for other in (
         *({"seed": 1}, {"dropout": True}, {"epochs": 51}, {"batch_size": 65}, {"learning_rate": 2e-4}),
         *({"patience": 9}, {"validation_fraction": 0.2}, {"image_size": 32}, {"train_size": 100}, {"n_outputs": 27}),
-        *({"split": "random"}, {"split": "writer"}),
+        *({"split": "random"}, {"split": "writer"}, {"schedule": "cosine"}),
     ):
         names.append(run_id(configure("mnist", "simple_cnn", **other), MNIST))
     names += [run_id(configure("mnist", "resnet50", pooling=pooling), MNIST) for pooling in ("global", "avg4")]
@@ -128,7 +128,7 @@ def test_every_value_of_a_recipe_is_tried_above() -> None:
     from hwr_utils.recipes import MODEL_OPTIONS, PARAMETERS
 
     tried = {"epochs", "batch_size", "learning_rate", "patience", "validation_fraction", "image_size", "train_size"}
-    assert tried | {"n_outputs", "split"} == set(PARAMETERS)
+    assert tried | {"n_outputs", "split", "schedule"} == set(PARAMETERS)
     options = {"simple_cnn": {"dropout": False}, "resnet50": {"pooling": "global"}, "inception_hccr": {}}
     assert options == MODEL_OPTIONS
 
@@ -319,8 +319,11 @@ def test_committed_records_agree_with_themselves() -> None:
         assert config.dataset == record["dataset"]["name"]
         assert [row["epoch"] for row in record["history"]] == list(range(1, len(record["history"]) + 1))
         losses = [row["validation_loss"] for row in record["history"]]
-        assert record["best_epoch"] == losses.index(min(losses)) + 1
-        assert record["validation"]["loss"] == min(losses)
+        if "validation_fraction" in config.training:
+            assert record["best_epoch"] == losses.index(min(losses)) + 1
+            assert record["validation"]["loss"] == min(losses)
+        else:  # nothing may be chosen
+            assert record["best_epoch"] == len(losses) and "validation" not in record
         arrays = records.read_arrays(folder / "predictions.npz")
         labels, classes = arrays["labels"], arrays["classes"]
         assert len(labels) == record["test"]["n"] == record["dataset"]["n_test"]
@@ -329,4 +332,5 @@ def test_committed_records_agree_with_themselves() -> None:
         confusion = evaluation.confusion_matrix(labels, classes[:, 0], len(record["dataset"]["classes"]))
         assert evaluation.macro_f1(confusion) == pytest.approx(record["test"]["macro_f1"])
         chosen = arrays["validation_indices"]
-        assert len(np.unique(chosen)) == len(chosen) == record["validation"]["n"] == record["dataset"]["n_validation"]
+        held_out = record["validation"]["n"] if "validation" in record else 0
+        assert len(np.unique(chosen)) == len(chosen) == held_out == record["dataset"]["n_validation"]
