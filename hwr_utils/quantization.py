@@ -5,7 +5,6 @@ Beside the run's record come the files, `model.json`, which says how to use them
 are calibrated with the 32-bit network, of which they are copies.
 """
 
-import json
 import os
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -264,12 +263,7 @@ def validate(record: Mapping[str, Any], source: str | Path) -> None:
     Raises:
         InputError: it breaks the schema; says where.
     """
-    import jsonschema  # here, as in records: it comes with the book's tools
-
-    schema = json.loads((Path(__file__).parent / "quantization.schema.json").read_text())
-    if error := jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema).iter_errors(record)):
-        where = "/".join(map(str, error.absolute_path)) or "the top level"
-        raise InputError(f"{source}: at {where}: {error.message}. Remove it, and run `hwr quantize` again.")
+    records.validate_measurement(record, "quantization", source)
 
 
 def versions() -> dict[str, str]:

@@ -4,7 +4,6 @@ It is the file `model.dynamic_int8.tflite` that is tested, by LiteRT's interpret
 devices and the playground run. A dataset's classes are matched with the model's by their characters.
 """
 
-import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -200,12 +199,7 @@ def validate(record: Mapping[str, Any], source: str | Path) -> None:
     Raises:
         InputError: it breaks the schema; says where.
     """
-    import jsonschema  # here, as in records: it comes with the book's tools
-
-    schema = json.loads((Path(__file__).parent / "evaluation.schema.json").read_text())
-    if error := jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema).iter_errors(record)):
-        where = "/".join(map(str, error.absolute_path)) or "the top level"
-        raise InputError(f"{source}: at {where}: {error.message}. Remove it, and run `hwr evaluate` again.")
+    records.validate_measurement(record, "evaluation", source)
 
 
 def _other_source(run: runs.Run, name: str) -> None:
