@@ -14,19 +14,21 @@ from hwr_utils.models import to_input
 TOP_K = 10
 
 
-def predict_logits(model: nn.Module, images: Tensor, image_size: int, batch_size: int = 500) -> Tensor:
+def predict_logits(model: nn.Module, images: Tensor, image_size: int, batch_size: int | None = None) -> Tensor:
     """Run a network over images without gradients.
 
     Args:
         model: any network of the study; put into evaluation mode and left there.
         images: (N, H, W) uint8 on the model's device.
         image_size: side of the network's input in pixels.
-        batch_size: images at a time.
+        batch_size: images at a time; None takes 500 on a GPU and 100 on a CPU, whose caches hold the maps of so many
+            (at 56 pixels 500 at a time took 1.6 times as long).
 
     Returns:
         (N, C) float32 logits on the same device.
     """
     model.eval()
+    batch_size = batch_size or (500 if images.device.type == "cuda" else 100)
     with torch.inference_mode():
         batches = [model(to_input(batch, image_size)).float() for batch in images.split(batch_size)]
     return torch.cat(batches)
