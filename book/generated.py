@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hwr_utils import comparison, evaluation, files, literature, quantization, recipes, records, runs
+from hwr_utils import comparison, evaluation, files, literature, quantization, recipes, runs, transfer
 from hwr_utils.comparison import percent
 from hwr_utils.data import catalog
 from hwr_utils.records import RunConfig
@@ -370,13 +370,12 @@ def _model_card(run: Run) -> str:
     drawn = provenance(config.dataset) == "synthetic"
     of = "characters that the project drew" if drawn else "handwritten characters"
     rows = [["the run's test set", f"`{config.dataset}`", *_score(run.record["test"] | _top10(run))]]
-    for path in sorted(run.folder.glob("evaluation.*.json")):
-        other = records.read_json(path)
+    for other in transfer.read_all(run.folder):
         rows.append(["people's handwriting", f"`{other['dataset']['name']}`", *_score(other)])
     limits = [
         "One character at a time, upright and alone in its picture, out of those it knows: no words, no other script.",
-        "It has an answer for any picture. Scores are calibrated on pictures like those it learned from, and on others "
-        "they can be too high.",
+        "It names a character for any picture. What shows none is declined mostly, not always, and so is now and then "
+        "what shows one. Scores are calibrated on pictures like those it learned from; on others they can be too high.",
         "It is made for study and play. Nothing that matters to a person should hang on its answers.",
     ]
     if drawn:

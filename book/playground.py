@@ -21,7 +21,7 @@ import yaml
 from bs4 import BeautifulSoup
 from PIL import Image, ImageDraw
 
-from hwr_utils import evaluation, files, prediction, records
+from hwr_utils import evaluation, files, prediction, records, transfer
 from hwr_utils.comparison import percent
 from hwr_utils.data import catalog
 from hwr_utils.errors import InputError
@@ -96,11 +96,8 @@ def models(results: Path) -> list[Model]:
 def _test(folder: Path, record: Mapping[str, Any], dataset: str) -> dict[str, Any] | None:
     if record["config"]["dataset"] == dataset:
         return {"dataset": dataset, "n": record["test"]["n"], "correct": record["test"]["correct"]}
-    path = folder / f"evaluation.{dataset}.json"
-    if not path.is_file():
-        return None
-    measured = records.read_json(path)
-    return {"dataset": dataset, "n": measured["n"], "correct": measured["correct"]}
+    measured = transfer.read(folder, dataset)
+    return measured and {"dataset": dataset, "n": measured["n"], "correct": measured["correct"]}
 
 
 def accuracy(model: Model) -> str:
@@ -147,7 +144,7 @@ def listing(found: Iterable[Model]) -> dict[str, Any]:
                 "classes": model.description["classes"],
                 "shape": model.description["input"]["shape"],
                 "image": model.description["image"],
-                "scores": {"temperature": 1, "decline_below": 0} | model.description.get("scores", {}),
+                "scores": model.description.get("scores", {"temperature": 1}),
                 "accuracy": accuracy(model),
                 "trained_on": trained_on(model),
                 "run": model.entry["run"],

@@ -8,9 +8,9 @@ Beside the exported files of a run lies `model.json`, which says what they take 
   and not "box", also `preprocessing.centre_mass`; then `to_input`, which divides by 255 and scales to H and W where the
   network takes another size than the dataset's images have.
 - `files`: bytes and SHA-256 of each file that it holds for, by name.
-- `scores`: how sure the network is, see `calibration`. Its logits are divided by `temperature` before the softmax, and
-  where the best score is then below `decline_below`, the picture shows none of the characters. Files made before this
-  was measured lack it, which means 1 and 0.
+- `scores`: how sure the network is, see `calibration`. Its logits are divided by `temperature` before the softmax; and
+  where `rejector` is there, a `Rejector` by its `weights` and `bias` says whether the picture shows a character at all.
+  Without `scores`, the temperature is 1 and nothing is declined.
 - `run_id`, `dataset`, `architecture`, `weights_sha256`: where they come from.
 """
 
@@ -31,6 +31,7 @@ from hwr_utils.errors import InputError
 
 SCHEMA_VERSION = 1
 DESCRIPTION = "model.json"
+RANKED = 10  # greatest logits that a rejector sees in their order
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,40 @@ class Reading:
     Attributes:
         picture: the file.
         candidates: the likeliest characters, best first.
-        likely: may it be the first? If not, the picture shows none of the network's characters.
+        likely: does the picture show a character? If not, all candidates are guesses.
     """
 
     picture: str
     candidates: list[Candidate]
     likely: bool
+
+
+@dataclass(frozen=True)
+class Rejector:
+    """A linear classifier of characters against scribbles, by a network's logits.
+
+    Attributes:
+        weights: (F,) float64, of `features`.
+        bias: the limit is in it: 0 separates the two.
+    """
+
+    weights: NDArray[np.float64]
+    bias: float
+
+    def accepts(self, logits: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """Say of (..., C) logits whether they are those of a character (...)."""
+        accepted: NDArray[np.bool_] = features(logits) @ self.weights + self.bias >= 0
+        return accepted
+
+
+def features(logits: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return what a rejector sees of (..., C) logits: they, their squares, and the `RANKED` greatest, greatest first.
+
+    Returns:
+        (..., F), where F is 2 C + min(RANKED, C).
+    """
+    wide = logits.astype(np.float64)
+    return np.concatenate([wide, wide**2, -np.sort(-wide, axis=-1)[..., :RANKED]], axis=-1)
 
 
 @dataclass(frozen=True)
@@ -67,7 +96,7 @@ class Recognizer:
         margin: pixels that it leaves free around the ink.
         centre: what is in its middle: "box", the ink's, or "mass", its centre of mass.
         temperature: by which logits are divided.
-        decline_below: the best score that a picture of a character has at least.
+        rejector: says which pictures show no character; None declines none.
     """
 
     network: tflite.Network
@@ -76,7 +105,7 @@ class Recognizer:
     margin: int
     centre: str
     temperature: float = 1.0
-    decline_below: float = 0.0
+    rejector: Rejector | None = None
 
     def read(self, picture: str | Path, k: int = 10) -> Reading:
         """Return the k likeliest characters of a PNG or JPEG file, and whether there is a likely one.
@@ -85,10 +114,15 @@ class Recognizer:
             InputError: the file cannot be read, is animated, is damaged, too large, or blank.
         """
         image = read_picture(picture, self.size, self.margin, self.centre)
-        scores = softmax(self.network(to_input(image, self.network.input_shape)), self.temperature)
+        logits = self.network(to_input(image, self.network.input_shape))
+        scores = softmax(logits, self.temperature)
         best = np.argsort(-scores, kind="stable")[:k]
         found = [Candidate(self.classes[label], float(scores[label])) for label in best]
-        return Reading(str(picture), found, found[0].score >= self.decline_below)
+        return Reading(str(picture), found, bool(self.accepts(logits)))
+
+    def accepts(self, logits: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """Say of (..., C) logits whether they are those of a character (...)."""
+        return np.ones(logits.shape[:-1], np.bool_) if self.rejector is None else self.rejector.accepts(logits)
 
 
 def predict(pictures: Sequence[str | Path], model: str | Path, k: int = 10) -> Iterator[Reading]:
@@ -142,9 +176,11 @@ def load(path: str | Path) -> Recognizer:
             f"{path} has {network.n_outputs} outputs, and {place} lists {len(classes)} classes; as many were expected. "
             f"{_AGAIN}"
         )
-    image, scores = description["image"], {"temperature": 1.0, "decline_below": 0.0} | description.get("scores", {})
+    image, scores = description["image"], description.get("scores", {"temperature": 1.0})
     framing = image["size"], image["margin"], image["centre"]
-    return Recognizer(network, classes, *framing, scores["temperature"], scores["decline_below"])
+    given = scores.get("rejector")
+    rejector = given and Rejector(np.array(given["weights"], np.float64), given["bias"])
+    return Recognizer(network, classes, *framing, scores["temperature"], rejector)
 
 
 _AGAIN = "Copy the model.json of its own run, or make both again with `hwr quantize RUN`."
@@ -190,12 +226,16 @@ def _fault(found: Any) -> str | None:
     if not entries or not all(isinstance(digest, str) for digest in entries):
         return "files is missing, or one of them has no sha256"
     if "scores" in found:
-        temperature, limit = (_part(found, "scores").get(name) for name in ("temperature", "decline_below"))
-        if not (_real(temperature) and 0 < temperature < math.inf and _real(limit) and 0 <= limit <= 1):
-            return (
-                f"scores has temperature {temperature!r} and decline_below {limit!r}, expected a number above 0, and "
-                "one from 0 to 1"
-            )
+        scores = _part(found, "scores")
+        temperature, rejector = scores.get("temperature"), scores.get("rejector")
+        if not (_real(temperature) and temperature > 0):
+            return f"scores has temperature {temperature!r}, expected a number above 0"
+        if rejector is not None:
+            weights, bias = (_part(scores, "rejector").get(name) for name in ("weights", "bias"))
+            n = 2 * len(classes) + min(RANKED, len(classes))
+            listed = isinstance(weights, list) and len(weights) == n
+            if not (listed and all(_real(value) for value in [*weights, bias])):
+                return f"the rejector of scores is damaged, expected {n} numbers as weights and one as bias"
     return None
 
 
@@ -209,7 +249,7 @@ def _whole(value: Any, low: int) -> TypeGuard[int]:
 
 
 def _real(value: Any) -> TypeGuard[float]:
-    return type(value) in (int, float)  # not isinstance, for which True is a number
+    return type(value) in (int, float) and math.isfinite(value)  # not isinstance, for which True is a number
 
 
 def read_picture(path: str | Path, size: int, margin: int, centre: str = "box") -> NDArray[np.uint8]:

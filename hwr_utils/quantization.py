@@ -88,8 +88,9 @@ def quantize(
                 files.write_bytes(run.folder / f"model.{name}", content)
         reference = evaluation.predict_logits(model, test[0], size, batch_size=50).numpy()
         form = framing(seen)
-        scores = _scores(run, model, dataset, form, (reference, test[1]))
-        files.write_json(run.folder / prediction.DESCRIPTION, _description(run, contents, form, scores))
+        scores, rejector = _scores(run, model, dataset, form, (reference, test[1]))
+        said = _description(run, contents, form, scores["temperature"], rejector)
+        files.write_json(run.folder / prediction.DESCRIPTION, said)
         environment = runs.describe_environment(choose_execution("cpu"))
         environment |= {"versions": versions(), "load": round(os.getloadavg()[0], 2)}
         measured = measurement.measure(run.folder, list(contents), model, size, *test, reference)
@@ -217,8 +218,7 @@ def _scores_text(scores: Mapping[str, Any]) -> str:
     return (
         f"scores: temperature {scores['temperature']:.3f} by {scores['images']:,} images ({scores['held_out']}); "
         f"calibration error of the test images {error['before']:.4f}, then {error['after']:.4f}\n"
-        f"declined below {scores['decline_below']:.4f}: {declined['test']:.2%} of the test images, "
-        f"{declined['scribbles']:.1%} of scribbles"
+        f"declined: {declined['test']:.2%} of the test images, {declined['scribbles']:.1%} of scribbles"
     )
 
 
@@ -355,19 +355,20 @@ def _scores(
     dataset: data.Dataset,
     form: Mapping[str, Any],
     test: tuple[NDArray[np.float32], NDArray[np.int64]],
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], prediction.Rejector | None]:
     """Return what `calibration.measure` finds and on which images; a temperature of 1 alone where there are none."""
     indices, source = _held_out(dataset, run)
-    found: dict[str, Any] = {"held_out": source, "images": len(indices), "temperature": 1.0, "decline_below": 0.0}
+    found: dict[str, Any] = {"held_out": source, "images": len(indices), "temperature": 1.0}
     if source is None:  # the test images would do for both, and would then no longer test
-        return found
+        return found, None
 
     def predict(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         given = torch.from_numpy(images)
         return evaluation.predict_logits(model, given, run.config.training["image_size"], batch_size=50).numpy()
 
     held_out = dataset.train_images[indices], dataset.train_labels[indices]
-    return found | calibration.measure(predict, form, held_out, test)
+    measured, rejector = calibration.measure(predict, form, held_out, test)
+    return found | measured, rejector
 
 
 def framing(images: NDArray[np.uint8]) -> dict[str, Any]:
@@ -393,7 +394,11 @@ def framing(images: NDArray[np.uint8]) -> dict[str, Any]:
 
 
 def _description(
-    run: runs.Run, contents: Mapping[str, bytes], form: Mapping[str, Any], scores: Mapping[str, Any]
+    run: runs.Run,
+    contents: Mapping[str, bytes],
+    form: Mapping[str, Any],
+    temperature: float,
+    rejector: prediction.Rejector | None,
 ) -> dict[str, Any]:
     """Return what model.json says; files of the same weights that an earlier call made stay in it."""
     size = run.config.training["image_size"]
@@ -406,9 +411,11 @@ def _description(
         "classes": run.classes,
         "input": {"shape": [1, 1, size, size], "type": "float32", "paper": 0, "ink": 1},
         "image": dict(form),
-        "scores": {name: scores[name] for name in ("temperature", "decline_below")},
+        "scores": {"temperature": temperature},
         "files": {},
     }
+    if rejector is not None:
+        description["scores"]["rejector"] = {"weights": rejector.weights.tolist(), "bias": rejector.bias}
     path = run.folder / prediction.DESCRIPTION
     if path.exists():
         try:

@@ -132,12 +132,11 @@ def score(logits: NDArray[np.float32], labels: NDArray[np.int64], recognizer: pr
 
     Returns:
         n, correct, accuracy, low and high of its 95 % interval (Wilson's), top5, top10, declined: the share of images
-        said to show no likely character, and per_class: n and correct of each character.
+        said to show no character, and per_class: n and correct of each character.
     """
     ranked = np.argsort(-logits, axis=1, kind="stable")[:, :10]
     right, n = ranked[:, 0] == labels, len(labels)
     low, high = evaluation.wilson_interval(int(right.sum()), n)
-    best = prediction.softmax(logits, recognizer.temperature).max(axis=1)
     return {
         "n": n,
         "correct": int(right.sum()),
@@ -146,7 +145,7 @@ def score(logits: NDArray[np.float32], labels: NDArray[np.int64], recognizer: pr
         "high": high,
         "top5": float((ranked[:, :5] == labels[:, None]).any(axis=1).mean()),
         "top10": float((ranked == labels[:, None]).any(axis=1).mean()),
-        "declined": float((best < recognizer.decline_below).mean()),
+        "declined": float((~recognizer.accepts(logits)).mean()),
         "per_class": [
             {
                 "character": recognizer.classes[label],
@@ -182,14 +181,24 @@ def read(folder: str | Path, name: str) -> dict[str, Any] | None:
         InputError: it is damaged, breaks the schema, or is of other weights than the run's record.
     """
     path = place(folder, name)
-    if not path.exists():
-        return None
+    return _read(path) if path.exists() else None
+
+
+def read_all(folder: str | Path) -> list[dict[str, Any]]:
+    """Return all such records of a run, by the dataset's name.
+
+    Raises:
+        InputError: as `read`.
+    """
+    return [_read(path) for path in sorted(Path(folder).glob("evaluation.*.json"))]
+
+
+def _read(path: Path) -> dict[str, Any]:
     record = records.read_json(path)
     validate(record, path)
-    if record["weights_sha256"] != records.read(Path(folder) / "record.json")["weights"]["sha256"]:
-        raise InputError(
-            f"{path} is of other weights than the run has now. Run `hwr evaluate {folder} --on {name}` again."
-        )
+    if record["weights_sha256"] != records.read(path.with_name("record.json"))["weights"]["sha256"]:
+        again = f"hwr evaluate {path.parent} --on {record['dataset']['name']}"
+        raise InputError(f"{path} is of other weights than the run has now. Run `{again}` again.")
     return record
 
 

@@ -56,15 +56,34 @@ def test_the_limit_declines_no_more_than_its_share() -> None:
     assert limit == round(limit, 4) and (np.linspace(0.123456, 1, 1000) < limit).mean() <= 0.02
 
 
-def test_separation_is_a_share_of_pairs() -> None:
-    assert calibration.separation(np.array([3.0, 4.0]), np.array([1.0, 2.0])) == 1
-    assert calibration.separation(np.array([1.0, 4.0]), np.array([2.0, 3.0])) == 0.5
-    assert calibration.separation(np.array([1.0]), np.array([1.0, 0.0])) == 0.75
+def clouds(n: int, centre: float) -> np.ndarray:
+    """Return logits (n, 4) around a centre."""
+    return (centre + np.random.default_rng(int(centre)).normal(size=(n, 4))).astype(np.float32)
 
 
-def test_energy_is_the_logarithm_of_the_sum() -> None:
-    assert calibration.energy(np.array([[0.0, 0.0], [math.log(3), 0]])) == pytest.approx([math.log(2), math.log(4)])
-    assert calibration.energy(np.array([[3000.0, 0.0]])) == pytest.approx([3000])
+def test_a_rejector_tells_logits_apart() -> None:
+    known, drawn = clouds(400, 9.0), clouds(200, 0.0)
+    rejector = calibration.fit_rejector(known, drawn)
+    assert not rejector.accepts(clouds(50, 0.0)).any()
+    assert (~rejector.accepts(known)).mean() <= calibration.DECLINED
+    assert len(rejector.weights) == 2 * 4 + 4
+    again = calibration.fit_rejector(known, drawn)
+    assert np.array_equal(again.weights, rejector.weights) and again.bias == rejector.bias
+
+
+def test_a_rejector_declines_few_characters_even_where_scribbles_are_alike() -> None:
+    """It could have declined the half of both; the limit is of characters that it did not learn from."""
+    rejector = calibration.fit_rejector(clouds(2000, 3.0), clouds(500, 3.0))
+    fresh = (3.0 + np.random.default_rng(99).normal(size=(4000, 4))).astype(np.float32)
+    assert (~rejector.accepts(fresh)).mean() < 2 * calibration.DECLINED
+
+
+def test_a_rejector_needs_neither_many_images_nor_outputs_that_vary() -> None:
+    known, drawn = np.full((1, 3), 5.0, np.float32), np.zeros((10, 3), np.float32)
+    known[:, 2] = 0  # as in the scribbles: a feature that is the same everywhere
+    rejector = calibration.fit_rejector(known, drawn)
+    assert np.isfinite([*rejector.weights, rejector.bias]).all() and rejector.weights[2] == 0
+    assert rejector.accepts(known).all() and not rejector.accepts(drawn).any()
 
 
 def test_what_is_measured_fits_together() -> None:
@@ -77,18 +96,19 @@ def test_what_is_measured_fits_together() -> None:
         known = images.max(axis=(1, 2)) == 200
         return np.stack([np.where(known, 4.0, 0.2), np.zeros(len(images))], axis=1).astype(np.float32)
 
-    found = calibration.measure(predict, FRAMING, (held_out, labels), (predict(held_out), labels))
+    found, rejector = calibration.measure(predict, FRAMING, (held_out, labels), (predict(held_out), labels))
     assert found["temperature"] == pytest.approx(4 / math.log(3), abs=2e-4)
-    assert found["decline_below"] == pytest.approx(0.75, abs=2e-4)
     assert found["ece"]["before"] == pytest.approx(1 / (1 + math.exp(-4)) - 0.75)
     assert found["ece"]["after"] < 1e-4
+    every = dict.fromkeys(scribbles.KINDS, 1)
     assert found["declined"] == {
-        "held_out": 0,
         "test": 0,
         "scribbles": 1,
-        "by_kind": dict.fromkeys(scribbles.KINDS, 1),
+        "by_kind": every,
+        "unseen": every,
+        "by_score": {"test": 0, "scribbles": 1},
     }
-    assert found["auc"] == {"score": 1, "energy": 1}
+    assert rejector.accepts(np.array([[4.0, 0.0], [0.2, 0.0]])).tolist() == [True, False]
 
 
 def test_the_pen_is_measured() -> None:

@@ -18,10 +18,10 @@ import yaml
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 import strokes
-from hwr_utils import canvas, files, prediction, preprocessing
+from hwr_utils import canvas, files, prediction, preprocessing, records
 from hwr_utils.data import catalog, gnt
 from hwr_utils.errors import InputError
-from hwr_utils.synthesis import drawing
+from hwr_utils.synthesis import drawing, scribbles
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "book"))
@@ -53,6 +53,7 @@ EXPECTED = {  # of which most have to be read right, see LEAST; hanzi that both 
 }
 # nine of ten over all of them; the network of 3,755 characters has learned from 30 of each, and reads three of four
 LEAST = {"digits": 9, "letters": 9, "hiragana": 10, "hanzi": 8}
+SCRIBBLES = 50
 FORMS = {
     "digits": ({"size": 28, "margin": 4, "centre": "mass"}, [1, 1, 28, 28]),
     "letters": ({"size": 28, "margin": 2, "centre": "box"}, [1, 1, 28, 28]),
@@ -282,10 +283,12 @@ def test_the_pen_is_that_of_the_training_images(name: str) -> None:
 def test_strokes_that_no_network_has_seen(
     open_page: Callable[..., Page], name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _needs(name)
+    model = _needs(name)
     page = open_page()
     ready(page)
     characters = list(dict.fromkeys(EXPECTED[name] + RECORDED[name]))
+    sets = [strokes.read(character) for character in characters]
+    sets += [[stroke.tolist() for stroke in scribble] for scribble in scribbles.draw(SCRIBBLES, seed=3)]
     found = page.evaluate(
         """async ({ name, sets }) => {
           const { Recognizer } = await import(new URL("playground-app/recognizer.js", location.href));
@@ -295,21 +298,32 @@ def test_strokes_that_no_network_has_seen(
           await recognizer.load(model);
           const answers = [];
           for (const set of sets) {
-            const { candidates } = await recognizer.recognize(set, model.pen);
-            answers.push(candidates.map((one) => one.character));
+            const { candidates, likely } = await recognizer.recognize(set, model.pen);
+            answers.push([candidates.map((one) => one.character), likely]);
           }
           return answers;
         }""",
-        {"name": name, "sets": [strokes.read(character) for character in characters]},
+        {"name": name, "sets": sets},
     )
-    answers = dict(zip(characters, found, strict=True))
+    answers = {character: answer for character, (answer, _) in zip(characters, found, strict=False)}
     right = [character for character in RECORDED[name] if answers[character][0] == character]
     among = [character for character in RECORDED[name] if character in answers[character]]
+    declined = np.array([not likely for _, likely in found])
+    characters_declined, scribbles_declined = declined[: len(characters)].mean(), declined[len(characters) :].mean()
     with capsys.disabled():
         n = len(RECORDED[name])
         print(f"\nKanjiVG's {name}: {len(right)} of {n} right, {len(among)} of {n} among the ten", end=" ")
-    assert all(len(set(answer)) == 10 for answer in found)
+        print(
+            f"declined: {characters_declined:.0%} of them, {scribbles_declined:.0%} of {SCRIBBLES} scribbles", end=" "
+        )
+    assert all(len(set(answer)) == 10 for answer, _ in found)
     assert sum(answers[character][0] == character for character in EXPECTED[name]) >= LEAST[name]
+    assert scribbles_declined >= 0.6 and characters_declined <= 0.2
+
+    ours = prediction.load(model.file)
+    pictures = (canvas.prepare(set_, PENS[name], ours.size, ours.margin, ours.centre) for set_ in sets)
+    logits = np.stack([ours.network(prediction.to_input(one, ours.network.input_shape)) for one in pictures])
+    assert (ours.accepts(logits) == ~declined).mean() > 0.95  # but for roundings, where it is a close thing
 
 
 def test_the_page_agrees_with_hwr_predict(digits: Page, tmp_path: Path) -> None:
@@ -542,7 +556,7 @@ def test_a_browser_that_cannot_run_it(open_page: Callable[..., Page]) -> None:
     expect(page.locator("#playground-app")).to_be_hidden()
 
 
-def _with_scores(html: Path, **scores: float) -> bytes:
+def _with_scores(html: Path, **scores: Any) -> bytes:
     path = html / "book" / playground.APP / "models.json"
     content = json.loads(path.read_text(encoding="utf-8"))
     content["models"][0]["scores"] |= scores
@@ -552,7 +566,8 @@ def _with_scores(html: Path, **scores: float) -> bytes:
 def test_what_resembles_nothing_is_declined(open_page: Callable[..., Page], site: Site, html: Path) -> None:
     _needs("digits")
     # so warm that all scores are nearly a tenth
-    site.replaced[f"book/{playground.APP}/models.json"] = _with_scores(html, temperature=1e6, decline_below=0.5)
+    nothing = {"weights": [0] * 30, "bias": -1}
+    site.replaced[f"book/{playground.APP}/models.json"] = _with_scores(html, temperature=1e6, rejector=nothing)
     page = open_page()
     ready(page)
     draw(page, "7")
@@ -652,7 +667,9 @@ def test_accuracy_on_real_images_comes_from_the_evaluation(results: Path) -> Non
     (model,) = playground.models(results)
     assert "has not been measured" in playground.accuracy(model)
     assert "drawn by the project" in playground.trained_on(model)
-    files.write_json(record.with_name("evaluation.mnist.json"), {"n": 200, "correct": 150})
+    (other,) = RESULTS.glob("letters-*/evaluation.*.json")
+    measured = records.read_json(other) | {"n": 200, "correct": 150, "weights_sha256": content["weights"]["sha256"]}
+    files.write_json(record.with_name("evaluation.mnist.json"), measured)
     (model,) = playground.models(results)
     assert "75.00 % of 200 real images" in playground.accuracy(model)
 

@@ -1,6 +1,7 @@
 """`hwr predict`: characters in pictures by a TFLite file, without torch; and what it says of what does not fit."""
 
 import json
+import math
 import struct
 import subprocess
 import sys
@@ -90,8 +91,8 @@ def test_scores_are_softened_by_the_temperature(own: Path, tmp_path: Path) -> No
     Image.fromarray(draw("口")).save(picture)
     plain = prediction.load(own)
     before = {one.character: one.score for one in plain.read(picture).candidates}
-    assert (plain.temperature, plain.decline_below) == (1, 0)  # where model.json says nothing
-    describe(own, scores={"temperature": 2.5, "decline_below": 0.0, "more": "is allowed"})
+    assert (plain.temperature, plain.rejector) == (1, None)  # where model.json says nothing
+    describe(own, scores={"temperature": 2.5, "more": "is allowed"})
     after = {one.character: one.score for one in prediction.load(own).read(picture).candidates}
     assert list(after) == list(before)  # the order stays
     for character in CLASSES[1:]:
@@ -105,20 +106,30 @@ def test_softmax_of_large_logits() -> None:
     assert scores == pytest.approx(np.array([[0.5, 0.5, 0], [0.25, 0.75, 0]]))
 
 
-@pytest.mark.parametrize("more", [0, 1e-9])
-def test_a_low_score_is_declined(own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: float) -> None:
+def test_what_a_rejector_sees() -> None:
+    logits = np.array([[1.0, -2.0, 3.0]])
+    assert prediction.features(logits).tolist() == [[1, -2, 3, 1, 4, 9, 3, 1, -2]]
+    many = prediction.features(np.arange(24.0).reshape(2, 12))
+    assert many.shape == (2, 12 + 12 + 10) and many[0, 24:].tolist() == list(range(11, 1, -1))
+    rejector = prediction.Rejector(np.array([0.0, 0, 0, 0, 0, 0, 1, 0, 0]), -3.0)
+    assert rejector.accepts(logits).tolist() == [True]  # the limit itself is accepted
+    assert rejector.accepts(np.float32([2.9, 0, 0])).shape == () and not rejector.accepts(np.float32([2.9, 0, 0]))
+
+
+@pytest.mark.parametrize("bias", [0, -1e-9])
+def test_what_the_rejector_declines(own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], bias: float) -> None:
     picture = tmp_path / "picture.png"
     Image.fromarray(draw("口")).save(picture)
     best = prediction.load(own).read(picture).candidates[0].score
-    describe(own, scores={"temperature": 1, "decline_below": best + more})
-    assert prediction.load(own).read(picture).likely == (more == 0)  # at the limit it is still likely
+    describe(own, scores={"temperature": 1, "rejector": {"weights": [0] * 12, "bias": bias}})
+    assert prediction.load(own).read(picture).likely == (bias == 0)
     argv = ["predict", str(picture), "--model", str(own), "--top-k", "1"]
     assert cli.main([*argv, "--json"]) == 0
     (answer,) = json.loads(capsys.readouterr().out)
-    assert answer["likely"] == (more == 0) and answer["candidates"][0]["character"] == "口"
+    assert answer["likely"] == (bias == 0) and answer["candidates"][0]["character"] == "口"
     assert cli.main(argv) == 0
     told = f"口 {best:.2%}"
-    assert capsys.readouterr().out == f"{picture}: {f'no likely character ({told})' if more else told}\n"
+    assert capsys.readouterr().out == f"{picture}: {f'no likely character ({told})' if bias else told}\n"
 
 
 def turned(image: Image.Image, path: Path) -> None:
@@ -312,13 +323,19 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a fraction": ({"image": {"size": 20.5, "margin": 1}}, "size 20.5"),
     "no files": ({"files": {}}, "files is missing"),
     "other files": ({"files": {"a": {"sha256": "0" * 64}}}, "knows 1 files, none of them this one"),
-    "a temperature of 0": ({"scores": {"temperature": 0, "decline_below": 0.5}}, "temperature 0 and decline_below 0.5"),
-    "no limit": (
-        {"scores": {"temperature": 1.5}},
-        "decline_below None, expected a number above 0, and one from 0 to 1",
+    "a temperature of 0": ({"scores": {"temperature": 0}}, "temperature 0, expected a number above 0"),
+    "a truth": ({"scores": {"temperature": True}}, "temperature True"),
+    "no end": ({"scores": {"temperature": math.inf}}, "temperature inf"),
+    "a rejector of other classes": (
+        {"scores": {"temperature": 1, "rejector": {"weights": [0.5] * 11, "bias": 0}}},
+        "the rejector of scores is damaged, expected 12 numbers as weights and one as bias",
     ),
-    "a limit above 1": ({"scores": {"temperature": 1.5, "decline_below": 1.1}}, "decline_below 1.1"),
-    "a truth": ({"scores": {"temperature": True, "decline_below": 0}}, "temperature True"),
+    "a rejector without its bias": ({"scores": {"temperature": 1, "rejector": {"weights": [0] * 12}}}, "is damaged"),
+    "a rejector with a word": (
+        {"scores": {"temperature": 1, "rejector": {"weights": ["1"] * 12, "bias": 0}}},
+        "is damaged",
+    ),
+    "a rejector that is none": ({"scores": {"temperature": 1, "rejector": [1]}}, "is damaged"),
     "no scores": ({"scores": None}, "temperature None"),
     "no checksum": ({"files": {"a": {}}}, "has no sha256"),
 }

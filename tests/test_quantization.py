@@ -195,13 +195,16 @@ def test_no_more_images_than_needed_are_held_out(run: runs.Run, root: Path, monk
 def test_scores_are_recorded(run: runs.Run, record: dict[str, Any]) -> None:
     scores = record["scores"]
     assert (scores["held_out"], scores["images"]) == ("validation", 16)
-    assert 0.1 <= scores["temperature"] <= 10 and 0 < scores["decline_below"] <= 1
-    assert scores["declined"]["held_out"] == 0  # at most 2 % of 16
-    assert all(0 <= value <= 1 for part in ("ece", "auc") for value in scores[part].values())
+    assert 0.1 <= scores["temperature"] <= 10
+    assert all(0 <= value <= 1 for part in (scores["ece"], scores["declined"]["by_score"]) for value in part.values())
     description = prediction.read_description(run.folder / "model.json")
-    assert description["scores"] == {name: scores[name] for name in ("temperature", "decline_below")}
     recognizer = prediction.load(run.folder / "model.fp32.tflite")
-    assert (recognizer.temperature, recognizer.decline_below) == tuple(description["scores"].values())
+    assert recognizer.rejector is not None
+    assert description["scores"] == {
+        "temperature": scores["temperature"],
+        "rejector": {"weights": recognizer.rejector.weights.tolist(), "bias": recognizer.rejector.bias},
+    }
+    assert recognizer.temperature == scores["temperature"]
 
 
 def test_without_held_out_images_nothing_is_set(run: runs.Run, record: dict[str, Any], root: Path) -> None:
@@ -209,8 +212,8 @@ def test_without_held_out_images_nothing_is_set(run: runs.Run, record: dict[str,
     bare = trained_otherwise(run, validation_fraction=None)
     nobody = torch.nn.Identity()  # it is not even asked
     test = np.zeros((4, 4), np.float32), np.zeros(4, np.int64)
-    scores = quantization._scores(bare, nobody, data.load("custom:easy", root), {}, test)
-    assert scores == {"held_out": None, "images": 0, "temperature": 1, "decline_below": 0}
+    scores, rejector = quantization._scores(bare, nobody, data.load("custom:easy", root), {}, test)
+    assert scores == {"held_out": None, "images": 0, "temperature": 1} and rejector is None
     quantization.validate(record | {"scores": scores}, "x")
     assert "scores are not calibrated" in quantization.table(record | {"scores": scores})
     with pytest.raises(InputError, match="x: at scores: 'ece' is a required property"):

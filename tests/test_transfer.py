@@ -110,7 +110,7 @@ def test_another_framing_is_put_right(folder: Path, root: Path, monkeypatch: pyt
 
 def test_what_is_declined_is_counted(folder: Path, root: Path) -> None:
     name_classes(root, *"0123")
-    describe(folder, scores={"temperature": 1000.0, "decline_below": 0.5})  # all scores are near a quarter
+    describe(folder, scores={"temperature": 1, "rejector": {"weights": [0] * 12, "bias": -1}})
     assert transfer.evaluate(folder, "custom:other", data_root=root)["declined"] == 1
 
 

@@ -4,7 +4,7 @@
  * @typedef {{
  *   name: string, title: string, lang: string, file: string, bytes: number, sha256: string, classes: string[],
  *   shape: number[], image: import("./preprocessing.js").ImageForm, pen: number,
- *   scores: { temperature: number, decline_below: number }, accuracy: string, trained_on: string,
+ *   scores: { temperature: number, rejector?: { weights: number[], bias: number } }, accuracy: string, trained_on: string,
  * }} Model  an entry of models.json, which the build writes
  * @typedef {{ character: string, score: number }} Candidate
  * @typedef {{

@@ -95,6 +95,18 @@ async function run(values) {
 }
 
 /**
+ * Does the picture show a character? As hwr_utils/prediction.py does it: by the logits, their squares, and the greatest.
+ *
+ * @param {Float64Array} logits
+ * @param {{ weights: number[], bias: number }} [rejector]
+ */
+function accepts(logits, rejector) {
+  if (!rejector) return true;
+  const features = [...logits, ...logits.map((logit) => logit ** 2), ...logits.slice().sort().reverse()];
+  return rejector.weights.reduce((sum, weight, place) => sum + weight * features[place], rejector.bias) >= 0;
+}
+
+/**
  * @param {import("./preprocessing.js").Stroke[]} strokes
  * @param {number} pen
  */
@@ -113,7 +125,7 @@ async function recognize(strokes, pen) {
     .slice(0, 10);
   return {
     candidates,
-    likely: candidates[0].score >= model.scores.decline_below,
+    likely: accepts(logits, model.scores.rejector),
     picture,
     milliseconds: performance.now() - began,
   };
