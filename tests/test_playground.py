@@ -45,14 +45,13 @@ RECORDED = {
     "hiragana": list(catalog.HIRAGANA),
     "hanzi": HANZI[:: len(HANZI) // 118][:118],
 }
-EXPECTED = {  # of which most have to be read right, see LEAST; hanzi that both countries write alike
+EXPECTED = {  # of which most have to be read right; hanzi that both countries write alike
     "digits": list("0123456789"),
     "letters": list("ABCEHKMRSZ"),
     "hiragana": list("あいかくこしてのひん"),
     "hanzi": list("人大中山日木水火土王"),
 }
-# nine of ten over all of them; the network of 3,755 characters has learned from 30 of each, and reads three of four
-LEAST = {"digits": 9, "letters": 9, "hiragana": 10, "hanzi": 8}
+LEAST = 9  # of these
 SCRIBBLES = 50
 FORMS = {
     "digits": ({"size": 28, "margin": 4, "centre": "mass"}, [1, 1, 28, 28]),
@@ -317,7 +316,7 @@ def test_strokes_that_no_network_has_seen(
             f"declined: {characters_declined:.0%} of them, {scribbles_declined:.0%} of {SCRIBBLES} scribbles", end=" "
         )
     assert all(len(set(answer)) == 10 for answer, _ in found)
-    assert sum(answers[character][0] == character for character in EXPECTED[name]) >= LEAST[name]
+    assert sum(answers[character][0] == character for character in EXPECTED[name]) >= LEAST
     assert scribbles_declined >= 0.6 and characters_declined <= 0.2
 
     ours = prediction.load(model.file)

@@ -1,7 +1,6 @@
 """`hwr predict`: characters in pictures by a TFLite file, without torch; and what it says of what does not fit."""
 
 import json
-import math
 import struct
 import subprocess
 import sys
@@ -325,7 +324,6 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "other files": ({"files": {"a": {"sha256": "0" * 64}}}, "knows 1 files, none of them this one"),
     "a temperature of 0": ({"scores": {"temperature": 0}}, "temperature 0, expected a number above 0"),
     "a truth": ({"scores": {"temperature": True}}, "temperature True"),
-    "no end": ({"scores": {"temperature": math.inf}}, "temperature inf"),
     "a rejector of other classes": (
         {"scores": {"temperature": 1, "rejector": {"weights": [0.5] * 11, "bias": 0}}},
         "the rejector of scores is damaged, expected 12 numbers as weights and one as bias",
