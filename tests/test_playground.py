@@ -45,13 +45,6 @@ RECORDED = {
     "hiragana": list(catalog.HIRAGANA),
     "hanzi": HANZI[:: len(HANZI) // 118][:118],
 }
-EXPECTED = {  # of which most have to be read right; hanzi that both countries write alike
-    "digits": list("0123456789"),
-    "letters": list("ABCEHKMRSZ"),
-    "hiragana": list("あいかくこしてのひん"),
-    "hanzi": list("人大中山日木水火土王"),
-}
-LEAST = 9  # of these
 SCRIBBLES = 50
 FORMS = {
     "digits": ({"size": 28, "margin": 4, "centre": "mass"}, [1, 1, 28, 28]),
@@ -278,51 +271,52 @@ def test_the_pen_is_that_of_the_training_images(name: str) -> None:
 # ---- what it reads ----
 
 
-@pytest.mark.parametrize("name", list(RECORDED))
-def test_strokes_that_no_network_has_seen(
-    open_page: Callable[..., Page], name: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    model = _needs(name)
+def test_strokes_that_no_network_has_seen(open_page: Callable[..., Page], capsys: pytest.CaptureFixture[str]) -> None:
+    """Nine of ten over all of them, and no model far behind: hanzi have twins, such as 土 and 士."""
+    models = {name: _needs(name) for name in RECORDED}
     page = open_page()
     ready(page)
-    characters = list(dict.fromkeys(EXPECTED[name] + RECORDED[name]))
-    sets = [strokes.read(character) for character in characters]
-    sets += [[stroke.tolist() for stroke in scribble] for scribble in scribbles.draw(SCRIBBLES, seed=3)]
-    found = page.evaluate(
-        """async ({ name, sets }) => {
-          const { Recognizer } = await import(new URL("playground-app/recognizer.js", location.href));
-          const { models } = await (await fetch("playground-app/models.json")).json();
-          const model = models.find((one) => one.name === name);
-          const recognizer = new Recognizer();
-          await recognizer.load(model);
-          const answers = [];
-          for (const set of sets) {
-            const { candidates, likely } = await recognizer.recognize(set, model.pen);
-            answers.push([candidates.map((one) => one.character), likely]);
-          }
-          return answers;
-        }""",
-        {"name": name, "sets": sets},
-    )
-    answers = {character: answer for character, (answer, _) in zip(characters, found, strict=False)}
-    right = [character for character in RECORDED[name] if answers[character][0] == character]
-    among = [character for character in RECORDED[name] if character in answers[character]]
-    declined = np.array([not likely for _, likely in found])
-    characters_declined, scribbles_declined = declined[: len(characters)].mean(), declined[len(characters) :].mean()
-    with capsys.disabled():
-        n = len(RECORDED[name])
-        print(f"\nKanjiVG's {name}: {len(right)} of {n} right, {len(among)} of {n} among the ten", end=" ")
-        print(
-            f"declined: {characters_declined:.0%} of them, {scribbles_declined:.0%} of {SCRIBBLES} scribbles", end=" "
+    n_right = 0
+    for name, characters in RECORDED.items():
+        sets = [strokes.read(character) for character in characters]
+        sets += [[stroke.tolist() for stroke in scribble] for scribble in scribbles.draw(SCRIBBLES, seed=3)]
+        found = page.evaluate(
+            """async ({ name, sets }) => {
+              const { Recognizer } = await import(new URL("playground-app/recognizer.js", location.href));
+              const { models } = await (await fetch("playground-app/models.json")).json();
+              const model = models.find((one) => one.name === name);
+              const recognizer = new Recognizer();
+              await recognizer.load(model);
+              const answers = [];
+              for (const set of sets) {
+                const { candidates, likely } = await recognizer.recognize(set, model.pen);
+                answers.push([candidates.map((one) => one.character), likely]);
+              }
+              return answers;
+            }""",
+            {"name": name, "sets": sets},
         )
-    assert all(len(set(answer)) == 10 for answer, _ in found)
-    assert sum(answers[character][0] == character for character in EXPECTED[name]) >= LEAST
-    assert scribbles_declined >= 0.6 and characters_declined <= 0.2
+        answers, likely = [answer for answer, _ in found], np.array([accepted for _, accepted in found])
+        n = len(characters)
+        right = sum(answer[0] == character for answer, character in zip(answers, characters, strict=False))
+        among = sum(character in answer for answer, character in zip(answers, characters, strict=False))
+        declined, scribbles_declined = 1 - likely[:n].mean(), 1 - likely[n:].mean()
+        with capsys.disabled():
+            print(f"\nKanjiVG's {name}: {right} of {n} right, {among} of {n} among the ten, {declined:.0%} declined;")
+            print(f"of scribbles {scribbles_declined:.0%} declined", end=" ")
+        n_right += right
+        assert all(len(set(answer)) == 10 for answer in answers)
+        assert right >= 0.85 * n
+        assert declined <= 0.2 and scribbles_declined >= 0.7
 
-    ours = prediction.load(model.file)
-    pictures = (canvas.prepare(set_, PENS[name], ours.size, ours.margin, ours.centre) for set_ in sets)
-    logits = np.stack([ours.network(prediction.to_input(one, ours.network.input_shape)) for one in pictures])
-    assert (ours.accepts(logits) == ~declined).mean() > 0.95  # but for roundings, where it is a close thing
+        ours = prediction.load(models[name].file)
+        pictures = (canvas.prepare(set_, PENS[name], ours.size, ours.margin, ours.centre) for set_ in sets)
+        logits = np.stack([ours.network(prediction.to_input(one, ours.network.input_shape)) for one in pictures])
+        assert (ours.accepts(logits) == likely).mean() > 0.95  # but for roundings, where it is a close thing
+    n = sum(map(len, RECORDED.values()))
+    with capsys.disabled():
+        print(f"\nof all {n}: {n_right} right", end=" ")
+    assert n >= 200 and n_right >= 0.9 * n
 
 
 def test_the_page_agrees_with_hwr_predict(digits: Page, tmp_path: Path) -> None:
