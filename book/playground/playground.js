@@ -111,7 +111,7 @@ function show(result, model) {
   );
   const [best] = result.candidates;
   if (result.likely) say(`Most likely: ${best.character}, ${percent(best.score)}.`);
-  else say(`No candidate is likely: this resembles none of the ${model.classes.length.toLocaleString("en")} characters that the model knows.`, "unlikely");
+  else say(`No candidate is likely: this looks like none of the ${model.classes.length.toLocaleString("en")} characters that the model knows. These are guesses.`, "unlikely");
   const { pixels, width, height } = result.picture;
   [seen.width, seen.height, view.hidden] = [width, height, false];
   const image = new ImageData(width, height);
