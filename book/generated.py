@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import shlex
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from hwr_utils import comparison, evaluation, files, literature, quantization, recipes, runs, transfer
 from hwr_utils.comparison import percent
-from hwr_utils.data import catalog
+from hwr_utils.data import catalog, gnt
 from hwr_utils.records import RunConfig
 from hwr_utils.runs import Run
 
@@ -224,7 +225,7 @@ def run_page(run: Run, figures: Mapping[str, str], quantized: Mapping[str, Any] 
         "## Config\n",
         _config(run),
         "This command makes the run, or goes on with it where it was stopped:\n",
-        f"```sh\n{runs.command(config)}\n```\n",
+        f"```sh\n{_drawing(run)}{runs.command(config)}\n```\n",
         _model_card(run),
         "## Files\n",
         _files(run, quantized is not None),
@@ -359,6 +360,15 @@ def _config(run: Run) -> str:
         ["", "Value"],
         values.items(),
     )
+
+
+def _drawing(run: Run) -> str:
+    """Return the command that draws a run's hanzi, of which a fifth are test images, one a writer; else nothing."""
+    if run.config.dataset != "hanzi-synthetic":
+        return ""
+    writers = round(5 * run.record["test"]["n"] / len(run.classes))
+    some = [] if len(run.classes) == len(gnt.LEVEL_1) else ["--classes", "".join(run.classes)]
+    return shlex.join(["hwr", "synthesize", run.config.dataset, "--writers", str(writers), *some]) + "\n"
 
 
 def _model_card(run: Run) -> str:

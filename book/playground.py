@@ -8,20 +8,21 @@ import base64
 import hashlib
 import io
 import json
+import posixpath
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urljoin, urlparse
+from urllib.parse import unquote, urlparse
 
 import generated
 import yaml
 from bs4 import BeautifulSoup
 from PIL import Image, ImageDraw
 
-from hwr_utils import evaluation, files, prediction, records, transfer
+from hwr_utils import evaluation, files, prediction, quantization, records, transfer
 from hwr_utils.comparison import percent
 from hwr_utils.data import catalog
 from hwr_utils.errors import InputError
@@ -95,9 +96,16 @@ def models(results: Path) -> list[Model]:
 
 def _test(folder: Path, record: Mapping[str, Any], dataset: str) -> dict[str, Any] | None:
     if record["config"]["dataset"] == dataset:
-        return {"dataset": dataset, "n": record["test"]["n"], "correct": record["test"]["correct"]}
+        costs = quantization.read(folder)
+        declined = costs and costs.get("scores", {}).get("declined", {}).get("test")
+        return {
+            "dataset": dataset,
+            "n": record["test"]["n"],
+            "correct": record["test"]["correct"],
+            "declined": declined,
+        }
     measured = transfer.read(folder, dataset)
-    return measured and {"dataset": dataset, "n": measured["n"], "correct": measured["correct"]}
+    return measured and {"dataset": dataset} | {name: measured[name] for name in ("n", "correct", "declined")}
 
 
 def accuracy(model: Model) -> str:
@@ -110,6 +118,7 @@ def accuracy(model: Model) -> str:
     return (
         f"Right on {share} % of {test['n']:,} real images that it had not seen ({title(test['dataset'])}; "
         f"95 % interval {percent(low)} to {percent(high)})."
+        + (f" It takes {percent(test['declined'])} % of them for no character." if test["declined"] is not None else "")
         + (f" {model.entry['note']}" if "note" in model.entry else "")
     )
 
@@ -329,5 +338,9 @@ def _of_page(html: Path) -> Iterator[tuple[str, Path]]:
         seen.add(url)
         yield url, path
         if path.suffix == ".css":
-            inner = re.findall(r"url\(\s*['\"]?([^'\")]+)", path.read_text(encoding="utf-8"))
-            wanted += [urljoin(url, one) for one in inner if not one.startswith(("data:", "#"))]
+            style = path.read_text(encoding="utf-8")
+            inner = re.findall(r"url\(\s*['\"]?([^'\")]+)|@import\s+['\"]([^'\"]+)", style)
+            # not urljoin, which takes leading ".." for the top of a site and drops them
+            folder = posixpath.dirname(parsed.path)
+            found = [one or other for one, other in inner]
+            wanted += [posixpath.normpath(posixpath.join(folder, one)) for one in found if not urlparse(one).scheme]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from hwr_utils.errors import InputError
 
@@ -44,8 +44,12 @@ def read_gray(path: str | Path) -> NDArray[np.uint8]:
             return to_gray(ImageOps.exif_transpose(image))
     except InputError:
         raise
+    except UnidentifiedImageError as error:
+        raise InputError(f"{path} is neither PNG nor JPEG. Save the picture as one of them, or remove it.") from error
     except OSError as error:
-        raise InputError(f"cannot read {path} as PNG or JPEG: {error}. Replace or remove it.") from error
+        raise InputError(
+            f"cannot read {path}: {error.strerror or error}. Check the name, or replace the file."
+        ) from error
     except Exception as error:  # on damaged files Pillow raises SyntaxError, ValueError, struct.error and others
         raise InputError(f"{path} is a damaged image: {error}. Replace or remove it.") from error
 

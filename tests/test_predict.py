@@ -206,9 +206,9 @@ def cut(path: Path, kind: str) -> None:
 
 BAD_PICTURES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "missing": (lambda path: None, "cannot read"),
-    "empty": (lambda path: path.write_bytes(b""), "cannot read"),
-    "text": (lambda path: path.write_text("x" * 100), "cannot read"),
-    "gif": (lambda path: Image.fromarray(draw("口")).save(path, format="GIF"), "cannot read"),
+    "empty": (lambda path: path.write_bytes(b""), "neither PNG nor JPEG"),
+    "text": (lambda path: path.write_text("x" * 100), "neither PNG nor JPEG"),
+    "gif": (lambda path: Image.fromarray(draw("口")).save(path, format="GIF"), "neither PNG nor JPEG"),
     "cut png": (lambda path: cut(path, "PNG"), "cannot read|damaged"),
     "cut jpeg": (lambda path: cut(path, "JPEG"), "cannot read|damaged"),
     "blank": (lambda path: Image.new("L", (50, 50), 200).save(path, format="PNG"), "is blank: no ink"),

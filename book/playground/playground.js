@@ -30,6 +30,7 @@ function element(id, type) {
 
 const app = element("playground-app", HTMLElement);
 const status = element("playground-status", HTMLElement);
+const answer = element("playground-answer", HTMLElement);
 const list = element("playground-candidates", HTMLOListElement);
 const choice = element("playground-models", HTMLElement);
 const about = element("playground-about", HTMLElement);
@@ -159,7 +160,10 @@ function offer(models, first) {
     ...models.map((model) => {
       const [label, radio] = [document.createElement("label"), document.createElement("input")];
       Object.assign(radio, { type: "radio", name: "playground-model", value: model.name, checked: model === first });
-      radio.addEventListener("change", () => choose(model));
+      radio.addEventListener("change", () => {
+        history.replaceState(null, "", `#${model.name}`); // a reload, or the page kept on a phone, comes back to it
+        choose(model);
+      });
       label.append(radio, ` ${model.title}`);
       return label;
     }),
@@ -191,6 +195,7 @@ async function start() {
   } catch (error) {
     return fail(error);
   }
+  answer.prepend(status); // now that there is an answer, its verdict stands over the candidates
   app.hidden = false;
   await choose(first);
 }
