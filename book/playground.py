@@ -335,6 +335,8 @@ def _of_page(html: Path) -> Iterator[tuple[str, Path]]:
         path = html / "book" / unquote(parsed.path)
         if url in seen or parsed.scheme or parsed.netloc or not path.is_file():
             continue
+        if path.suffix == ".ttf":  # the same glyphs as the .woff2 beside it, which every browser that runs this reads
+            continue
         seen.add(url)
         yield url, path
         if path.suffix == ".css":
