@@ -179,6 +179,7 @@ def stage(results: Path, notebooks: Path, edition: str, source: Path, cache: Pat
         measured[f"{path.stem}.png"] = records.read_json(path)
         figures.benchmark(measured[f"{path.stem}.png"], source / "book" / f"{path.stem}.png")
 
+    offered = playground.models(results)
     parts = {
         "results": generated.results_at_a_glance(
             found, [job.config for job in study.grid(edition)], f"hwr study --profile {edition}"
@@ -192,13 +193,15 @@ def stage(results: Path, notebooks: Path, edition: str, source: Path, cache: Pat
             [records.read_json(path) for path in sorted((results / "benchmarks").glob("attempts-*.json"))]
         ),
         "time_to_accuracy": generated.time_to_accuracy(found),
-        "playground_missing": playground.missing(playground.models(results)),
+        "playground_missing": playground.missing(offered),
         "playground_speed": playground.speed(results),
     }
     for name, text in parts.items():
         files.write_text(source / "_generated" / f"{name}.md", text)
     shown = [path for pattern in ("*.md", "*.ipynb", "*.bib", "*.py") for path in source.rglob(pattern)]
-    figures.font((path.read_text(encoding="utf-8") for path in shown), source / "book" / "_static" / "cjk.otf", cache)
+    texts = [path.read_text(encoding="utf-8") for path in shown]
+    texts += ["".join(model.description["classes"]) for model in offered]  # any of them may be a candidate
+    figures.font(texts, source / "book" / "_static" / "cjk.otf", cache)
 
     settings = configure(yaml.safe_load((REPOSITORY / "_config.yml").read_text(encoding="utf-8")), edition)
     files.write_text(source / "_config.yml", yaml.safe_dump(settings, allow_unicode=True, sort_keys=False))
