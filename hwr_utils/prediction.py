@@ -233,8 +233,7 @@ def _fault(found: Any) -> str | None:
         if rejector is not None:
             weights, bias = (_part(scores, "rejector").get(name) for name in ("weights", "bias"))
             n = 2 * len(classes) + min(RANKED, len(classes))
-            listed = isinstance(weights, list) and len(weights) == n
-            if not (listed and all(_real(value) for value in [*weights, bias])):
+            if not isinstance(weights, list) or len(weights) != n or not all(map(_real, [*weights, bias])):
                 return f"the rejector of scores is damaged, expected {n} numbers as weights and one as bias"
     return None
 
