@@ -52,6 +52,17 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def few_scribbles() -> Iterator[None]:
+    """Let networks be calibrated with few scribbles: drawing one takes milliseconds."""
+    from hwr_utils import calibration
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(calibration, "LEARNED", (100, 0))
+        patch.setattr(calibration, "COUNTED", (50, 2))
+        yield
+
+
 @pytest.fixture(scope="module")  # and not longer: it leaves a running event loop, which other tests could not bear
 def browser() -> "Iterator[Browser]":
     """Return a Chromium; skip where there is none, but fail where CI requires it."""

@@ -86,7 +86,7 @@ def test_a_rejector_needs_neither_many_images_nor_outputs_that_vary() -> None:
     assert rejector.accepts(known).all() and not rejector.accepts(drawn).any()
 
 
-def test_what_is_measured_fits_together() -> None:
+def test_what_is_measured_fits_together(few_scribbles: None) -> None:
     """A network that knows drawings of one level, too sure of itself: right in 3 of 4, with score 0.98."""
     held_out = np.zeros((200, 28, 28), np.uint8)
     held_out[:, 8:20, 8:20] = 200

@@ -31,7 +31,7 @@ def run(root: Path, tmp_path_factory: pytest.TempPathFactory) -> runs.Run:
 
 
 @pytest.fixture(scope="module")
-def record(run: runs.Run, root: Path) -> dict[str, Any]:
+def record(run: runs.Run, root: Path, few_scribbles: None) -> dict[str, Any]:
     """Quantize that run, once for all tests."""
     return quantization.quantize(run.folder, data_root=root)
 
