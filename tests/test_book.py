@@ -33,6 +33,7 @@ sys.path.insert(0, str(ROOT / "book"))
 import build  # noqa: E402
 import figures  # noqa: E402
 import generated  # noqa: E402
+import playground  # noqa: E402
 
 RESULTS, NOTEBOOKS = ROOT / "results", ROOT / "notebooks"
 TEMPLATES = {"webpack-macros.html", "sbt-webpack-macros.html"}  # the theme leaves them among its static files
@@ -308,6 +309,14 @@ def test_run_pages_show_their_records(pages: dict[str, BeautifulSoup]) -> None:
         classes = min(len(record["dataset"]["classes"]), generated.MAX_CLASSES)
         assert len(table_rows(page, f"tab-classes-{folder.name}")) == classes
         assert ("Model card" in text) == (folder / "model.dynamic_int8.tflite").exists()
+
+
+def test_a_page_of_drawn_hanzi_says_how_to_draw_them() -> None:
+    entry = next(entry for entry in playground.entries() if entry["name"] == "hanzi")
+    run = runs.Run(RESULTS / entry["run"], records.read(RESULTS / entry["run"] / "record.json"))
+    assert entry["command"].startswith(generated._drawing(run).strip() + " && hwr train ")
+    pictures = {"history": "history.png", "confusion": "confusion.png"}
+    assert generated._drawing(run) + runs.command(run.config) in generated.run_page(run, pictures)
 
 
 def test_a_run_page_shows_what_its_formats_cost() -> None:
