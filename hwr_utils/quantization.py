@@ -34,6 +34,7 @@ from hwr_utils import (
     records,
     runs,
 )
+from hwr_utils.data import splits
 from hwr_utils.errors import InputError
 from hwr_utils.measurement import CLOCK, REFERENCE, ROUNDS, TURN
 from hwr_utils.training import choose_execution
@@ -74,7 +75,7 @@ def quantize(
     if images is not None:
         if not 1 <= images <= n_test:
             raise InputError(f"images={images} is out of range, expected 1 to {n_test}: {dataset.name}'s test images.")
-        chosen = runs.stratified_sample(dataset.test_labels, images, seed=0)
+        chosen = splits.stratified_sample(dataset.test_labels, images, seed=0)
     seen = _calibration_images(dataset, run)
     size = config.training["image_size"]
     test = torch.from_numpy(dataset.test_images[chosen]), dataset.test_labels[chosen]
@@ -332,7 +333,7 @@ def _calibration_images(dataset: data.Dataset, run: runs.Run) -> NDArray[np.uint
     """Return (N, H, W) images that the run was trained on: neither of its test set nor of its validation set."""
     seen, _ = runs.training_split(dataset, run.config)
     n = min(CALIBRATION_IMAGES, len(seen))
-    return dataset.train_images[seen[runs.stratified_sample(dataset.train_labels[seen], n, seed=0)]]
+    return dataset.train_images[seen[splits.stratified_sample(dataset.train_labels[seen], n, seed=0)]]
 
 
 def _held_out(dataset: data.Dataset, run: runs.Run) -> tuple[NDArray[np.int64], str | None]:
@@ -346,7 +347,7 @@ def _held_out(dataset: data.Dataset, run: runs.Run) -> tuple[NDArray[np.int64], 
         return left_out, None
     found, source = (validation, "validation") if len(validation) else (left_out, "train_size")
     n = min(HELD_OUT_IMAGES, len(found))
-    return found[runs.stratified_sample(dataset.train_labels[found], n, seed=0)], source
+    return found[splits.stratified_sample(dataset.train_labels[found], n, seed=0)], source
 
 
 def _scores(

@@ -32,7 +32,8 @@ PARAMETERS: dict[str, Parameter] = {
     "image_size": Parameter(int, 16, 512, "side of the network's input in pixels; images are resized on the device"),
     "train_size": Parameter(int, 10, 10_000_000, "use this many training images, stratified; all where it is not set"),
     "n_outputs": Parameter(int, 2, 65_535, "logits, where there are to be more of them than classes"),
-    "split": Parameter(str, 0, 0, "what the test set is: see data.load", ("official", "random", "writer")),
+    "split": Parameter(str, 0, 0, "what the test set is: see data.load", ("official", "random", "writer", "folds")),
+    "pool_size": Parameter(int, 50, 10_000_000, "with split=folds: cross-validate on so many images, stratified"),
 }
 
 # Options of each architecture that the reproduced works leave open, with the study's default. They are part of the
@@ -143,6 +144,8 @@ def configure(dataset: str, architecture: str, recipe: str = "paper", seed: int 
         raise InputError(
             f"patience={training['patience']} needs a validation_fraction: without one nothing is held out to stop by."
         )
+    if "pool_size" in training and training.get("split") != "folds":
+        raise InputError(f"pool_size={training['pool_size']} belongs to cross-validation. Add split=folds.")
     if "split" not in RECIPES[recipe][architecture] and training.get("split") == "official":
         del training["split"]  # which is what no split means: one experiment has one name
     if training != RECIPES[recipe][architecture]:

@@ -293,8 +293,8 @@ def train_run(
     execution = training.choose_execution(device, precision, compile_mode)
     with torch.device("meta"):  # without weights: tells of an impossible option before the data is read
         models.build(config.architecture, 2, config.training["image_size"], config.model)
-    split = config.training.get("split", "official")
-    dataset = data.load(config.dataset, data_root, split=split, seed=config.seed)
+    split, pool_size = config.training.get("split", "official"), config.training.get("pool_size")
+    dataset = data.load(config.dataset, data_root, split=split, seed=config.seed, pool_size=pool_size)
     name = records.run_id(config, dataset.files)
     folder = Path(results_dir) / name
     with distributed.join(execution.device) as processes, _only_one(Path(results_dir), name, processes):
@@ -355,19 +355,8 @@ def training_split(dataset: data.Dataset, config: RunConfig) -> tuple[np.ndarray
                 f"train_size={size} is more than the {len(train)} training images that {dataset.name} leaves after "
                 "the validation split. Use a smaller one, or none at all."
             )
-        train = train[stratified_sample(dataset.train_labels[train], size, config.seed)]
+        train = train[splits.stratified_sample(dataset.train_labels[train], size, config.seed)]
     return train, validation
-
-
-def stratified_sample(labels: np.ndarray, size: int, seed: int) -> np.ndarray:
-    """Return the sorted indices of exactly `size` of the records; each class keeps its share, by largest remainder."""
-    classes, members = np.unique(labels, return_counts=True)
-    # whole numbers throughout, so that no machine rounds otherwise
-    counts, remainders = np.divmod(members * size, len(labels))
-    counts[np.argsort(-remainders, kind="stable")[: size - counts.sum()]] += 1
-    draws = np.random.Generator(np.random.PCG64(seed)).random(len(labels))  # as in splits.stratified_split
-    order = np.argsort(draws, kind="stable")
-    return np.sort(np.concatenate([order[labels[order] == c][:n] for c, n in zip(classes, counts, strict=True)]))
 
 
 def _with_spare_outputs(dataset: data.Dataset, config: RunConfig) -> data.Dataset:

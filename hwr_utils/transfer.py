@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from hwr_utils import data, evaluation, files, prediction, preprocessing, quantization, records, runs
+from hwr_utils.data import splits
 from hwr_utils.errors import InputError
 from hwr_utils.training import choose_execution
 
@@ -68,7 +69,7 @@ def evaluate(
             raise InputError(
                 f"images={images} is out of range, expected 1 to {n_shared}: {name}'s test images of shared characters."
             )
-        chosen = chosen[runs.stratified_sample(labels[chosen], images, seed=0)]
+        chosen = chosen[splits.stratified_sample(labels[chosen], images, seed=0)]
     labels = labels[chosen]
     own = {"size": recognizer.size, "margin": recognizer.margin, "centre": recognizer.centre}
     found = quantization.framing(dataset.test_images[chosen])

@@ -18,9 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from helpers import write_easy
 from hwr_utils import data
 from hwr_utils.data import CATALOG, Dataset, facts, idx
-from hwr_utils.data.splits import stratified_split
+from hwr_utils.data.splits import fold_numbers, stratified_split
 from hwr_utils.errors import InputError, MissingFiles
 from hwr_utils.files import sha256
 from hwr_utils.synthesis import drawing
@@ -449,6 +450,27 @@ def test_a_split_is_the_same_on_every_machine_and_another_for_another_seed() -> 
 def test_impossible_splits(fraction: float, seed: int) -> None:
     with pytest.raises(InputError, match="expected"):
         stratified_split(np.zeros(10, np.int64), fraction, seed)
+
+
+def test_each_image_is_a_test_image_in_exactly_one_of_five_folds(tmp_path: Path) -> None:
+    name = write_easy(tmp_path, n_train=90, n_test=30)
+    folds = [data.load(name, tmp_path, split="folds", seed=seed, pool_size=50) for seed in range(5)]
+    tested = np.concatenate([fold.test_indices for fold in folds if fold.test_indices is not None])
+    assert len(tested) == 50 == len(set(tested.tolist()))
+    whole = data.load(name, tmp_path)
+    images = np.concatenate([whole.train_images, whole.test_images])
+    for fold in folds:
+        assert fold.test_indices is not None and np.array_equal(images[fold.test_indices], fold.test_images)
+        assert len(fold.train_images) == 40
+        assert np.ptp(np.bincount(fold.test_labels)) <= 1
+    again = [data.load(name, tmp_path, split="folds", seed=seed, pool_size=50) for seed in range(5, 10)]
+    # the same images, parted anew
+    assert sorted(tested) == sorted(np.concatenate([fold.test_indices for fold in again]))
+    assert not np.array_equal(again[0].test_indices, folds[0].test_indices)
+    with pytest.raises(InputError, match="more than the 120 images"):
+        data.load(name, tmp_path, split="folds", pool_size=121)
+    with pytest.raises(InputError, match="needs 5"):
+        fold_numbers(np.zeros(3, np.int64), 5, 0)
 
 
 # facts

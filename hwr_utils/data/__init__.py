@@ -19,6 +19,7 @@ from hwr_utils.files import REPOSITORY, sha256
 
 __all__ = [
     "CATALOG",
+    "FOLDS",
     "SIZE",
     "TEST_SHARE",
     "Dataset",
@@ -31,6 +32,7 @@ __all__ = [
 ]
 
 SIZE = 28  # pixels a side, of images that come as IDX files or in folders
+FOLDS = 5  # of a cross-validation
 TEST_SHARE = 0.2  # of the samples or writers that a split of an import holds out: K. Kim's 8:2, and HWDB1.1's 240:60
 
 Reader = Callable[[str, int], NDArray[np.uint8]]  # file name without .gz, dimensions -> array
@@ -49,7 +51,7 @@ class Dataset:
     files: dict[str, str]  # file name without .gz -> SHA-256 of its uncompressed content; see `hwdb.Import.sha256`
     published: bool  # are these the published files?
     test_writers: NDArray[np.int64] | None = None  # (N,) who wrote each test image, where that is known
-    test_indices: NDArray[np.int64] | None = None  # (N,) its place in an import
+    test_indices: NDArray[np.int64] | None = None  # (N,) its place in an import, or in train and then test
 
 
 def default_root() -> Path:
@@ -57,7 +59,14 @@ def default_root() -> Path:
     return Path(os.environ.get("HWR_DATA_ROOT") or REPOSITORY / "data")
 
 
-def load(name: str, data_root: Path | str, download: bool = False, split: str = "official", seed: int = 0) -> Dataset:
+def load(
+    name: str,
+    data_root: Path | str,
+    download: bool = False,
+    split: str = "official",
+    seed: int = 0,
+    pool_size: int | None = None,
+) -> Dataset:
     """Return the dataset `name` from the files under `data_root`.
 
     Args:
@@ -65,8 +74,11 @@ def load(name: str, data_root: Path | str, download: bool = False, split: str = 
         data_root: the folder of all datasets, laid out as torchvision does.
         download: fetch a published dataset whose files are missing.
         split: what is its test set. "official" is the one that the files come with; of an import of GNT files, "random"
-            holds out `TEST_SHARE` of each class, and "writer" the same share of the writers, nobody on both sides.
-        seed: of these two splits, 0 or more.
+            holds out `TEST_SHARE` of each class, and "writer" the same share of the writers, nobody on both sides. Of
+            IDX files and folders, "folds" is one fold of a cross-validation of training and test images together.
+        seed: of these splits, 0 or more. Seeds 0 to 4 are the five folds of one partition, so that each image is a test
+            image once; seeds 5 to 9 are those of another partition of the same images, and so on.
+        pool_size: with "folds", cross-validate on so many images, stratified, the same for every seed; None takes all.
 
     Raises:
         InputError: an unknown name; files that are missing, damaged, or other than what the name promises; a split that
@@ -77,12 +89,13 @@ def load(name: str, data_root: Path | str, download: bool = False, split: str = 
     try:
         found = open_import(name, root)
         if found is None:
-            if split != "official":
+            if split not in ("official", "folds"):
                 raise InputError(
                     f"split={split} of {name}, which comes with a test set of its own: only imports of GNT files are "
-                    "split anew. Use split=official."
+                    "split so. Use split=official, or split=folds to cross-validate."
                 )
-            return _load(promise, _folder(promise, root), root, download)
+            dataset = _load(promise, _folder(promise, root), root, download)
+            return _split_folds(dataset, pool_size, seed) if split == "folds" else dataset
         found.verify()
         return _split_import(promise, found, split, seed)
     except OSError as error:
@@ -167,6 +180,29 @@ def _split_import(promise: Entry, found: hwdb.Import, split: str, seed: int) -> 
         promise.published,
         found.writers[test] if promise.files_are_writers else None,
         test,
+    )
+
+
+def _split_folds(dataset: Dataset, pool_size: int | None, seed: int) -> Dataset:
+    """Return one fold of a cross-validation of a dataset's training and test images together."""
+    images = np.concatenate([dataset.train_images, dataset.test_images])
+    labels = np.concatenate([dataset.train_labels, dataset.test_labels])
+    size = pool_size or len(labels)
+    if size > len(labels):
+        raise InputError(
+            f"pool_size={size} is more than the {len(labels)} images of {dataset.name}. Use a smaller one, or none."
+        )
+    pool = splits.stratified_sample(labels, size, seed=0)
+    repetition, fold = divmod(seed, FOLDS)
+    numbers = splits.fold_numbers(labels[pool], FOLDS, repetition)
+    train, test = pool[numbers != fold], pool[numbers == fold]
+    return replace(
+        dataset,
+        train_images=images[train],
+        train_labels=labels[train],
+        test_images=images[test],
+        test_labels=labels[test],
+        test_indices=test,
     )
 
 

@@ -30,6 +30,39 @@ def stratified_split(
     return np.flatnonzero(~chosen), np.flatnonzero(chosen)
 
 
+def stratified_sample(labels: NDArray[np.int64], size: int, seed: int) -> NDArray[np.int64]:
+    """Return the sorted indices of exactly `size` of the records; each class keeps its share, by largest remainder."""
+    classes, members = np.unique(labels, return_counts=True)
+    # whole numbers throughout, so that no machine rounds otherwise
+    counts, remainders = np.divmod(members * size, len(labels))
+    counts[np.argsort(-remainders, kind="stable")[: size - counts.sum()]] += 1
+    draws = np.random.Generator(np.random.PCG64(seed)).random(len(labels))  # as in stratified_split
+    order = np.argsort(draws, kind="stable")
+    return np.sort(np.concatenate([order[labels[order] == c][:n] for c, n in zip(classes, counts, strict=True)]))
+
+
+def fold_numbers(labels: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int64]:
+    """Return the fold (N,) of each record, 0 to folds - 1, in which it is a test record.
+
+    The records of each class are dealt out in a random order, one fold after the other, and the next class goes on
+    where the last one ended. So the folds differ by one record at most, in each class and as a whole.
+
+    Args:
+        labels: (N,) class of each record.
+        folds: how many, 2 to N.
+        seed: 0 or more.
+
+    Raises:
+        InputError: fewer records than folds.
+    """
+    if not 2 <= folds <= len(labels):
+        raise InputError(f"found {len(labels)} records; cross-validation with {folds} folds needs {folds} or more.")
+    draws = np.random.Generator(np.random.PCG64(seed)).random(len(labels))  # as in stratified_split
+    found = np.empty(len(labels), np.int64)
+    found[np.lexsort((draws, labels))] = np.arange(len(labels)) % folds
+    return found
+
+
 def writer_split(writers: NDArray[np.int64], fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the sorted indices of those kept and those held out, with nobody on both sides.
 
