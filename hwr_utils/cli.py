@@ -57,9 +57,9 @@ def _synthesize(arguments: argparse.Namespace) -> None:
 
 
 def _describe(arguments: argparse.Namespace) -> None:
-    from hwr_utils import runs
+    from hwr_utils import facts
 
-    print(f"{arguments.name}: {runs.describe_dataset(arguments.name, arguments.results_dir, arguments.data_root)}")
+    print(f"{arguments.name}: {facts.record(arguments.name, arguments.results_dir, arguments.data_root)}")
 
 
 def _notebook(arguments: argparse.Namespace) -> None:

@@ -2,63 +2,9 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor, nn
-
-from hwr_utils.models import to_input
-
-TOP_K = 10
-
-
-def predict_logits(model: nn.Module, images: Tensor, image_size: int, batch_size: int | None = None) -> Tensor:
-    """Run a network over images without gradients.
-
-    Args:
-        model: any network of the study; put into evaluation mode and left there.
-        images: (N, H, W) uint8 on the model's device.
-        image_size: side of the network's input in pixels.
-        batch_size: images at a time; None takes 500 on a GPU and 100 on a CPU, whose caches hold the maps of so many
-            (at 56 pixels 500 at a time took 1.6 times as long).
-
-    Returns:
-        (N, C) float32 logits on the same device.
-    """
-    model.eval()
-    batch_size = batch_size or (500 if images.device.type == "cuda" else 100)
-    with torch.inference_mode():
-        batches = [model(to_input(batch, image_size)).float() for batch in images.split(batch_size)]
-    return torch.cat(batches)
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """What is kept of a network's answers to N images, of which all logits would be gigabytes at 3,755 classes.
-
-    Attributes:
-        classes: (N, k) int64, best first.
-        scores: (N, k) float32, the probabilities of these, by softmax over all C classes.
-        losses: (N,) float32, cross-entropy in nats.
-    """
-
-    classes: Tensor
-    scores: Tensor
-    losses: Tensor
-
-
-def rank(logits: Tensor, labels: Tensor, k: int = TOP_K) -> Predictions:
-    """Rank the classes of each image, best first.
-
-    Args:
-        logits: (N, C) float.
-        labels: (N,) int64 true classes, on the same device.
-        k: how many to keep; C where C is smaller.
-    """
-    scores, classes = logits.softmax(dim=1).topk(min(k, logits.shape[1]), dim=1)
-    return Predictions(classes, scores, nn.functional.cross_entropy(logits, labels, reduction="none"))
 
 
 def wilson_interval(correct: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -67,15 +13,10 @@ def wilson_interval(correct: int, n: int, confidence: float = 0.95) -> tuple[flo
     Raises:
         ValueError: n is not positive, or correct is not in 0..n.
     """
-    if n <= 0 or not 0 <= correct <= n:
-        raise ValueError(f"correct={correct} of n={n}: expected n > 0 and 0 <= correct <= n")
-    from scipy.stats import norm  # here, because a bare CUDA machine has no scipy and trains all the same
+    from scipy.stats import binomtest  # here, because a bare CUDA machine has no scipy and trains all the same
 
-    z = float(norm.ppf(0.5 + confidence / 2))
-    share, spread = correct / n, z * z / n
-    centre = (share + spread / 2) / (1 + spread)
-    half = z / (1 + spread) * math.sqrt(share * (1 - share) / n + spread / (4 * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    low, high = binomtest(correct, n).proportion_ci(confidence, method="wilson")
+    return float(low), float(high)
 
 
 def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, n_classes: int) -> np.ndarray:
@@ -129,18 +70,20 @@ def most_confused(confusion: np.ndarray, classes: Sequence[str], k: int = 10) ->
     )
 
 
-def summarise_test(labels: np.ndarray, predictions: Predictions, n_classes: int) -> dict[str, float | int]:
+def summarise_test(
+    labels: np.ndarray, ranked: np.ndarray, losses: np.ndarray, n_classes: int
+) -> dict[str, float | int]:
     """Compute the figures that a record keeps of one evaluation.
 
     Args:
         labels: (N,) integers.
-        predictions: of the same N images.
+        ranked: (N, k) integers, the likeliest classes of the same N images, best first.
+        losses: (N,) float, their cross-entropy in nats.
         n_classes: C.
 
     Returns:
         n, correct, accuracy, top5, macro_f1 (all 0..1) and loss (mean cross-entropy in nats).
     """
-    ranked = predictions.classes.cpu().numpy()
     correct = int((ranked[:, 0] == labels).sum())
     return {
         "n": len(labels),
@@ -148,7 +91,7 @@ def summarise_test(labels: np.ndarray, predictions: Predictions, n_classes: int)
         "accuracy": correct / len(labels),
         "top5": float((ranked[:, :5] == labels[:, None]).any(axis=1).mean()),
         "macro_f1": macro_f1(confusion_matrix(labels, ranked[:, 0], n_classes)),
-        "loss": predictions.losses.mean().item(),
+        "loss": float(losses.mean()),
     }
 
 

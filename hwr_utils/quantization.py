@@ -24,7 +24,6 @@ from hwr_utils import (
     calibration,
     conversion,
     data,
-    evaluation,
     files,
     measurement,
     models,
@@ -32,6 +31,7 @@ from hwr_utils import (
     preprocessing,
     recipes,
     records,
+    results,
     runs,
 )
 from hwr_utils.data import splits
@@ -87,7 +87,7 @@ def quantize(
         for name, content in contents.items():
             if name != REFERENCE:
                 files.write_bytes(run.folder / f"model.{name}", content)
-        reference = evaluation.predict_logits(model, test[0], size, batch_size=50).numpy()
+        reference = models.predict_logits(model, test[0], size, batch_size=50).numpy()
         form = framing(seen)
         scores, rejector = _scores(run, model, dataset, form, (reference, test[1]))
         said = _description(run, contents, form, scores["temperature"], rejector)
@@ -144,7 +144,7 @@ def untrained_sizes(
         class_counts: numbers of classes.
         formats: names of `conversion.FORMATS`.
         image_size: side of the input in pixels; None is that of the recipe `paper`.
-        results_dir: None is `runs.RESULTS_DIR`.
+        results_dir: None is `results.RESULTS_DIR`.
 
     Returns:
         schema_version; benchmark: "sizes"; created: UTC; weights: "random, untrained"; architecture; image_size;
@@ -175,7 +175,7 @@ def untrained_sizes(
         "versions": versions(),
         "rows": rows,
     }
-    path = Path(results_dir or runs.RESULTS_DIR) / "benchmarks" / f"sizes-{architecture}.json"
+    path = Path(results_dir or results.RESULTS_DIR) / "benchmarks" / f"sizes-{architecture}.json"
     files.write_json(path, record)
     return record
 
@@ -273,7 +273,7 @@ def versions() -> dict[str, str]:
     return {name: metadata.version(name) for name in LIBRARIES if name in installed}
 
 
-def open_record(folder: Path) -> runs.Run:
+def open_record(folder: Path) -> results.Run:
     """Return the run of a folder that a user gave.
 
     Raises:
@@ -281,15 +281,15 @@ def open_record(folder: Path) -> runs.Run:
     """
     if not (folder / "record.json").is_file():
         raise InputError(f"{folder} holds no record.json. Give the folder of a run, as results/ has them.")
-    return runs.Run(folder, records.read(folder / "record.json"))
+    return results.Run(folder, records.read(folder / "record.json"))
 
 
-def _open_run(folder: Path) -> tuple[runs.Run, bytes]:
+def _open_run(folder: Path) -> tuple[results.Run, bytes]:
     """Read a run's record and its weights, and see that they belong together."""
     run = open_record(folder)
     path = folder / "model.safetensors"
     again = (
-        f"To make them again, remove {folder / 'record.json'} and run `{runs.command(run.config)} "
+        f"To make them again, remove {folder / 'record.json'} and run `{results.command(run.config)} "
         f"--results-dir {folder.parent}`."
     )
     if not path.is_file():
@@ -303,7 +303,7 @@ def _open_run(folder: Path) -> tuple[runs.Run, bytes]:
     return run, content
 
 
-def _network(run: runs.Run, weights: bytes) -> nn.Module:
+def _network(run: results.Run, weights: bytes) -> nn.Module:
     config = run.config
     model = models.build(config.architecture, len(run.classes), config.training["image_size"], config.model)
     try:
@@ -316,7 +316,7 @@ def _network(run: runs.Run, weights: bytes) -> nn.Module:
     return model.eval()
 
 
-def _data(run: runs.Run, root: Path) -> data.Dataset:
+def _data(run: results.Run, root: Path) -> data.Dataset:
     config = run.config
     split = config.training.get("split")
     options: dict[str, Any] = {} if split is None else {"split": split, "seed": config.seed}
@@ -329,14 +329,14 @@ def _data(run: runs.Run, root: Path) -> data.Dataset:
     return dataset
 
 
-def _calibration_images(dataset: data.Dataset, run: runs.Run) -> NDArray[np.uint8]:
+def _calibration_images(dataset: data.Dataset, run: results.Run) -> NDArray[np.uint8]:
     """Return (N, H, W) images that the run was trained on: neither of its test set nor of its validation set."""
     seen, _ = runs.training_split(dataset, run.config)
     n = min(CALIBRATION_IMAGES, len(seen))
     return dataset.train_images[seen[splits.stratified_sample(dataset.train_labels[seen], n, seed=0)]]
 
 
-def _held_out(dataset: data.Dataset, run: runs.Run) -> tuple[NDArray[np.int64], str | None]:
+def _held_out(dataset: data.Dataset, run: results.Run) -> tuple[NDArray[np.int64], str | None]:
     """Return the indices of training images that the run was not trained on, and which they are.
 
     They are its validation images, which no more than chose the epoch; else those that `train_size` left out.
@@ -351,7 +351,7 @@ def _held_out(dataset: data.Dataset, run: runs.Run) -> tuple[NDArray[np.int64], 
 
 
 def _scores(
-    run: runs.Run,
+    run: results.Run,
     model: nn.Module,
     dataset: data.Dataset,
     form: Mapping[str, Any],
@@ -365,7 +365,7 @@ def _scores(
 
     def predict(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         given = torch.from_numpy(images)
-        return evaluation.predict_logits(model, given, run.config.training["image_size"], batch_size=50).numpy()
+        return models.predict_logits(model, given, run.config.training["image_size"], batch_size=50).numpy()
 
     held_out = dataset.train_images[indices], dataset.train_labels[indices]
     measured, rejector = calibration.measure(predict, form, held_out, test)
@@ -395,7 +395,7 @@ def framing(images: NDArray[np.uint8]) -> dict[str, Any]:
 
 
 def _description(
-    run: runs.Run,
+    run: results.Run,
     contents: Mapping[str, bytes],
     form: Mapping[str, Any],
     temperature: float,

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
-from hwr_utils import evaluation, files, models, records, runs
+from hwr_utils import evaluation, files, models, records, results, runs
 from hwr_utils.data import gnt, hwdb
 from hwr_utils.errors import InputError
 from hwr_utils.synthesis import hanzi, hanzi_gnt
@@ -53,7 +53,7 @@ def measure(
         writers: drawn samples of each class.
         seed: of the writers and the networks.
         device: see `training.choose_device`.
-        results_dir: None is `runs.RESULTS_DIR`.
+        results_dir: None is `results.RESULTS_DIR`.
 
     Returns:
         The record: schema_version, benchmark, measurements; each of these has created, generator_version, note,
@@ -71,7 +71,7 @@ def measure(
     if writers < A_CLASS:
         raise InputError(f"writers is {writers}; {A_CLASS} or more was expected.")
     execution = choose_execution(device)
-    path = Path(results_dir or runs.RESULTS_DIR) / "benchmarks" / "hanzi-realism.json"
+    path = Path(results_dir or results.RESULTS_DIR) / "benchmarks" / "hanzi-realism.json"
     record = records.read_json(path) if path.exists() else {"measurements": []}
     with tempfile.TemporaryDirectory() as scratch:
         manifest = hwdb.import_gnt([real], Path(scratch) / "real", hwdb.Options(SIZE, drop_others=True))
@@ -194,7 +194,7 @@ def _tell_apart(
     torch.manual_seed(seed)
     model = nn.Sequential(*_block(1, 16), *_block(16, 32), *_block(32, 64), _Average(), nn.Linear(64, 2)).to(device)
     _fit(model, images[0], torch.from_numpy(kinds[0].astype(np.int64)).to(device), epochs=4, title="telling apart")
-    logits = evaluation.predict_logits(model, images[1], SIZE).double().cpu().numpy()
+    logits = models.predict_logits(model, images[1], SIZE).double().cpu().numpy()
     value, low, high = area_under_curve(logits[:, 1] - logits[:, 0], kinds[1])
     return {"value": value, "low": low, "high": high, "n_train": len(images[0]), "n_test": len(images[1])}
 
@@ -213,7 +213,7 @@ def _read(
     model = nn.Sequential(*blocks, _Average(), nn.Linear(128, n_classes)).to(device)
     images, targets = (torch.from_numpy(array).to(device) for array in (drawn, drawn_labels))
     _fit(model, images, targets, epochs=6, title="learning to read")
-    logits = evaluation.predict_logits(model, torch.from_numpy(real).to(device), SIZE)
+    logits = models.predict_logits(model, torch.from_numpy(real).to(device), SIZE)
     correct = int((logits.argmax(1).cpu().numpy() == labels).sum())
     low, high = evaluation.wilson_interval(correct, len(labels))
     value = correct / len(labels)

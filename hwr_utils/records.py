@@ -21,6 +21,18 @@ from hwr_utils.errors import InputError
 
 SCHEMA_VERSION = 1
 
+# Hyperparameters that a config need not name, with what it means not to. A run's name covers those alone that differ,
+# so an option that is added later leaves the names of earlier runs as they are.
+DEFAULTS: dict[str, Any] = {
+    "schedule": "constant",  # the learning rate stays as it is
+    "split": "official",  # the test set that the dataset comes with
+    "validation_fraction": 0.0,  # nothing is held out, and the last epoch counts
+    "patience": None,  # training does not stop early
+    "train_size": None,  # all training images
+    "pool_size": None,  # all images take part in a cross-validation
+    "n_outputs": None,  # as many as there are classes
+}
+
 
 @dataclass(frozen=True)
 class RunConfig:
@@ -32,7 +44,7 @@ class RunConfig:
         recipe: the recipe whose values these are, or "custom" where one differs.
         seed: drives initialisation, batch order, dropout and the validation split.
         model: options of the architecture, for instance {"dropout": False}.
-        training: hyperparameters, in the units of `recipes.PARAMETERS`.
+        training: hyperparameters, in the units of `recipes.PARAMETERS`: each of them, those of `DEFAULTS` included.
     """
 
     dataset: str
@@ -43,14 +55,18 @@ class RunConfig:
     training: Mapping[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values, keys in a fixed order."""
+        """Return plain JSON values, keys in a fixed order, without hyperparameters at their default."""
         values = dataclasses.asdict(self)
+        for name, default in DEFAULTS.items():
+            if values["training"].get(name) == default:
+                values["training"].pop(name, None)
         return values | {key: dict(sorted(values[key].items())) for key in ("model", "training")}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "RunConfig":
         """Read back what `to_dict` gave."""
-        return cls(**{field.name: values[field.name] for field in dataclasses.fields(cls)})
+        given = {field.name: values[field.name] for field in dataclasses.fields(cls)}
+        return cls(**given | {"training": DEFAULTS | given["training"]})
 
 
 def run_id(config: RunConfig, data_files: Mapping[str, str]) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from hwr_utils import data, evaluation, files, prediction, preprocessing, quantization, records, runs
+from hwr_utils import data, evaluation, files, prediction, preprocessing, quantization, records, results, runs
 from hwr_utils.data import splits
 from hwr_utils.errors import InputError
 from hwr_utils.training import choose_execution
@@ -212,7 +212,7 @@ def validate(record: Mapping[str, Any], source: str | Path) -> None:
     records.validate_measurement(record, "evaluation", source)
 
 
-def _other_source(run: runs.Run, name: str) -> None:
+def _other_source(run: results.Run, name: str) -> None:
     """See that a dataset cannot hold images that the run was trained on: a sample is of its whole."""
     own, other = data.entry(run.config.dataset), data.entry(name)
     if name == own.name or (other.citation and other.citation == own.citation):

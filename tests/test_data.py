@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from helpers import write_easy
-from hwr_utils import data
-from hwr_utils.data import CATALOG, Dataset, facts, idx
+from hwr_utils import data, facts
+from hwr_utils.data import CATALOG, Dataset, idx
 from hwr_utils.data.splits import fold_numbers, stratified_split
 from hwr_utils.errors import InputError, MissingFiles
 from hwr_utils.files import sha256

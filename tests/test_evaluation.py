@@ -176,14 +176,14 @@ def test_most_confused_pairs_hold_all_errors(pairs: list[tuple[int, int]]) -> No
 
 def test_top_predictions_by_hand() -> None:
     logits = torch.log(torch.tensor([[0.1, 0.6, 0.3], [0.5, 0.2, 0.3]]))
-    found = evaluation.rank(logits, torch.tensor([1, 2]), k=2)
+    found = models.rank(logits, torch.tensor([1, 2]), k=2)
     assert found.classes.tolist() == [[1, 2], [0, 2]]
     assert found.scores.numpy() == pytest.approx(np.array([[0.6, 0.3], [0.5, 0.3]]), abs=1e-6)
     assert found.losses.numpy() == pytest.approx(-np.log([0.6, 0.3]), abs=1e-6)
 
 
 def test_top_predictions_of_few_classes_are_all() -> None:
-    found = evaluation.rank(torch.tensor([[0.0, 1.0, 2.0]]), torch.tensor([0]))
+    found = models.rank(torch.tensor([[0.0, 1.0, 2.0]]), torch.tensor([0]))
     assert found.classes.tolist() == [[2, 1, 0]]
     assert float(found.scores.sum()) == pytest.approx(1, abs=1e-6)
 
@@ -191,7 +191,7 @@ def test_top_predictions_of_few_classes_are_all() -> None:
 def test_a_summary_by_hand() -> None:
     rows = [[0.7, 0.1, 0.1, 0.04, 0.03, 0.02, 0.01]] * 4  # ranks the classes 0 to 6
     labels = np.array([0, 0, 4, 5])
-    summary = evaluation.summarise_test(labels, evaluation.rank(torch.tensor(rows).log(), torch.tensor(labels)), 7)
+    summary = evaluation.summarise_test(labels, models.rank(torch.tensor(rows).log(), torch.tensor(labels)), 7)
     assert summary["n"] == 4 and summary["correct"] == 2 and summary["accuracy"] == 0.5
     assert summary["top5"] == 0.75  # the last is ranked sixth
     assert summary["loss"] == pytest.approx(-sum(map(math.log, (0.7, 0.7, 0.03, 0.02))) / 4, rel=1e-5)
@@ -204,12 +204,12 @@ def test_prediction_is_the_same_in_any_batches() -> None:
     torch.manual_seed(0)
     model = models.build("simple_cnn", 4, 16, {"dropout": True}).train()
     images = torch.randint(0, 256, (11, 28, 28), dtype=torch.uint8)
-    whole = evaluation.predict_logits(model, images, 16)
+    whole = models.predict_logits(model, images, 16)
     assert not model.training  # so dropout is off
     assert whole.shape == (11, 4) and whole.dtype == torch.float32
     assert not whole.requires_grad
     for batch_size in (1, 4, 11):
-        part = evaluation.predict_logits(model, images, 16, batch_size)
+        part = models.predict_logits(model, images, 16, batch_size)
         assert torch.allclose(part, whole, atol=1e-5)
 
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hwr_utils import data, runs
-from hwr_utils.data import CATALOG, facts, gnt, hwdb
+from hwr_utils import data, facts, results
+from hwr_utils.data import CATALOG, gnt, hwdb
 from hwr_utils.data.splits import writer_split
 from hwr_utils.errors import InputError
 
@@ -208,8 +208,8 @@ def test_the_name_of_an_import_is_its_samples(make: Make, tmp_path: Path) -> Non
 def test_the_facts_of_an_import(make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(facts, "CHUNK", 7)  # so that several are put together
     root = make()
-    folder = runs.describe_dataset("custom:hands", tmp_path / "results", root)
-    found, sheet = runs.dataset_facts("custom:hands", tmp_path / "results", root) or ({}, None)
+    folder = facts.record("custom:hands", tmp_path / "results", root)
+    found, sheet = (read("custom:hands", tmp_path / "results") for read in (results.facts, results.samples))
     assert (
         folder.name == "custom-hands"
         and found["published"] is False
@@ -220,7 +220,7 @@ def test_the_facts_of_an_import(make: Make, monkeypatch: pytest.MonkeyPatch, tmp
     assert found["strokes"] == [10, 7, 10]  # of 啊, 阿 and 埃 as they are printed
     images = hwdb.read_import(root / "custom" / "hands").images
     assert found["mean"] == pytest.approx(float(images.mean()) / 255)
-    assert found["sheet"] == list(CHARACTERS) and sheet is not None and sheet.shape == (3, 8, 16, 16)
+    assert found["sheet"] == list(CHARACTERS) and sheet.shape == (3, 8, 16, 16)
     assert pictures(sheet.reshape(-1, 16, 16)) <= pictures(images)
 
 

@@ -20,12 +20,14 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from helpers import N_CLASSES, environment, tiny, train_argv, write_easy, write_hands
-from hwr_utils import cli, data, distributed, evaluation, files, models, recipes, records, runs, training
+from hwr_utils import cli, data, distributed, evaluation, facts, files, models, recipes, records, runs, training
+from hwr_utils import results as reading
 from hwr_utils.data import idx
-from hwr_utils.errors import InputError, MissingFiles
+from hwr_utils.errors import InputError, MissingFiles, MissingRecord
 from hwr_utils.recipes import configure
 from hwr_utils.records import RunConfig
-from hwr_utils.runs import Run, find, load_or_train, train_run
+from hwr_utils.results import Run, find
+from hwr_utils.runs import load_or_train, train_run
 
 SHORT = {"epochs": 2}
 
@@ -80,8 +82,8 @@ def test_weights_give_the_recorded_predictions(done: Run, root: Path) -> None:
     model = models.build("simple_cnn", N_CLASSES, 16, {"dropout": True})
     model.load_state_dict(load_file(weights))
     dataset = data.load("custom:easy", root)
-    logits = evaluation.predict_logits(model, torch.from_numpy(dataset.test_images), 16)
-    found = evaluation.rank(logits, torch.from_numpy(dataset.test_labels))
+    logits = models.predict_logits(model, torch.from_numpy(dataset.test_images), 16)
+    found = models.rank(logits, torch.from_numpy(dataset.test_labels))
     summary = evaluation.summarise_test(dataset.test_labels, found, N_CLASSES)
     assert summary == pytest.approx(done.record["test"], abs=1e-5)
     assert np.array_equal(done.predictions["classes"], found.classes)
@@ -116,8 +118,8 @@ def test_the_last_epoch_is_measured_beside_the_best(
     for weights, key in ((kept[0].best, "test"), (kept[0].last, "test_last_epoch")):
         model = models.build("simple_cnn", N_CLASSES, 16, {"dropout": True})
         model.load_state_dict(weights)
-        logits = evaluation.predict_logits(model, torch.from_numpy(dataset.test_images), 16)
-        found = evaluation.rank(logits, torch.from_numpy(dataset.test_labels))
+        logits = models.predict_logits(model, torch.from_numpy(dataset.test_images), 16)
+        found = models.rank(logits, torch.from_numpy(dataset.test_labels))
         expected = evaluation.summarise_test(dataset.test_labels, found, N_CLASSES)
         assert run.record[key] == pytest.approx(expected, abs=1e-4)
     assert run.record["best_epoch"] == 1 and run.record["test"]["loss"] > run.record["test_last_epoch"]["loss"] + 0.01
@@ -230,7 +232,7 @@ def test_the_seed_and_the_split_decide_what_is_held_out(hands: Path, tmp_path: P
 def test_a_hanzi_runs_command_makes_that_run() -> None:
     for changed in ({}, {"split": "writer"}, {"split": "official"}, {"validation_fraction": 0.1, "patience": 2}):
         config = configure("hwdb1.1", "inception_hccr", "paper", 2, **changed)  # type: ignore[arg-type]
-        given = cli._parser().parse_args(shlex.split(runs.command(config))[1:])
+        given = cli._parser().parse_args(shlex.split(results.command(config))[1:])
         assert configure(given.dataset, given.architecture, given.recipe, given.seed, **dict(given.set)) == config
 
 
@@ -345,7 +347,7 @@ OVERRIDES = st.fixed_dictionaries(
 @given(st.sampled_from(list(recipes.RECIPES)), st.integers(0, 2**32 - 1), OVERRIDES)
 def test_a_runs_command_makes_that_run(recipe: str, seed: int, overrides: dict[str, Any]) -> None:
     config = configure("custom:a-b", "simple_cnn", recipe, seed, **overrides)
-    words = shlex.split(runs.command(config))
+    words = shlex.split(results.command(config))
     assert words[0] == "hwr"
     given = cli._parser().parse_args(words[1:])
     assert configure(given.dataset, given.architecture, given.recipe, given.seed, **dict(given.set)) == config
@@ -353,9 +355,9 @@ def test_a_runs_command_makes_that_run(recipe: str, seed: int, overrides: dict[s
 
 def test_commands_are_short() -> None:
     paper = "hwr train --dataset mnist --architecture simple_cnn --recipe paper --seed 0"
-    assert runs.command(configure("mnist", "simple_cnn")) == paper
-    assert runs.command(configure("mnist", "simple_cnn", dropout=True)) == f"{paper} --set dropout=True"
-    assert runs.command(configure("mnist", "simple_cnn", epochs=3)) == f"{paper} --set epochs=3"
+    assert results.command(configure("mnist", "simple_cnn")) == paper
+    assert results.command(configure("mnist", "simple_cnn", dropout=True)) == f"{paper} --set dropout=True"
+    assert results.command(configure("mnist", "simple_cnn", epochs=3)) == f"{paper} --set epochs=3"
 
 
 # load or train
@@ -602,24 +604,22 @@ def test_the_revision_is_told_where_there_is_one(monkeypatch: pytest.MonkeyPatch
     assert runs._git_revision() == "unknown"
 
 
-def test_facts_of_a_dataset_are_recorded_once(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert runs.dataset_facts("custom:easy", tmp_path, tmp_path / "no data") is None
-    found = runs.dataset_facts("custom:easy", tmp_path, root)
-    assert found is not None and found[1] is not None
-    assert (found[0]["train"]["n"], found[0]["test"]["n"]) == (160, 40)
-    monkeypatch.setattr(data, "load", never)
-    again = runs.dataset_facts("custom:easy", tmp_path, tmp_path / "no data")
-    assert again is not None and again[0] == found[0] and np.array_equal(again[1], found[1])
+def test_the_facts_of_a_dataset_are_read_without_it(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(MissingRecord, match="hwr describe custom:easy"):
+        reading.facts("custom:easy", tmp_path)
+    facts.record("custom:easy", tmp_path, root)
+    found = reading.facts("custom:easy", tmp_path)
+    assert (found["train"]["n"], found["test"]["n"]) == (160, 40)
+    assert reading.samples("custom:easy", tmp_path).shape == (4, 10, 28, 28)
     assert list(records.read_all(tmp_path)) == []  # facts are no runs
 
 
-def test_the_label_files_of_the_release_are_recorded_once(data_root: Path, tmp_path: Path) -> None:
+def test_the_label_files_of_the_release_are_measured(data_root: Path, tmp_path: Path) -> None:
     if not (data_root / "emnist-letters-labels").is_dir():
         pytest.skip(f"no emnist-letters-labels under {data_root}")
-    assert runs.emnist_label_facts(tmp_path, tmp_path / "no data") is None
-    found = runs.emnist_label_facts(tmp_path, data_root)
-    assert found is not None and found["train"]["n"] == 124_800 and found["test"]["n"] == 20_800
-    assert runs.emnist_label_facts(tmp_path, tmp_path / "no data") == found
+    facts.record("emnist-letters-labels", tmp_path, data_root)
+    found = reading.facts("emnist-letters-labels", tmp_path)
+    assert found["train"]["n"] == 124_800 and found["test"]["n"] == 20_800
 
 
 def test_training_needs_no_library_of_the_book(root: Path, tmp_path: Path) -> None:

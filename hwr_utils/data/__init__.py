@@ -19,7 +19,6 @@ from hwr_utils.files import REPOSITORY, sha256
 
 __all__ = [
     "CATALOG",
-    "FOLDS",
     "SIZE",
     "TEST_SHARE",
     "Dataset",
@@ -32,7 +31,6 @@ __all__ = [
 ]
 
 SIZE = 28  # pixels a side, of images that come as IDX files or in folders
-FOLDS = 5  # of a cross-validation
 TEST_SHARE = 0.2  # of the samples or writers that a split of an import holds out: K. Kim's 8:2, and HWDB1.1's 240:60
 
 Reader = Callable[[str, int], NDArray[np.uint8]]  # file name without .gz, dimensions -> array
@@ -193,8 +191,8 @@ def _split_folds(dataset: Dataset, pool_size: int | None, seed: int) -> Dataset:
             f"pool_size={size} is more than the {len(labels)} images of {dataset.name}. Use a smaller one, or none."
         )
     pool = splits.stratified_sample(labels, size, seed=0)
-    repetition, fold = divmod(seed, FOLDS)
-    numbers = splits.fold_numbers(labels[pool], FOLDS, repetition)
+    repetition, fold = divmod(seed, splits.FOLDS)
+    numbers = splits.fold_numbers(labels[pool], splits.FOLDS, repetition)
     train, test = pool[numbers != fold], pool[numbers == fold]
     return replace(
         dataset,

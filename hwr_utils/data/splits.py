@@ -5,6 +5,8 @@ from numpy.typing import NDArray
 
 from hwr_utils.errors import InputError
 
+FOLDS = 5  # of a cross-validation
+
 
 def stratified_split(
     labels: NDArray[np.int64], fraction: float, seed: int
