@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -195,3 +196,121 @@ def two_proportions(correct_a: int, n_a: int, correct_b: int, n_b: int) -> tuple
     pooled = (correct_a + correct_b) / (n_a + n_b)
     error = math.sqrt(pooled * (1 - pooled) * (1 / n_a + 1 / n_b))
     return difference, float(2 * norm.sf(abs(difference) / error)) if error else 1.0
+
+
+# Repetitions of a comparison: folds or seeds. They need scipy, which is imported late for the reason given above.
+
+
+class Effect(NamedTuple):
+    """A mean over repetitions, the ends of its interval, and the two-sided p of the hypothesis that it is 0."""
+
+    mean: float
+    low: float
+    high: float
+    p: float
+
+
+def log_odds(correct: np.ndarray, n: np.ndarray | int) -> np.ndarray:
+    """Return the log-odds of a right answer, log(p / (1 - p)), finite also for 0 or n of n.
+
+    One half is added to both counts (Haldane, Annals of Human Genetics 20, 1956).
+
+    Args:
+        correct: (R,) right answers in each repetition.
+        n: (R,) or one number of test images.
+    """
+    right = np.asarray(correct, float)
+    return np.log((right + 0.5) / (n - right + 0.5))
+
+
+def effect(differences: Sequence[float], correction: float = 0.0, confidence: float = 0.95) -> Effect:
+    """Estimate a mean over repetitions by Student's t.
+
+    The folds of a cross-validation share training images, so their differences vary less than those of independent
+    repetitions would. Nadeau and Bengio (Machine Learning 52, 2003) therefore take the variance of the mean to be
+    s^2 (1/R + n_test / n_train).
+
+    Args:
+        differences: (R,) one number a repetition.
+        correction: n_test / n_train for the folds of a cross-validation; 0 for independent repetitions.
+        confidence: of the interval.
+
+    Raises:
+        ValueError: fewer than two repetitions.
+    """
+    mean, error, freedom = _spread(differences, correction)
+    return _by_t(mean, error, freedom, confidence)
+
+
+def contrast(
+    first: Sequence[float], second: Sequence[float], correction: float = 0.0, confidence: float = 0.95
+) -> Effect:
+    """Estimate the mean of the first repetitions less that of the second, by Welch's t; arguments as in `effect`."""
+    (mean_a, error_a, freedom_a), (mean_b, error_b, freedom_b) = (
+        _spread(values, correction) for values in (first, second)
+    )
+    error = math.hypot(error_a, error_b)
+    freedom = error**4 / (error_a**4 / freedom_a + error_b**4 / freedom_b) if error else freedom_a + freedom_b
+    return _by_t(mean_a - mean_b, error, freedom, confidence)
+
+
+def equivalence(differences: Sequence[float], margin: float, correction: float = 0.0) -> float:
+    """Return the p of two one-sided tests (TOST): below 0.05, the true mean lies within -margin to +margin.
+
+    After Schuirmann (Journal of Pharmacokinetics and Biopharmaceutics 15, 1987). Arguments as in `effect`.
+    """
+    from scipy.stats import t
+
+    mean, error, freedom = _spread(differences, correction)
+    if not error:
+        return 0.0 if abs(mean) < margin else 1.0
+    return float(t.sf((margin - abs(mean)) / error, freedom))
+
+
+def resampled(
+    pairs: Sequence[tuple[np.ndarray, np.ndarray]], draws: int = 10_000, seed: int = 0
+) -> tuple[float, float]:
+    """Return the 95 % interval of a mean difference in accuracy that a two-level bootstrap gives, in -1..1.
+
+    It draws repetitions with replacement and, within each, images.
+
+    Args:
+        pairs: for each repetition, which of its test images either network reads right: two (N,) bool arrays.
+        draws: how many.
+        seed: of the draws.
+    """
+    rng = np.random.Generator(np.random.PCG64(seed))
+    # an image counts 1, 0 or -1, so a draw of N images is a draw of how many count what
+    shares = [np.array([(first & ~second).mean(), (second & ~first).mean()]) for first, second in pairs]
+    sizes = [len(first) for first, _ in pairs]
+    means = np.empty(draws)
+    for row, chosen in enumerate(rng.integers(len(pairs), size=(draws, len(pairs)))):
+        counts = [rng.multinomial(sizes[fold], [*shares[fold], 1 - shares[fold].sum()]) for fold in chosen]
+        means[row] = np.mean([(up - down) / sizes[fold] for (up, down, _), fold in zip(counts, chosen, strict=True)])
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values adjusted for being several (Holm, Scandinavian Journal of Statistics 6, 1979), in their order."""
+    order = np.argsort(p_values)
+    factors = np.arange(len(order), 0, -1)
+    adjusted = np.empty(len(order))
+    adjusted[order] = np.minimum(1, np.maximum.accumulate(np.asarray(p_values)[order] * factors))
+    return adjusted.tolist()
+
+
+def _spread(values: Sequence[float], correction: float) -> tuple[float, float, int]:
+    if len(values) < 2:
+        raise ValueError(f"found {len(values)} repetitions; a spread needs two or more")
+    error = float(np.std(values, ddof=1)) * math.sqrt(1 / len(values) + correction)
+    return float(np.mean(values)), error, len(values) - 1
+
+
+def _by_t(mean: float, error: float, freedom: float, confidence: float) -> Effect:
+    from scipy.stats import t
+
+    if not error:
+        return Effect(mean, mean, mean, 1.0 if mean == 0 else 0.0)
+    half = float(t.ppf(0.5 + confidence / 2, freedom)) * error
+    return Effect(mean, mean - half, mean + half, float(2 * t.sf(abs(mean) / error, freedom)))
