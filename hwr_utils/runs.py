@@ -131,7 +131,10 @@ def _train(config: RunConfig, dataset: data.Dataset, folder: Path, execution: tr
     record, arrays, weights = _report(config, dataset, train, validation, result, execution, environment)
     if processes.first:
         files.write_bytes(folder / "model.safetensors", weights)
-        records.write(folder, record | {"run_id": folder.name}, arrays)
+        record["run_id"] = folder.name
+        records.write(folder, record, arrays)
+        with FileLock(folder.parent / ".locks" / "log.lock"):
+            records.log(folder.parent, record)
     processes.agree(True)  # the others wait for the record
 
 
