@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from helpers import TINY, tiny, train_argv, write_easy
 from hwr_utils import cli, data, distributed, runs, training
-from hwr_utils.runs import find
+from hwr_utils.results import find
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,8 @@ import torch
 
 from helpers import LIMIT, STEPS, Server, environment, tiny, train_argv, until
 from hwr_utils import cli, files, records
-from hwr_utils.results import Run, find, train_run
+from hwr_utils.results import Run, find
+from hwr_utils.runs import train_run
 
 KILLED = -signal.SIGKILL
 
