@@ -6,6 +6,7 @@ without.
 
 import argparse
 import ast
+import io
 import json
 import os
 import sys
@@ -273,14 +274,29 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one subcommand; return 0, 2 after bad input, which is told in one message, or 130 where it was stopped."""
+    """Run one subcommand.
+
+    Returns:
+        0; 2 after bad input or an output that cannot be written, told in one message; 130 where it was stopped.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # characters that a terminal does not have are told by their number
+            stream.reconfigure(errors="backslashreplace")
     arguments = _parser().parse_args(argv)
     try:
         arguments.run(arguments)
+        sys.stdout.flush()
     except (InputError, FloatingPointError, DeviceError) as error:
         print(f"hwr: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("hwr: stopped. The same command goes on from here.", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # the reader of our output has seen enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tries again when it ends
+        print(f"hwr: error: {error.filename or 'the output'}: {error.strerror or error}.", file=sys.stderr)
+        return 2
     return 0

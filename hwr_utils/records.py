@@ -201,10 +201,10 @@ def log(results_dir: Path, record: Mapping[str, Any]) -> None:
     Raises:
         InputError: the file cannot be written.
     """
-    path = results_dir / "log.csv"
+    path, test = results_dir / "log.csv", record["test"]
     text = path.read_text(encoding="utf-8") if path.exists() else ",".join(LOG) + "\n"
-    test = record["test"]
-    files.write_text(path, f"{text}{record['run_id']},{record['created']},{test['accuracy']:.6f},{test['n']},\n")
+    row = f"{record['run_id']},{record['created']},{test['accuracy']:.6f},{test['n']},\n"
+    files.write_text(path, text + row)
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

@@ -132,9 +132,9 @@ def _train(config: RunConfig, dataset: data.Dataset, folder: Path, execution: tr
     if processes.first:
         files.write_bytes(folder / "model.safetensors", weights)
         record["run_id"] = folder.name
-        records.write(folder, record, arrays)
         with FileLock(folder.parent / ".locks" / "log.lock"):
             records.log(folder.parent, record)
+        records.write(folder, record, arrays)
     processes.agree(True)  # the others wait for the record
 
 
