@@ -490,6 +490,14 @@ def test_facts_of_a_set(tmp_path: Path) -> None:
     assert (found["train"]["duplicates"], found["test"]["duplicates"], found["test_images_in_train"]) == (1, 0, 10)
 
 
+def test_complexity_by_hand() -> None:
+    images = np.zeros((3, 28, 28), np.uint8)
+    images[0, 4:14, 4:14] = 255  # a square: perimeter 40, area 100
+    images[1, 0:2, 0:28] = 128  # a bar at the edge: perimeter 60, area 56
+    found = facts.perimetric_complexity(images)
+    assert found[:2] == pytest.approx([4 / np.pi, 60**2 / (4 * np.pi * 56)]) and np.isnan(found[2])
+
+
 def test_facts_of_real_mnist(real: Real) -> None:
     found = facts.describe(real("mnist"))
     assert found["train"]["per_class"] == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
