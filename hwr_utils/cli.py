@@ -63,6 +63,21 @@ def _describe(arguments: argparse.Namespace) -> None:
     print(f"{arguments.name}: {facts.record(arguments.name, arguments.results_dir, arguments.data_root)}")
 
 
+def _compare(arguments: argparse.Namespace) -> None:
+    from hwr_utils import evaluation, records, results
+
+    runs = [results.Run(folder, records.read(folder / "record.json")) for folder in (arguments.first, arguments.second)]
+    first, second = results.paired(*runs)
+    lost, won = int((first & ~second).sum()), int((second & ~first).sum())
+    low, high = evaluation.paired_interval(lost, won, len(first))
+    print(f"{runs[0].folder.name}: {first.mean():.2%} of {len(first):,} images")
+    print(f"{runs[1].folder.name}: {second.mean():.2%} of the same images; {won} gained, {lost} lost")
+    print(
+        f"difference: {100 * (second.mean() - first.mean()):+.2f} points, 95 % interval {100 * low:+.2f} to "
+        f"{100 * high:+.2f}. It speaks of these two networks; whether the methods differ takes several seeds."
+    )
+
+
 def _notebook(arguments: argparse.Namespace) -> None:
     from hwr_utils import notebooks
 
@@ -212,6 +227,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     describe.add_argument("name", metavar="NAME", help="a name of the catalogue, custom:NAME, or emnist-letters-labels")
     describe.set_defaults(run=_describe)
+
+    compare = commands.add_parser("compare", help="compare two runs on the test images that both have read")
+    compare.add_argument("first", type=Path, metavar="RUN", help="the folder of a run")
+    compare.add_argument("second", type=Path, metavar="RUN", help="the folder of another, on the same test images")
+    compare.set_defaults(run=_compare)
 
     notebook = commands.add_parser("notebook", help="run a notebook with other parameters, checked")
     notebook.add_argument("name", metavar="NAME", help="of notebooks/, or a path")

@@ -198,6 +198,25 @@ def two_proportions(correct_a: int, n_a: int, correct_b: int, n_b: int) -> tuple
     return difference, float(2 * norm.sf(abs(difference) / error)) if error else 1.0
 
 
+def paired_interval(only_first: int, only_second: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Return the interval of the second accuracy less the first, of two networks on the same n images, in -1..1.
+
+    The adjusted Wald interval of Bonett and Price (Journal of Educational and Behavioral Statistics 37, 2012), which
+    holds also where the networks differ on few images.
+
+    Args:
+        only_first: images that only the first network reads right.
+        only_second: images that only the second reads right.
+        n: all images.
+        confidence: of the interval.
+    """
+    from scipy.stats import norm
+
+    first, second = (only_first + 1) / (n + 2), (only_second + 1) / (n + 2)
+    half = norm.ppf(0.5 + confidence / 2) * math.sqrt((first + second - (first - second) ** 2) / (n + 2))
+    return float(second - first - half), float(second - first + half)
+
+
 # Repetitions of a comparison: folds or seeds. They need scipy, which is imported late for the reason given above.
 
 

@@ -241,6 +241,19 @@ def test_a_clustered_difference_needs_its_groups(right: list[bool], groups: list
         evaluation.clustered_difference(np.array(right, bool), np.array(groups), *one)
 
 
+def test_a_paired_interval_holds_what_it_should() -> None:
+    low, high = evaluation.paired_interval(4, 1, 1000)
+    assert low < -0.003 < high  # 1 gained and 4 lost
+    assert evaluation.paired_interval(1, 4, 1000) == pytest.approx((-high, -low))
+    # of 2,000 pairs of networks that are equally good, 95 % of the intervals hold 0
+    rng = np.random.default_rng(0)
+    differ = rng.binomial(1000, 0.02, 2000)
+    gained = rng.binomial(differ, 0.5)
+    intervals = [evaluation.paired_interval(up, n - up, 1000) for n, up in zip(differ, gained, strict=True)]
+    held = [low <= 0 <= high for low, high in intervals]
+    assert 0.94 < np.mean(held) < 0.985
+
+
 # repetitions
 
 
