@@ -10,6 +10,7 @@ import io
 import json
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,13 @@ def _import_hwdb(arguments: argparse.Namespace) -> None:
     dropped = sum(sum(source["others"].values()) for source in manifest["sources"])
     print(f"{arguments.out}: {manifest['samples']:,} samples of {len(manifest['sources'])} files", end="")
     print(f"; {dropped:,} of other characters left out" if dropped else "")
+
+
+def _import_images(arguments: argparse.Namespace) -> None:
+    from hwr_utils.data import convert
+
+    counts = convert.import_images(arguments.sources, arguments.out)
+    print(f"{arguments.out}: {counts['train']:,} training and {counts['test']:,} test images")
 
 
 def _synthesize(arguments: argparse.Namespace) -> None:
@@ -213,7 +221,7 @@ def _parser() -> argparse.ArgumentParser:
         "import-hwdb", help="make arrays of CASIA-HWDB's GNT files: dark on light becomes white on black, of one size"
     )
     hwdb.add_argument("sources", nargs="+", metavar="SOURCE", help="a .gnt file, a folder of them, or a zip archive")
-    hwdb.add_argument("--out", type=Path, required=True, help="the folder to make; an import that was stopped goes on")
+    hwdb.add_argument("--out", type=Path, required=True, help="the folder to make")
     hwdb.add_argument("--size", type=int, default=56, help="pixels a side")
     hwdb.add_argument("--margin", type=int, default=3, help="pixels left free on each side of the ink")
     hwdb.add_argument("--drop-others", action="store_true", help="leave out all but the 3,755 level-1 characters")
@@ -221,6 +229,11 @@ def _parser() -> argparse.ArgumentParser:
         "--png", type=Path, metavar="DIR", help="write the images as PNG files, too, a folder a character"
     )
     hwdb.set_defaults(run=_import_hwdb)
+
+    images = commands.add_parser("import-images", help="make IDX files of CSV, npz, Parquet or class folders")
+    images.add_argument("sources", nargs="+", metavar="SOURCE", help="a file of these kinds, or a folder of them")
+    images.add_argument("--out", type=Path, required=True, help="the folder of the set, such as data/custom/NAME")
+    images.set_defaults(run=_import_images)
 
     describe = commands.add_parser(
         "describe", parents=[root, results], help="count and measure a dataset, as a record that pages show"
@@ -303,6 +316,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # characters that a terminal does not have are told by their number
             stream.reconfigure(errors="backslashreplace")
     arguments = _parser().parse_args(argv)
+    warnings.formatwarning = lambda message, *_, **__: f"hwr: warning: {message}\n"
     try:
         arguments.run(arguments)
         sys.stdout.flush()
@@ -310,7 +324,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"hwr: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("hwr: stopped. The same command goes on from here.", file=sys.stderr)
+        print("hwr: stopped. Run the same command again to go on.", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output has seen enough, as `head` has
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
