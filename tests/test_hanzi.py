@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from helpers import environment
-from hwr_utils import cli, files, realism, synthesis
+from hwr_utils import cli, files, synthesis
 from hwr_utils.data import gnt
 from hwr_utils.errors import InputError
 from hwr_utils.synthesis import hanzi, hanzi_gnt, medians
@@ -272,51 +272,3 @@ def test_the_command_draws_and_imports(tmp_path: Path, capsys: pytest.CaptureFix
     assert cli.main([*argv, "鼎"]) == 0
     assert np.load(tmp_path / "synthetic/hanzi-synthetic/arrays/images.npy").shape == (1, 56, 56)
     assert cli.main([*argv, "x"]) == 2
-
-
-@pytest.mark.parametrize(
-    ("scores", "positive", "expected"),
-    [([1, 2, 3, 4], [0, 0, 1, 1], 1), ([1, 1, 1, 1], [0, 1, 0, 1], 0.5), ([1, 2, 3, 4], [0, 1, 0, 1], 0.75)],
-)
-def test_area_under_the_curve(scores: list[int], positive: list[int], expected: float) -> None:
-    area, low, high = realism.area_under_curve(np.array(scores, float), np.array(positive, bool))
-    assert area == expected and low <= area <= high
-
-
-def test_area_counts_pairs() -> None:
-    rng = np.random.default_rng(0)
-    positive = rng.random(300) < 0.4
-    scores = np.round(rng.normal(size=300) + positive, 1)
-    pairs = scores[positive][:, None] - scores[~positive]
-    area, low, high = realism.area_under_curve(scores, positive)
-    assert area == pytest.approx(((pairs > 0) + (pairs == 0) / 2).mean())
-    assert low < area < high and 0.1 < high - low < 0.15
-
-
-def test_realism_is_measured_and_recorded(tmp_path: Path) -> None:
-    """Other writers of the same generator pass for real ones; what a brush drew that is pixels wide does not."""
-    areas = []
-    for brush in (0, 3):
-        for writer in range(realism.A_CLASS):
-            images = [np.minimum(image, np.roll(image, brush, 1)) for image in hanzi.draw(9, writer, SOME)]
-            records = zip(map(gnt.encode, SOME), images, strict=True)
-            files.write_bytes(tmp_path / "real" / f"{writer}.gnt", gnt.serialize(records))
-        record = realism.measure(tmp_path / "real", "a test", realism.A_CLASS, 1, "cpu", tmp_path / "results")
-        auc = record["measurements"][-1]["auc"]
-        areas.append(auc["value"])
-        assert len(set(auc["values"])) == realism.TRIALS and auc["value"] == pytest.approx(np.mean(auc["values"]))
-        assert auc["deviation"] == pytest.approx(np.std(auc["values"], ddof=1))
-    assert abs(areas[0] - 0.5) < 0.2 and areas[1] > 0.75, areas
-    assert record == json.loads((tmp_path / "results" / "benchmarks" / "hanzi-realism.json").read_text())
-    assert [done["generator_version"] for done in record["measurements"]] == [hanzi.VERSION] * 2
-    first = record["measurements"][0]
-    assert first["note"] == "a test" and first["accuracy"]["n"] == 5 * realism.A_CLASS == first["accuracy"]["n_train"]
-    accuracy = first["accuracy"]
-    assert accuracy["low"] < accuracy["value"] == accuracy["correct"] / accuracy["n"] < accuracy["high"]
-    assert len(realism.table(record).splitlines()) == 3
-
-
-@pytest.mark.parametrize(("note", "writers", "message"), [(" ", 60, "note is empty"), ("x", 10, "60 or more")])
-def test_a_measurement_needs_a_note_and_writers(note: str, writers: int, message: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=message):
-        realism.measure(tmp_path, note, writers)

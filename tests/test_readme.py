@@ -70,7 +70,6 @@ RULES = (
         r"(hwr train) --dataset hwdb1\.1 .*", code=2, says=r"is not CASIA-HWDB1\.1: its train part has 20 samples in 2"
     ),
     Rule(r"(hwr train --dataset hanzi-synthetic .*)", rf"\1 {TINY_HANZI}", says="test accuracy"),
-    Rule(r"hwr benchmark realism .*", code=2, says=r"HWDB-subset-tst_gnt\.zip is not there"),
     Rule(r"(?:hwr notebook|papermill) .*digits-synthetic.*", rf"\g<0> {TINY_NOTEBOOK}"),
     # with a network these fetch; without one they say what to put where
     Rule(r"hwr download \S+", code=2, says=r"could not be downloaded.*get .* and put them into"),
