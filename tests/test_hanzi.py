@@ -6,14 +6,15 @@ import shutil
 import signal
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from helpers import environment
-from hwr_utils import cli, files, synthesis
-from hwr_utils.data import gnt
+from hwr_utils import cli, files, notebooks, records, results, synthesis
+from hwr_utils.data import gnt, hwdb
 from hwr_utils.errors import InputError
 from hwr_utils.synthesis import hanzi, hanzi_gnt, medians
 
@@ -272,3 +273,31 @@ def test_the_command_draws_and_imports(tmp_path: Path, capsys: pytest.CaptureFix
     assert cli.main([*argv, "鼎"]) == 0
     assert np.load(tmp_path / "synthetic/hanzi-synthetic/arrays/images.npy").shape == (1, 56, 56)
     assert cli.main([*argv, "x"]) == 2
+
+
+@pytest.mark.slow
+def test_the_chapter_measures_drawings_against_gnt_files(tmp_path: Path) -> None:
+    """What a brush drew that is pixels wide is told from the drawings, and older measurements are kept."""
+    (tmp_path / "brush").mkdir()
+    for part in ("trn", "tst"):
+        with zipfile.ZipFile(tmp_path / "brush" / f"HWDB-subset-{part}_gnt.zip", "w") as archive:
+            for writer in range(60):
+                images = [np.minimum(image, np.roll(image, 3, 1)) for image in hanzi.draw(9, writer, SOME)]
+                content = gnt.serialize(zip(map(gnt.encode, SOME), images, strict=True))
+                archive.writestr(f"{part}/{writer}.gnt", content)
+    hwdb.import_gnt([tmp_path / "brush"], tmp_path / "custom" / "brush")
+    for folder in ("benchmarks", *(path.parent.name for path in results.RESULTS_DIR.glob("*/evaluation.*.json"))):
+        shutil.copytree(results.RESULTS_DIR / folder, tmp_path / "results" / folder)
+    path = tmp_path / "results" / "benchmarks" / "hanzi-realism.json"
+    before = records.read_json(path)["measurements"]
+
+    values = {"measure": True, "note": "a test", "real": "brush", "dataset": "custom:brush", "writers": 60}
+    places = {"results_dir": str(tmp_path / "results"), "data_root": str(tmp_path)}
+    notebooks.execute("07_drawn_hanzi", values | places, tmp_path / "done.ipynb", progress=False)
+    record = records.read_json(path)
+    assert record["measurements"][:-1] == before
+    last = record["measurements"][-1]
+    assert last["note"] == "a test" and last["generator_version"] == hanzi.VERSION
+    assert set(last["real"]["classes"]) == set(SOME)
+    assert last["auc"]["value"] > 0.75 and last["accuracy"]["n"] == 5 * 60
+    assert record["ink"]["train"] == record["ink"]["test"], "both parts are drawn alike"
