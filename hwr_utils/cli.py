@@ -105,14 +105,6 @@ def _study(arguments: argparse.Namespace) -> None:
 
 
 def _benchmark(arguments: argparse.Namespace) -> None:
-    if arguments.what == "realism":
-        from hwr_utils import realism
-
-        if arguments.real is None:
-            raise InputError("realism compares with real handwriting. Give its GNT files: --real SOURCE.")
-        wanted = (arguments.real, arguments.note, arguments.writers, arguments.seed, arguments.device)
-        print(realism.table(realism.measure(*wanted, arguments.results_dir)))
-        return
     from hwr_utils import benchmark
 
     measure = {"training": benchmark.training, "attempts": benchmark.attempts}[arguments.what]
@@ -285,19 +277,12 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--json", action="store_true", help="print JSON")
     predict.set_defaults(run=_predict)
 
-    benchmark = commands.add_parser(
-        "benchmark", parents=[root, results], help="measure speed, or how real drawn hanzi are, as a record"
-    )
+    benchmark = commands.add_parser("benchmark", parents=[root, results], help="measure speed, as a record")
     benchmark.add_argument(
         "what",
-        choices=["training", "attempts", "realism"],
-        help="training: our loop against the usual one; attempts: ours in other precisions, and compiled; "
-        "realism: drawn hanzi against real ones",
+        choices=["training", "attempts"],
+        help="training: our loop against the usual one; attempts: ours in other precisions, and compiled",
     )
-    benchmark.add_argument("--real", type=Path, metavar="SOURCE", help="realism: GNT files, as of import-hwdb")
-    benchmark.add_argument("--note", default="", help="realism: what has changed in the drawings")
-    benchmark.add_argument("--writers", type=int, default=100, help="realism: drawn samples of each character")
-    benchmark.add_argument("--seed", type=int, default=0, help="realism: of the writers and the networks")
     benchmark.add_argument("--architecture", default="simple_cnn")
     benchmark.add_argument("--images", type=int, help="images a round; default: 12,800 on a CPU, 60,000 on a GPU")
     benchmark.add_argument("--rounds", type=int, default=5, help="timed rounds of each loop")

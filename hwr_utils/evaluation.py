@@ -201,8 +201,7 @@ def two_proportions(correct_a: int, n_a: int, correct_b: int, n_b: int) -> tuple
 def paired_interval(only_first: int, only_second: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
     """Return the interval of the second accuracy less the first, of two networks on the same n images, in -1..1.
 
-    The adjusted Wald interval of Bonett and Price (Journal of Educational and Behavioral Statistics 37, 2012), which
-    holds also where the networks differ on few images.
+    The adjusted Wald interval of Agresti and Min (Statistics in Medicine 24, 2005), who add one half to each count.
 
     Args:
         only_first: images that only the first network reads right.
@@ -212,7 +211,7 @@ def paired_interval(only_first: int, only_second: int, n: int, confidence: float
     """
     from scipy.stats import norm
 
-    first, second = (only_first + 1) / (n + 2), (only_second + 1) / (n + 2)
+    first, second = (only_first + 0.5) / (n + 2), (only_second + 0.5) / (n + 2)
     half = norm.ppf(0.5 + confidence / 2) * math.sqrt((first + second - (first - second) ** 2) / (n + 2))
     return float(second - first - half), float(second - first + half)
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hwr_utils import cli, data, files, realism, synthesis
-from hwr_utils.data import gnt
+from hwr_utils import cli, data, files, notebooks, records, results, synthesis
+from hwr_utils.data import gnt, hwdb
 from hwr_utils.errors import InputError
 from hwr_utils.synthesis import hanzi, hanzi_gnt, medians
 
@@ -248,49 +248,29 @@ def test_the_command_draws_and_imports(tmp_path: Path, capsys: pytest.CaptureFix
     assert cli.main([*argv, "x"]) == 2
 
 
-@pytest.mark.parametrize(
-    ("scores", "positive", "expected"),
-    [([1, 2, 3, 4], [0, 0, 1, 1], 1), ([1, 1, 1, 1], [0, 1, 0, 1], 0.5), ([1, 2, 3, 4], [0, 1, 0, 1], 0.75)],
-)
-def test_area_under_the_curve(scores: list[int], positive: list[int], expected: float) -> None:
-    area, low, high = realism.area_under_curve(np.array(scores, float), np.array(positive, bool))
-    assert area == expected and low <= area <= high
+@pytest.mark.slow
+def test_the_chapter_measures_drawings_against_gnt_files(tmp_path: Path) -> None:
+    """What a brush drew that is pixels wide is told from the drawings, and older measurements are kept."""
+    (tmp_path / "brush").mkdir()
+    for part in ("trn", "tst"):
+        with zipfile.ZipFile(tmp_path / "brush" / f"HWDB-subset-{part}_gnt.zip", "w") as archive:
+            for writer in range(60):
+                images = [np.minimum(image, np.roll(image, 3, 1)) for image in hanzi.draw(9, writer, SOME)]
+                content = gnt.serialize(zip(map(gnt.encode, SOME), images, strict=True))
+                archive.writestr(f"{part}/{writer}.gnt", content)
+    hwdb.import_gnt([tmp_path / "brush"], tmp_path / "custom" / "brush")
+    for folder in ("benchmarks", *(path.parent.name for path in results.RESULTS_DIR.glob("*/evaluation.*.json"))):
+        shutil.copytree(results.RESULTS_DIR / folder, tmp_path / "results" / folder)
+    path = tmp_path / "results" / "benchmarks" / "hanzi-realism.json"
+    before = records.read_json(path)["measurements"]
 
-
-def test_area_counts_pairs() -> None:
-    rng = np.random.default_rng(0)
-    positive = rng.random(300) < 0.4
-    scores = np.round(rng.normal(size=300) + positive, 1)
-    pairs = scores[positive][:, None] - scores[~positive]
-    area, low, high = realism.area_under_curve(scores, positive)
-    assert area == pytest.approx(((pairs > 0) + (pairs == 0) / 2).mean())
-    assert low < area < high and 0.1 < high - low < 0.15
-
-
-def test_realism_is_measured_and_recorded(tmp_path: Path) -> None:
-    """Other writers of the same generator pass for real ones; what a brush drew that is pixels wide does not."""
-    areas = []
-    for brush in (0, 3):
-        for writer in range(realism.A_CLASS):
-            images = [np.minimum(image, np.roll(image, brush, 1)) for image in hanzi.draw(9, writer, SOME)]
-            records = zip(map(gnt.encode, SOME), images, strict=True)
-            files.write_bytes(tmp_path / "real" / f"{writer}.gnt", gnt.serialize(records))
-        record = realism.measure(tmp_path / "real", "a test", realism.A_CLASS, 1, "cpu", tmp_path / "results")
-        auc = record["measurements"][-1]["auc"]
-        areas.append(auc["value"])
-        assert len(set(auc["values"])) == realism.TRIALS and auc["value"] == pytest.approx(np.mean(auc["values"]))
-        assert auc["deviation"] == pytest.approx(np.std(auc["values"], ddof=1))
-    assert abs(areas[0] - 0.5) < 0.2 and areas[1] > 0.75, areas
-    assert record == json.loads((tmp_path / "results" / "benchmarks" / "hanzi-realism.json").read_text())
-    assert [done["generator_version"] for done in record["measurements"]] == [hanzi.VERSION] * 2
-    first = record["measurements"][0]
-    assert first["note"] == "a test" and first["accuracy"]["n"] == 5 * realism.A_CLASS == first["accuracy"]["n_train"]
-    accuracy = first["accuracy"]
-    assert accuracy["low"] < accuracy["value"] == accuracy["correct"] / accuracy["n"] < accuracy["high"]
-    assert len(realism.table(record).splitlines()) == 3
-
-
-@pytest.mark.parametrize(("note", "writers", "message"), [(" ", 60, "note is empty"), ("x", 10, "60 or more")])
-def test_a_measurement_needs_a_note_and_writers(note: str, writers: int, message: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=message):
-        realism.measure(tmp_path, note, writers)
+    values = {"measure": True, "note": "a test", "real": "brush", "dataset": "custom:brush", "writers": 60}
+    places = {"results_dir": str(tmp_path / "results"), "data_root": str(tmp_path)}
+    notebooks.execute("07_drawn_hanzi", values | places, tmp_path / "done.ipynb", progress=False)
+    record = records.read_json(path)
+    assert record["measurements"][:-1] == before
+    last = record["measurements"][-1]
+    assert last["note"] == "a test" and last["generator_version"] == hanzi.VERSION
+    assert set(last["real"]["classes"]) == set(SOME)
+    assert last["auc"]["value"] > 0.75 and last["accuracy"]["n"] == 5 * 60
+    assert record["ink"]["train"] == record["ink"]["test"], "both parts are drawn alike"

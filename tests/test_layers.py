@@ -31,7 +31,7 @@ FLOORS = [
     {"training"},
     {"runs"},
     {"measurement"},
-    {"comparison", "plots", "notebooks", "benchmark", "quantization", "realism"},
+    {"comparison", "plots", "notebooks", "benchmark", "quantization"},
     {"transfer"},
     {"study"},
     {"cli"},
