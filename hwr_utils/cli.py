@@ -80,23 +80,6 @@ def _study(arguments: argparse.Namespace) -> None:
         print(f"The book of your own runs is ready. Open {page}")
 
 
-def _benchmark(arguments: argparse.Namespace) -> None:
-    if arguments.what == "realism":
-        from hwr_utils import realism
-
-        if arguments.real is None:
-            raise InputError("realism compares with real handwriting. Give its GNT files: --real SOURCE.")
-        wanted = (arguments.real, arguments.note, arguments.writers, arguments.seed, arguments.device)
-        print(realism.table(realism.measure(*wanted, arguments.results_dir)))
-        return
-    from hwr_utils import benchmark
-
-    measure = {"training": benchmark.training, "attempts": benchmark.attempts}[arguments.what]
-    places = (arguments.results_dir, arguments.data_root)
-    record = measure(arguments.images, arguments.rounds, arguments.device, arguments.architecture, *places)
-    print(benchmark.table(record))
-
-
 def _quantize(arguments: argparse.Namespace) -> None:
     if (arguments.run_folder is None) == (arguments.untrained is None):
         raise InputError("quantize takes the folder of a run, or --untrained ARCHITECTURE: one of the two.")
@@ -250,25 +233,6 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--top-k", type=int, default=10, help="candidates for each picture")
     predict.add_argument("--json", action="store_true", help="print JSON")
     predict.set_defaults(run=_predict)
-
-    benchmark = commands.add_parser(
-        "benchmark", parents=[root, results], help="measure speed, or how real drawn hanzi are, as a record"
-    )
-    benchmark.add_argument(
-        "what",
-        choices=["training", "attempts", "realism"],
-        help="training: our loop against the usual one; attempts: ours in other precisions, and compiled; "
-        "realism: drawn hanzi against real ones",
-    )
-    benchmark.add_argument("--real", type=Path, metavar="SOURCE", help="realism: GNT files, as of import-hwdb")
-    benchmark.add_argument("--note", default="", help="realism: what has changed in the drawings")
-    benchmark.add_argument("--writers", type=int, default=100, help="realism: drawn samples of each character")
-    benchmark.add_argument("--seed", type=int, default=0, help="realism: of the writers and the networks")
-    benchmark.add_argument("--architecture", default="simple_cnn")
-    benchmark.add_argument("--images", type=int, help="images a round; default: 12,800 on a CPU, 60,000 on a GPU")
-    benchmark.add_argument("--rounds", type=int, default=5, help="timed rounds of each loop")
-    benchmark.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    benchmark.set_defaults(run=_benchmark)
     return parser
 
 

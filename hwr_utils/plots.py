@@ -4,6 +4,7 @@ Every function returns a figure on a white card, so it reads the same on a light
 has kana and hanzi.
 """
 
+import re
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -51,9 +52,15 @@ def use_style() -> None:
     )
 
 
-def plain(text: str) -> str:
-    """Return a text that matplotlib draws as it stands, where a dollar sign would begin a formula."""
-    return text.replace("$", r"\$")
+def plain(text: str, figure: bool = False) -> str:
+    """Escape a text of a record or a class list, which may hold any character, so that it is shown as it is.
+
+    Args:
+        text: a name that somebody else has given, for instance a class or a processor.
+        figure: for a text in a figure, where a pair of $ would begin a formula; else for Markdown, where < and * and
+            others have a meaning.
+    """
+    return text.replace("$", r"\$") if figure else re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", text)
 
 
 def show_table(frame: pd.DataFrame) -> None:
@@ -93,7 +100,7 @@ def confusion(run: Run) -> Figure:
     use_style()
     if len(run.classes) > MAX_CONFUSED:
         return _confused_pairs(run)
-    counts, classes = run.confusion, [plain(name) for name in run.classes]
+    counts, classes = run.confusion, [plain(name, figure=True) for name in run.classes]
     n = counts.sum(axis=1, keepdims=True)
     share = 100 * np.divide(counts, n, out=np.zeros(counts.shape), where=n > 0)
     np.fill_diagonal(share, np.nan)  # the right answers would outshine the errors
@@ -120,7 +127,11 @@ def confusion(run: Run) -> Figure:
 def _confused_pairs(run: Run) -> Figure:
     pairs = evaluation.most_confused(run.confusion, run.classes, PAIRS)
     figure, axis = plt.subplots(figsize=(7, 0.3 * len(pairs) + 1.2))
-    names, first, second = pairs["pair"].map(plain), pairs["first_as_second"], pairs["second_as_first"]
+    names, first, second = (
+        [plain(pair, figure=True) for pair in pairs["pair"]],
+        pairs["first_as_second"],
+        pairs["second_as_first"],
+    )
     axis.barh(names, first, color=BLUE, label="the first was read as the second")
     axis.barh(names, second, left=first, color=ORANGE, label="the second was read as the first")
     axis.invert_yaxis()
@@ -152,7 +163,7 @@ def gallery(run: Run, n: int = 24) -> Figure | None:
     for axis, image, label, predicted in zip(
         axes.flat, content["images"], content["labels"], content["predicted"], strict=False
     ):
-        _tile(axis, image, plain(f"{run.classes[label]}→{run.classes[predicted]}"))
+        _tile(axis, image, plain(f"{run.classes[label]}→{run.classes[predicted]}", figure=True))
     return figure
 
 
@@ -171,8 +182,8 @@ def contact_sheet(samples: np.ndarray, classes: Sequence[str], title: str = "") 
     size = min(9.0, 0.55 * n_classes + 0.5)
     figure, axis = plt.subplots(figsize=(size, size * per_class / n_classes + 0.7))
     axis.imshow(sheet, cmap="gray_r", vmin=0, vmax=255, interpolation="nearest", aspect="equal")
-    axis.set_xticks(np.arange(n_classes) * width + width / 2 - 0.5, [plain(name) for name in classes])
-    axis.set(yticks=[], title=plain(title))
+    axis.set_xticks(np.arange(n_classes) * width + width / 2 - 0.5, [plain(name, figure=True) for name in classes])
+    axis.set(yticks=[], title=plain(title, figure=True))
     axis.xaxis.tick_top()
     axis.tick_params(length=0)
     axis.grid(visible=False)
@@ -198,6 +209,6 @@ def intervals(table: pd.DataFrame, reference: str = "") -> Figure:
         marks = table[reference].astype(float)
         axis.plot(100 * marks, np.arange(len(table)), "x", color=RED, markersize=8, label=reference)
         axis.legend(loc="best")
-    axis.set_yticks(range(len(table)), table["label"].map(plain))
+    axis.set_yticks(range(len(table)), [plain(label, figure=True) for label in table["label"]])
     axis.set(xlabel="test accuracy (%)", ylim=(len(table) - 0.5, -0.5))
     return figure
