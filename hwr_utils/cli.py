@@ -104,15 +104,6 @@ def _study(arguments: argparse.Namespace) -> None:
         print(f"The book of your own runs is ready. Open {page}")
 
 
-def _benchmark(arguments: argparse.Namespace) -> None:
-    from hwr_utils import benchmark
-
-    measure = {"training": benchmark.training, "attempts": benchmark.attempts}[arguments.what]
-    places = (arguments.results_dir, arguments.data_root)
-    record = measure(arguments.images, arguments.rounds, arguments.device, arguments.architecture, *places)
-    print(benchmark.table(record))
-
-
 def _quantize(arguments: argparse.Namespace) -> None:
     if (arguments.run_folder is None) == (arguments.untrained is None):
         raise InputError("quantize takes the folder of a run, or --untrained ARCHITECTURE: one of the two.")
@@ -276,18 +267,6 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--top-k", type=int, default=10, help="candidates for each picture")
     predict.add_argument("--json", action="store_true", help="print JSON")
     predict.set_defaults(run=_predict)
-
-    benchmark = commands.add_parser("benchmark", parents=[root, results], help="measure speed, as a record")
-    benchmark.add_argument(
-        "what",
-        choices=["training", "attempts"],
-        help="training: our loop against the usual one; attempts: ours in other precisions, and compiled",
-    )
-    benchmark.add_argument("--architecture", default="simple_cnn")
-    benchmark.add_argument("--images", type=int, help="images a round; default: 12,800 on a CPU, 60,000 on a GPU")
-    benchmark.add_argument("--rounds", type=int, default=5, help="timed rounds of each loop")
-    benchmark.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    benchmark.set_defaults(run=_benchmark)
     return parser
 
 

@@ -32,7 +32,8 @@ def summarise(members: list[Run]) -> dict[str, Any]:
     """
     first = members[0]
     config, test = first.config, first.record["test"]
-    accuracy, deviation = evaluation.mean_and_deviation([run.record["test"]["accuracy"] for run in members])
+    accuracies = pd.Series([run.record["test"]["accuracy"] for run in members])
+    accuracy, deviation = float(accuracies.mean()), float(accuracies.std()) if len(members) > 1 else None
     low, high = evaluation.wilson_interval(round(accuracy * test["n"]), test["n"])
     comparable = first.record["dataset"]["published"] and config.recipe == "paper"
     reference = literature.song_accuracy(config.dataset, config.architecture) if comparable else None

@@ -96,93 +96,79 @@ def summarise_test(
     }
 
 
-def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
-    """Return the mean and the sample standard deviation (n - 1) over seeds; None for a single run."""
-    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return float(np.mean(values)), deviation
-
-
 def mcnemar(labels: np.ndarray, first: np.ndarray, second: np.ndarray) -> tuple[int, int, float]:
-    """Test whether two models differ on the same test images: McNemar's exact test.
+    """Test whether two trained networks differ on the same test images: McNemar's exact test.
 
-    Under the null hypothesis an image that just one model gets right is as likely to be the one's as the other's, so
-    their numbers are binomial with one half (McNemar, Psychometrika 12, 1947).
+    If they did not differ, an image that just one of them reads right would be as likely to be the one's as the
+    other's (McNemar, Psychometrika 12, 1947). The test speaks of these two networks and not of the methods that made
+    them: two runs of one method that differ in their seed alone often differ, too.
 
     Args:
         labels: (N,) true classes.
-        first: (N,) classes that the first model predicts.
-        second: (N,) classes that the second model predicts.
+        first: (N,) classes that the first network predicts.
+        second: (N,) classes that the second network predicts.
 
     Returns:
-        Images that only the first gets right, images that only the second gets right, two-sided p in 0..1.
+        Images that only the first reads right, images that only the second reads right, two-sided p in 0..1.
 
     Raises:
         ValueError: the arrays differ in shape.
     """
+    from scipy.stats import binomtest  # here, as in wilson_interval
+
     if not labels.shape == first.shape == second.shape:
         raise ValueError(f"shapes differ: labels {labels.shape}, first {first.shape}, second {second.shape}")
     only_first = int(((first == labels) & (second != labels)).sum())
     only_second = int(((first != labels) & (second == labels)).sum())
-    return only_first, only_second, exact_sign_test(only_first, only_second)
-
-
-def exact_sign_test(successes: int, failures: int) -> float:
-    """Return the two-sided exact p (0..1) that a fair coin parts at least so unequally; 1 for no throws."""
-    if successes + failures == 0:
-        return 1.0
-    from scipy.stats import binomtest  # here, as in wilson_interval
-
-    return float(binomtest(successes, successes + failures, 0.5).pvalue)
+    n = only_first + only_second
+    return only_first, only_second, float(binomtest(only_first, n).pvalue) if n else 1.0
 
 
 def clustered_difference(
-    right_a: np.ndarray,
-    groups_a: np.ndarray,
-    right_b: np.ndarray,
-    groups_b: np.ndarray,
-    seed: int = 0,
-    resamples: int = 2000,
-    confidence: float = 0.95,
+    right_a: np.ndarray, groups_a: np.ndarray, right_b: np.ndarray, groups_b: np.ndarray, resamples: int = 2000
 ) -> tuple[float, float, float]:
     """Return the difference of two accuracies on two test sets, with a bootstrap interval over groups of images.
 
     Images of one writer are right or wrong together, so an interval that takes them as independent is too narrow. Here
-    whole groups are drawn with replacement, on either side (Davison and Hinkley, Bootstrap Methods, 1997, section 3.8);
-    the interval is that of the percentiles.
+    whole groups are drawn with replacement on either side (Davison and Hinkley, Bootstrap Methods, 1997, section 3.8).
 
     Args:
         right_a: (N,) bool, which images of the first test set were read right.
         groups_a: (N,) integers, whose image each is.
-        right_b: (M,) bool, the same of the second.
+        right_b: (M,) bool, the same of the second test set.
         groups_b: (M,) integers.
-        seed: of the draws.
-        resamples: how many.
-        confidence: of the interval.
+        resamples: how many times the groups are drawn, always in the same way.
 
     Returns:
-        The difference a - b and the ends of its interval, each in -1..1.
+        The difference a - b and the ends of its 95 % interval of percentiles, each in -1..1.
 
     Raises:
-        ValueError: a side has no images, or its arrays differ in length.
+        ValueError: the arrays of one side differ in length, or a side has fewer than two groups.
     """
-    rng = np.random.Generator(np.random.PCG64(seed))
-    accuracies, draws = [], []
-    for right, groups in ((right_a, groups_a), (right_b, groups_b)):
-        if len(right) == 0 or len(right) != len(groups):
-            raise ValueError(f"{len(right)} answers and {len(groups)} groups: expected equal numbers, above 0")
-        _, index = np.unique(groups, return_inverse=True)
-        sizes = np.bincount(index)
-        hits = np.bincount(index, weights=right)
-        chosen = (rng.random((resamples, len(sizes))) * len(sizes)).astype(np.int64)
-        accuracies.append(hits.sum() / sizes.sum())
-        draws.append(hits[chosen].sum(axis=1) / sizes[chosen].sum(axis=1))
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(draws[0] - draws[1], [tail, 1 - tail])
-    return float(accuracies[0] - accuracies[1]), float(low), float(high)
+    from scipy.stats import bootstrap  # here, as in wilson_interval
+
+    hits_a, sizes_a = _by_group(right_a, groups_a)
+    hits_b, sizes_b = _by_group(right_b, groups_b)
+
+    def difference(a: np.ndarray, b: np.ndarray, axis: int) -> np.ndarray:
+        return hits_a[a].sum(axis) / sizes_a[a].sum(axis) - hits_b[b].sum(axis) / sizes_b[b].sum(axis)
+
+    groups = (np.arange(len(sizes_a)), np.arange(len(sizes_b)))
+    rng = np.random.default_rng(0)
+    found = bootstrap(groups, difference, method="percentile", n_resamples=resamples, rng=rng).confidence_interval
+    return float(difference(*groups, axis=0)), float(found.low), float(found.high)
+
+
+def _by_group(right: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the right answers and the images of each group."""
+    if len(right) != len(groups):
+        raise ValueError(f"found {len(right)} answers and {len(groups)} groups, expected equal numbers")
+    _, index = np.unique(groups, return_inverse=True)
+    return np.bincount(index, weights=right), np.bincount(index)
 
 
 def two_proportions(correct_a: int, n_a: int, correct_b: int, n_b: int) -> tuple[float, float]:
-    """Test whether two accuracies differ, taking their errors as independent: the pooled two-proportion z-test.
+    """Test whether two accuracies differ, taking their errors as independent: the chi-squared test of a 2 x 2 table.
 
     This is all that two published percentages allow. On one shared test set errors coincide, so a paired test on the
     predictions (`mcnemar`) usually sees smaller differences.
@@ -190,12 +176,12 @@ def two_proportions(correct_a: int, n_a: int, correct_b: int, n_b: int) -> tuple
     Returns:
         The difference a - b (-1..1) and its two-sided p (0..1).
     """
-    from scipy.stats import norm  # here, as in wilson_interval
+    from scipy.stats import chi2_contingency  # here, as in wilson_interval
 
-    difference = correct_a / n_a - correct_b / n_b
-    pooled = (correct_a + correct_b) / (n_a + n_b)
-    error = math.sqrt(pooled * (1 - pooled) * (1 / n_a + 1 / n_b))
-    return difference, float(2 * norm.sf(abs(difference) / error)) if error else 1.0
+    table = np.array([[correct_a, n_a - correct_a], [correct_b, n_b - correct_b]])
+    differ = table.sum(axis=0).all()  # all right, or all wrong: there is nothing to tell apart
+    p = float(chi2_contingency(table, correction=False).pvalue) if differ else 1.0
+    return correct_a / n_a - correct_b / n_b, p
 
 
 def paired_interval(only_first: int, only_second: int, n: int, confidence: float = 0.95) -> tuple[float, float]:

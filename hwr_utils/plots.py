@@ -4,6 +4,7 @@ Every function returns a figure on a white card, so it reads the same on a light
 has kana and hanzi.
 """
 
+import re
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -16,12 +17,14 @@ from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from hwr_utils import evaluation
 from hwr_utils.results import Run
 
 # Okabe and Ito's colours, told apart with any colour vision
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 
 MAX_CONFUSED = 48  # classes whose names can still be read beside a heat map
+PAIRS = 20  # pairs that are shown where there are more classes
 
 
 @cache
@@ -47,6 +50,17 @@ def use_style() -> None:
             "legend.frameon": False,
         }
     )
+
+
+def plain(text: str, figure: bool = False) -> str:
+    """Escape a text of a record or a class list, which may hold any character, so that it is shown as it is.
+
+    Args:
+        text: a name that somebody else has given, for instance a class or a processor.
+        figure: for a text in a figure, where a pair of $ would begin a formula; else for Markdown, where < and * and
+            others have a meaning.
+    """
+    return text.replace("$", r"\$") if figure else re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", text)
 
 
 def show_table(frame: pd.DataFrame) -> None:
@@ -78,20 +92,18 @@ def history(run: Run) -> Figure:
 
 
 def confusion(run: Run) -> Figure:
-    """Draw the test set's confusions: the share of each true class that went elsewhere, right answers left out.
+    """Draw the errors on the test set: the share of each true class that went to each other one.
 
-    Of more than `MAX_CONFUSED` classes it shows as many: those that make up the pairs confused most often.
+    Beside more than `MAX_CONFUSED` classes no name could be read, so there it draws the pairs that were taken for each
+    other most often, with the number of images.
     """
     use_style()
-    counts, classes = run.confusion, run.classes
+    if len(run.classes) > MAX_CONFUSED:
+        return _confused_pairs(run)
+    counts, classes = run.confusion, [plain(name, figure=True) for name in run.classes]
     n = counts.sum(axis=1, keepdims=True)
     share = 100 * np.divide(counts, n, out=np.zeros(counts.shape), where=n > 0)
-    np.fill_diagonal(share, np.nan)
-    title = "Where the errors went"
-    if len(classes) > MAX_CONFUSED:
-        chosen = _most_confused(counts)
-        share, classes = share[np.ix_(chosen, chosen)], [classes[label] for label in chosen]
-        title += f", among the {len(chosen)} of {len(run.classes):,} classes confused most"
+    np.fill_diagonal(share, np.nan)  # the right answers would outshine the errors
     size = max(5.0, 0.28 * len(classes) + 1.5)
     figure, axis = plt.subplots(figsize=(size + 1, size))
     sns.heatmap(
@@ -106,18 +118,27 @@ def confusion(run: Run) -> Figure:
         cbar_kws={"label": "% of the true class", "shrink": 0.8},
         ax=axis,
     )
-    axis.set(xlabel="predicted", ylabel="true", title=title)
+    axis.set(xlabel="predicted", ylabel="true", title="Where the errors went")
     axis.tick_params(rotation=0)
     axis.grid(visible=False)
     return figure
 
 
-def _most_confused(counts: np.ndarray) -> np.ndarray:
-    """Return the sorted labels that make up the pairs taken for each other most often."""
-    errors = np.triu(counts + counts.T, k=1)
-    pairs = np.argsort(-errors, axis=None, kind="stable")[:MAX_CONFUSED]
-    labels = np.stack(np.unravel_index(pairs, errors.shape), axis=1).ravel()
-    return np.sort(list(dict.fromkeys(labels.tolist()))[:MAX_CONFUSED])
+def _confused_pairs(run: Run) -> Figure:
+    pairs = evaluation.most_confused(run.confusion, run.classes, PAIRS)
+    figure, axis = plt.subplots(figsize=(7, 0.3 * len(pairs) + 1.2))
+    names, first, second = (
+        [plain(pair, figure=True) for pair in pairs["pair"]],
+        pairs["first_as_second"],
+        pairs["second_as_first"],
+    )
+    axis.barh(names, first, color=BLUE, label="the first was read as the second")
+    axis.barh(names, second, left=first, color=ORANGE, label="the second was read as the first")
+    axis.invert_yaxis()
+    axis.set(xlabel="test images", title=f"The {len(pairs)} pairs confused most, of {len(run.classes):,} classes")
+    axis.grid(visible=False, axis="y")
+    axis.legend(loc="lower right")
+    return figure
 
 
 def _tile(axis: Axes, image: np.ndarray, title: str = "") -> None:
@@ -142,7 +163,7 @@ def gallery(run: Run, n: int = 24) -> Figure | None:
     for axis, image, label, predicted in zip(
         axes.flat, content["images"], content["labels"], content["predicted"], strict=False
     ):
-        _tile(axis, image, f"{run.classes[label]}→{run.classes[predicted]}")
+        _tile(axis, image, plain(f"{run.classes[label]}→{run.classes[predicted]}", figure=True))
     return figure
 
 
@@ -161,8 +182,8 @@ def contact_sheet(samples: np.ndarray, classes: Sequence[str], title: str = "") 
     size = min(9.0, 0.55 * n_classes + 0.5)
     figure, axis = plt.subplots(figsize=(size, size * per_class / n_classes + 0.7))
     axis.imshow(sheet, cmap="gray_r", vmin=0, vmax=255, interpolation="nearest", aspect="equal")
-    axis.set_xticks(np.arange(n_classes) * width + width / 2 - 0.5, classes)
-    axis.set(yticks=[], title=title)
+    axis.set_xticks(np.arange(n_classes) * width + width / 2 - 0.5, [plain(name, figure=True) for name in classes])
+    axis.set(yticks=[], title=plain(title, figure=True))
     axis.xaxis.tick_top()
     axis.tick_params(length=0)
     axis.grid(visible=False)
@@ -188,6 +209,6 @@ def intervals(table: pd.DataFrame, reference: str = "") -> Figure:
         marks = table[reference].astype(float)
         axis.plot(100 * marks, np.arange(len(table)), "x", color=RED, markersize=8, label=reference)
         axis.legend(loc="best")
-    axis.set_yticks(range(len(table)), list(table["label"]))
+    axis.set_yticks(range(len(table)), [plain(label, figure=True) for label in table["label"]])
     axis.set(xlabel="test accuracy (%)", ylim=(len(table) - 0.5, -0.5))
     return figure

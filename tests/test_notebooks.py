@@ -217,6 +217,18 @@ def test_a_training_notebook_trains_with_other_parameters(
     assert folder.name in output.read_text(encoding="utf-8"), "the page shows the run that it trained"
 
 
+def test_the_performance_notebook_measures_where_it_is_asked_to(tmp_path: Path) -> None:
+    """Time one round on few images; the record holds what was timed, and both loops had the same loss."""
+    values = {"images": 128, "rounds": 1, "workers": 0, "device": "cpu", "results_dir": str(tmp_path)}
+    output = notebooks.execute("06_performance", values, tmp_path / "done.ipynb", progress=False)
+    record = json.loads((tmp_path / "benchmarks" / "training-simple_cnn-cpu.json").read_text())
+    assert (record["config"]["images"], record["config"]["steps"], record["config"]["rounds"]) == (128, 2, 1)
+    seconds = {name: record[name]["seconds"][0] for name in ("usual", "ours")}
+    assert record["ratio"]["median"] == pytest.approx(seconds["usual"] / seconds["ours"], rel=0.05)
+    assert record["ours"]["images_per_second"] == pytest.approx(128 / seconds["ours"], rel=0.01)
+    assert "✓ **After one epoch in the same order, both loops have the same mean loss.**" in output.read_text("utf-8")
+
+
 def test_the_quantization_notebook_shows_what_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Quantize a small run; the chapter shows its record, makes the same file again, and names what is missing."""
     monkeypatch.delenv("HWR_TRAIN", raising=False)

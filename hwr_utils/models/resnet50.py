@@ -1,8 +1,9 @@
 """ResNet-50 (He et al., CVPR 2016) as torchvision defines it, for one gray channel.
 
-Song, Si and Kim give it the gray image three times, as the three channels it was made for. A convolution over three
-equal channels is the convolution of one of them with the kernel summed over its input channels, so the network here
-takes the one channel: the same function of the same parameters, at a third of the input.
+Song, Si and Kim give it inputs of 224 x 224 pixels and three channels, and do not say what these hold. The study takes
+them as three times the gray image. A convolution over three equal channels is the convolution of one of them with the
+kernel summed over its input channels, so the network here takes the one channel: the same function of the same
+parameters, at a third of the input.
 """
 
 from torch import Tensor, nn
