@@ -104,9 +104,6 @@ def html(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for path in (source / "book").glob("*.md"):
         if path.stem not in ("playground", "bibliography", "glossary"):
             path.unlink()
-    found = playground.models(RESULTS)
-    files.write_text(source / "_generated" / "playground_missing.md", playground.missing(found))
-    files.write_text(source / "_generated" / "playground_speed.md", playground.speed(RESULTS))
     files.write_text(source / "api" / "hwr_utils.canvas.md", generated.module_page("hwr_utils.canvas"))
     settings = build.configure(yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8")), "paper")
     files.write_text(source / "_config.yml", yaml.safe_dump(settings, allow_unicode=True, sort_keys=False))
@@ -114,7 +111,7 @@ def html(tmp_path_factory: pytest.TempPathFactory) -> Path:
     toc = {"format": "jb-book", "root": "book/playground", "chapters": [{"file": page} for page in pages]}
     files.write_text(source / "_toc.yml", yaml.safe_dump(toc, sort_keys=False))
     built = build.render(source, work)
-    playground.install(built, found)
+    playground.install(built, playground.models())
     return built
 
 
