@@ -1,4 +1,4 @@
-"""The book's own Sphinx extension: mends what the theme gets wrong, and lets no page run a script that is not its own."""
+"""The book's own Sphinx extension: mends the theme's faults, and lets no page run a script that is not its own."""
 
 import base64
 import hashlib

@@ -21,10 +21,15 @@ export class Failure extends Error {
 /** @param {Model} model */
 const address = (model) => new URL(`${model.file}?${model.sha256}`, import.meta.url).href;
 
-/** Where models are kept; undefined where the browser or the address allows none. */
-async function kept() {
+export const SCOPE = new URL("../playground", import.meta.url).href; // of the service worker
+
+/**
+ * Where things are kept; undefined where the browser or the address allows nothing. Other books may share this origin.
+ * @param {"" | " models"} which
+ */
+export async function openCache(which) {
   try {
-    return await caches.open(`playground ${new URL("../playground", import.meta.url).href} models`);
+    return await caches.open(`playground ${SCOPE}${which}`);
   } catch {
     return undefined;
   }
@@ -32,7 +37,7 @@ async function kept() {
 
 /** @param {Model} model */
 export async function isKept(model) {
-  return Boolean(await (await kept())?.match(address(model)));
+  return Boolean(await (await openCache(" models"))?.match(address(model)));
 }
 
 /**
@@ -41,7 +46,7 @@ export async function isKept(model) {
  */
 export async function fetchModel(model) {
   const url = address(model);
-  const cache = await kept();
+  const cache = await openCache(" models");
   let response = await cache?.match(url);
   const isNew = !response;
   try {

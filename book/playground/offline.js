@@ -1,5 +1,7 @@
 /** Keeps the page on the device, for when there is no network; the worker keeps the models. */
 
+import { SCOPE, openCache } from "./models.js";
+
 /** Whether this browser, at this address, can keep a page: only one that comes by https, or from this very machine. */
 export const canKeep = "serviceWorker" in navigator && "caches" in globalThis;
 
@@ -10,9 +12,9 @@ export const canKeep = "serviceWorker" in navigator && "caches" in globalThis;
  * @param {string[]} files  that the worker has loaded
  */
 export async function keepPage(files) {
-  const scope = new URL("../playground", import.meta.url).href;
-  await navigator.serviceWorker.register(new URL("../playground-service-worker.js", import.meta.url), { scope });
-  const cache = await caches.open(`playground ${scope}`); // other books may share this origin
+  await navigator.serviceWorker.register(new URL("../playground-service-worker.js", import.meta.url), { scope: SCOPE });
+  const cache = await openCache("");
+  if (!cache) throw new Error("this browser keeps nothing for this address");
   const wanted = new Set([location.href, ...performance.getEntriesByType("resource").map((entry) => entry.name), ...files]);
   const own = [...wanted].filter((url) => url.startsWith(location.origin) && !url.includes("/models/"));
   const urls = new Set(own.map((url) => url.replace(/#.*/, "")));

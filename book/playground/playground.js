@@ -70,7 +70,9 @@ function fail(error, model) {
  * @param {Record<string, string>} facts
  */
 function fill(id, facts) {
-  for (const part of element(id, HTMLElement).querySelectorAll("[data-value], [data-needs], [data-lacks]")) {
+  const place = element(id, HTMLElement);
+  place.classList.remove("playground-blank");
+  for (const part of place.querySelectorAll("[data-value], [data-needs], [data-lacks]")) {
     if (!(part instanceof HTMLElement)) continue;
     const { value, needs, lacks } = part.dataset;
     if (value) part.textContent = facts[value] ?? "";
@@ -187,7 +189,7 @@ async function choose(model, pen = model.pen) {
   ready = null;
   pad.pen = pen;
   penWidth.value = String(pen);
-  fill("answer", model.facts);
+  fill("knows", model.facts);
   fill("about", model.facts);
   fill("known", model.facts);
   known.lang = model.lang;

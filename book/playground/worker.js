@@ -13,6 +13,26 @@ const modules = Promise.all([
 ]);
 modules.catch(() => {}); // told when a model is loaded
 
+// LiteRT fetches its WebAssembly by itself, once. It is kept as it comes: the browser's own cache may be too small for it.
+const plainFetch = self.fetch.bind(self);
+/** @type {Promise<unknown> | undefined} */
+let keeping;
+Object.assign(self, {
+  /** @param {Parameters<typeof plainFetch>} request */
+  fetch: async (...request) => {
+    const response = await plainFetch(...request);
+    if (response.ok && response.url.endsWith(".wasm")) keeping = keep(response.clone()).catch(console.warn);
+    return response;
+  },
+});
+
+/** @param {Response} response */
+async function keep(response) {
+  const [, models] = await modules;
+  const cache = await models.openCache("");
+  if (!(await cache?.match(response.url))) await cache?.put(response.url, response);
+}
+
 /** @type {Promise<unknown> | undefined} */
 let runtime;
 /** @type {{ model: Model, compiled: import("@litertjs/core").CompiledModel } | undefined} */
@@ -110,6 +130,7 @@ self.addEventListener("message", async (/** @type {MessageEvent<import("./recogn
   let reply;
   try {
     if (model) await load(model);
+    await keeping;
     const files = performance.getEntriesByType("resource").map((entry) => entry.name);
     reply = { number, result: strokes ? await recognize(strokes, pen ?? 0.1) : files };
   } catch (error) {
