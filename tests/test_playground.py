@@ -568,11 +568,11 @@ def test_by_keyboard(digits: Page) -> None:
     pad.press("Escape")
     candidates(digits)
     names = []
-    for _ in range(5):
+    for _ in range(4):
         digits.keyboard.press("Tab")
         names.append(digits.evaluate("document.activeElement.id || document.activeElement.getAttribute('aria-label')"))
-    assert names[:4] == [f"playground-{name}" for name in ("undo", "redo", "clear", "save")]
-    assert names[4].endswith("candidate 1: copy")
+    assert names[:3] == [f"playground-{name}" for name in ("undo", "clear", "save")]
+    assert names[3].endswith("candidate 1: copy")
     digits.keyboard.press("Enter")
     expect(digits.locator("#playground-copied")).to_contain_text("is copied")
 
@@ -585,7 +585,7 @@ def test_nothing_leaves_the_page(open_page: Callable[..., Page], site: Site) -> 
     page = open_page(before=lambda context: context.on("request", lambda request: asked.append(request.url)))
     ready(page)
     page.wait_for_selector("#playground-offline[data-ready]")
-    assert any(url.endswith(playground.MODEL) for url in asked)
+    assert any(playground.MODEL in url for url in asked)
     assert [url for url in asked if not url.startswith((site.address, "data:", "blob:"))] == []
     asked.clear()
     page.on("websocket", lambda socket: asked.append(socket.url))
@@ -630,7 +630,8 @@ def test_it_works_without_a_network(open_page: Callable[..., Page], site: Site) 
     ready(page)
     draw(page, "7")
     status(page).to_contain_text("Most likely: 7")
-    assert [url for url in failed if playground.WORKER not in url] == []  # the browser looks for a newer one
+    # the browser looks for a newer worker, and this small book has no font
+    assert [url for url in failed if not url.endswith((playground.WORKER, "cjk.otf"))] == []
 
 
 def _kept(page: Page) -> list[str]:
@@ -649,7 +650,7 @@ def test_a_new_edition_replaces_the_kept_one(open_page: Callable[..., Page], sit
     page.reload()
     expect(page.locator("article")).to_contain_text("Please draw")
     page.wait_for_selector("#playground-offline[data-ready]")
-    assert sum(url.endswith(playground.MODEL) or playground.MODEL in url for url in _kept(page)) == 1
+    assert sum(playground.MODEL in url for url in _kept(page)) == 1
     site.stop()
     page.reload()
     ready(page)

@@ -210,7 +210,10 @@ async function choose(model, pen = model.pen) {
   performance.mark("playground-ready");
   empty();
   await recognize();
-  await keep(() => keepPage(files));
+  await keep(async () => {
+    if (model.lang !== "en") await loadFont();
+    await keepPage(files);
+  });
 }
 
 /**
@@ -234,6 +237,17 @@ async function keep(what) {
     console.error(error);
     note.textContent = "The page could not be kept for when you are offline. It works while you are online.";
   }
+}
+
+/** Load the book's font, so that it is kept for devices that have none of their own for kana and hanzi. */
+async function loadFont() {
+  await document.fonts.load('1rem "Book CJK"', "永").catch(console.warn);
+}
+
+async function keepEverything() {
+  await Promise.all(models.map(fetchModel));
+  await loadFont();
+  await keepPage([]);
 }
 
 /** @param {Model} first */
@@ -267,7 +281,7 @@ async function start() {
   redo.addEventListener("click", () => pad.redo());
   clear.addEventListener("click", () => pad.clear());
   save.addEventListener("click", download);
-  keepAll.addEventListener("click", () => keep(() => Promise.all(models.map(fetchModel))));
+  keepAll.addEventListener("click", () => keep(keepEverything));
   penWidth.addEventListener("input", () => {
     pad.pen = Number(penWidth.value);
     changed();
