@@ -179,7 +179,7 @@ def stage(results: Path, notebooks: Path, edition: str, source: Path, cache: Pat
         measured[f"{path.stem}.png"] = records.read_json(path)
         figures.benchmark(measured[f"{path.stem}.png"], source / "book" / f"{path.stem}.png")
 
-    offered = playground.models(results)
+    offered = playground.models()
     parts = {
         "results": generated.results_at_a_glance(
             found, [job.config for job in study.grid(edition)], f"hwr study --profile {edition}"
@@ -193,8 +193,6 @@ def stage(results: Path, notebooks: Path, edition: str, source: Path, cache: Pat
             [records.read_json(path) for path in sorted((results / "benchmarks").glob("attempts-*.json"))]
         ),
         "time_to_accuracy": generated.time_to_accuracy(found),
-        "playground_missing": playground.missing(offered),
-        "playground_speed": playground.speed(results),
     }
     for name, text in parts.items():
         files.write_text(source / "_generated" / f"{name}.md", text)
@@ -258,7 +256,7 @@ def build(results: Path, notebooks: Path, out: Path, edition: str) -> bool:
     html = render(work / "source", work)
     import playground
 
-    playground.install(html, playground.models(results))
+    playground.install(html, playground.models())
     (html / STAMP).write_text(stamp)
     (html / ".nojekyll").touch()  # or GitHub Pages would leave out _static
     old = work / "old"

@@ -1,12 +1,34 @@
-"""The book's own Sphinx extension: takes off pages what does not do there what it says."""
+"""The book's own Sphinx extension: mends the theme's faults, and lets no page run a script that is not its own."""
 
+import base64
+import hashlib
+import re
+from pathlib import Path
 from typing import Any
 
+from docutils import nodes  # type: ignore[import-untyped]
 from sphinx.application import Sphinx
 
 # Written by build.py from records and docstrings: there is no source file of theirs to show or to edit.
 GENERATED = ("runs/", "api/")
 SOURCE_BUTTONS = {"source-edit-button", "source-file-button", "download-source-button"}
+# What the theme writes, and what stands there instead.
+MENDED = (
+    # This script of 1.5 MB turns icons into SVG. The theme's own style sheet shows the same icons by a font.
+    (r'<script defer src="[^"]*/fontawesome\.js[^"]*"></script>', ""),
+    # Whoever speaks to the computer says what is to be seen, so the accessible name must be, or hold, the visible text.
+    (r'(<button class="btn search-button-field[^>]*?) title="Search" aria-label="Search"', r"\1"),
+    (r'(<i class="theme-switch [^>]*?) title="[^"]*"', r"\1"),
+    (r'<summary aria-label="Toggle hidden content">', "<summary>"),
+    # The arrow that unfolds a part in the sidebar has no text of its own.
+    (r'(<a class="[^"]*" href="[^"]*">([^<]*)</a><details[^>]*><summary)>', r'\1 aria-label="Pages of \2">'),
+)
+HANDLERS = ("window.print()", "toggleFullScreen()")  # of the theme's buttons
+POLICY = (
+    "default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; object-src 'none'; "
+    "base-uri 'none'; form-action 'self'; script-src 'self' 'unsafe-hashes' {hashes}"
+)
+INLINE_SCRIPT = re.compile(r"<script(?![^>]*\bsrc=)[^>]*>(.*?)</script>", re.DOTALL)
 
 
 def _drop_source_buttons(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
@@ -26,13 +48,20 @@ def _drop_thebe(app: Sphinx, pagename: str, templatename: str, context: dict[str
     ]
 
 
-# What the playground's page asks for in its head; book/playground.py writes these files.
+def _drop_kernel(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    """Leave out the settings of those scripts, which hold the name of a notebook's kernel as it stands there."""
+    for node in list(doctree.findall(nodes.raw)):
+        if "x-thebe-config" in node.astext() or "kernelName" in node.astext():
+            node.parent.remove(node)
+
+
+# What the playground's page asks for in its head; book/playground.py copies these files.
 PLAYGROUND_HEAD = """
 <link rel="stylesheet" href="playground-app/playground.css">
 <link rel="manifest" href="playground-app/manifest.webmanifest">
 <link rel="apple-touch-icon" href="playground-app/icon-180.png">
 <meta name="theme-color" content="#123a5c">
-<script type="module" src="playground-app/playground.js"></script>
+<script defer src="playground-app/start.js"></script>
 """
 
 
@@ -41,9 +70,38 @@ def _head_of_playground(app: Sphinx, pagename: str, templatename: str, context: 
         context["metatags"] = context.get("metatags", "") + PLAYGROUND_HEAD
 
 
+def mend(page: str, name: str) -> str:
+    """Return a finished page with the theme's faults mended and with a content security policy.
+
+    The policy allows the book's own files, and by their hashes those scripts that the theme and the extensions write
+    into the page's head. What a record, a class name or a notebook's output brings into the page's body is never run.
+
+    Args:
+        page: HTML.
+        name: of its file. The theme's search page has a script in its body, and no content of the book.
+    """
+    for pattern, replacement in MENDED:
+        page = re.sub(pattern, replacement, page)
+    trusted = page if name == "search.html" else page.partition("</head>")[0]
+    scripts = sorted({*INLINE_SCRIPT.findall(trusted), *HANDLERS})
+    hashes = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
+    policy = POLICY.format(hashes=" ".join(f"'sha256-{one}'" for one in hashes))
+    before, charset, after = page.rpartition('<meta charset="utf-8" />')
+    return f'{before}{charset}<meta http-equiv="Content-Security-Policy" content="{policy}" />{after}'
+
+
+def _mend_pages(app: Sphinx, exception: Exception | None) -> None:
+    if exception is None and app.builder.format == "html":
+        for path in Path(app.outdir).rglob("*.html"):
+            if "_static" not in path.relative_to(app.outdir).parts:
+                path.write_text(mend(path.read_text(encoding="utf-8"), path.name), encoding="utf-8")
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Register the extension; the theme adds its buttons at priorities up to 502."""
+    """Register the extension; the theme adds its buttons at priorities up to 502, and others finish at 500."""
     app.connect("html-page-context", _drop_source_buttons, priority=900)
     app.connect("html-page-context", _drop_thebe, priority=900)
     app.connect("html-page-context", _head_of_playground)
+    app.connect("doctree-resolved", _drop_kernel, priority=900)
+    app.connect("build-finished", _mend_pages, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

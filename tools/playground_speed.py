@@ -2,7 +2,7 @@
 
     python tools/playground_speed.py [--html _build/html]
 
-For each model: from a load of the page that is kept on the device until the model is ready, and from the end of a
+For each model: from a load of the page, which has been visited before, until the model is ready, and from the end of a
 stroke until its candidates stand there; as the machine is, and at a sixth of its speed. DevTools' throttling slows down
 the page and not its worker, where the network runs. So here the process of both is stopped five sixths of the time.
 """

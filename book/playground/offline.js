@@ -1,42 +1,28 @@
-/** Keeps the page for when there is no network: registers the service worker and tells of new versions. */
+/** Keeps the page on the device, for when there is no network; the worker keeps the models. */
+
+import { SCOPE, openCache } from "./models.js";
+
+/** Whether this browser, at this address, can keep a page: only one that comes by https, or from this very machine. */
+export const canKeep = "serviceWorker" in navigator && "caches" in globalThis;
 
 /**
- * @param {HTMLElement} note  says whether the page works offline
- * @param {HTMLElement} update  is shown when a new version is ready; holds the button that takes it
+ * Keep all that the page and its worker have loaded, and let the service worker answer with it when there is no network.
+ * The browser has just fetched it, so nothing is fetched again.
+ *
+ * @param {string[]} files  that the worker has loaded
  */
-export async function offline(note, update) {
-  if (!("serviceWorker" in navigator)) {
-    note.textContent = "This browser, or this address, does not let the page be kept for when you are offline.";
-    return;
-  }
-  const script = new URL("../playground-service-worker.js", import.meta.url);
-  const had = navigator.serviceWorker.controller !== null;
-  navigator.serviceWorker.addEventListener("controllerchange", () => had && location.reload());
-  try {
-    const registration = await navigator.serviceWorker.register(script, { scope: new URL("../playground", import.meta.url).href });
-    const offer = () => {
-      if (!registration.waiting || !registration.active) return;
-      update.hidden = false;
-      update.querySelector("button")?.addEventListener("click", () => registration.waiting?.postMessage("take over"));
-    };
-    offer();
-    registration.addEventListener("updatefound", () => registration.installing?.addEventListener("statechange", offer));
-    const first = registration.active ? null : registration.installing;
-    await Promise.race([navigator.serviceWorker.ready, ...(first ? [failure(first)] : [])]);
-    note.textContent = "Kept on this device: the page works offline now.";
-    note.dataset.ready = "true";
-  } catch (error) {
-    console.error(error);
-    note.textContent = "The page could not be kept for when you are offline. It works while you are online.";
-  }
-}
-
-/**
- * Wait for the failure of an installation, as that of a file that is missing or not the one that was published.
- * @param {ServiceWorker} worker
- */
-function failure(worker) {
-  return new Promise((_, reject) => {
-    worker.addEventListener("statechange", () => worker.state === "redundant" && reject(new Error("not installed")));
-  });
+export async function keepPage(files) {
+  await navigator.serviceWorker.register(new URL("../playground-service-worker.js", import.meta.url), { scope: SCOPE });
+  const cache = await openCache("");
+  if (!cache) throw new Error("this browser keeps nothing for this address");
+  const wanted = new Set([location.href, ...performance.getEntriesByType("resource").map((entry) => entry.name), ...files]);
+  const own = [...wanted].filter((url) => url.startsWith(location.origin) && !url.includes("/models/"));
+  const urls = new Set(own.map((url) => url.replace(/#.*/, "")));
+  await Promise.all(
+    Array.from(urls, async (url) => {
+      if (!(await cache.match(url))) await cache.add(new Request(url, { cache: "force-cache" }));
+    }),
+  );
+  await cache.add(new Request(new URL("version.json", import.meta.url), { cache: "no-cache" }));
+  await navigator.serviceWorker.ready;
 }

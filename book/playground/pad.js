@@ -1,28 +1,77 @@
 /**
- * The pad: a canvas that is drawn on with mouse, pen or finger, or by keyboard. It keeps the strokes in 0..1 of its side,
- * dispatches "change" when a stroke has ended or was taken back, and "pendown" when a key puts the pen down.
+ * The pad: a canvas that is drawn on with mouse, pen or finger, or by keyboard. It keeps the strokes in parts of its
+ * side, dispatches "change" when they have changed, and "pendown" when a key puts the pen down.
  *
  * Keys: arrows move a cursor (with Shift in small steps), Space or Enter puts the pen down and lifts it, Escape lifts it,
- * Backspace takes the last stroke back, Delete clears.
+ * Backspace takes the last stroke back, Delete clears. Ctrl+Z and Ctrl+Y (or Ctrl+Shift+Z) undo and redo on the whole page.
  *
  * @typedef {import("./preprocessing.js").Stroke} Stroke
+ * @typedef {[number, number]} Point
  */
 
 const STEP = 0.04; // of the pad, that an arrow key moves by
 const SMALL_STEP = 0.01;
 const NEAR = 0.002; // points nearer than this to the last one tell nothing new
+const GAP = 0.03; // where points are further apart, a curve is laid through them
+const CORNER = (100 * Math.PI) / 180; // a stroke that turns by more than this means the corner, as in 7 and Z
 
-/** @type {Record<string, [number, number]>} */
+/** @type {Record<string, Point>} */
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+
+/** @param {Point} a @param {Point} b */
+const distance = (a, b) => Math.hypot(b[0] - a[0], b[1] - a[1]);
+
+/**
+ * Lay a curve through the points of a quick stroke, of which a device tells few, as cubic Hermite pieces. Its direction
+ * at a point is that from the point before to the one after (Catmull and Rom, 1974), and at a corner and at the ends that
+ * of the line itself.
+ * @param {Stroke} points
+ * @returns {Stroke}
+ */
+function smooth(points) {
+  const unit = points.slice(1).map((point, i) => {
+    const length = distance(points[i], point);
+    return [(point[0] - points[i][0]) / length, (point[1] - points[i][1]) / length];
+  });
+  /** @param {number} at  a point @param {number} line  that begins or ends there */
+  const direction = (at, line) => {
+    const [before, after] = [unit[at - 1], unit[at]];
+    if (!before || !after || before[0] * after[0] + before[1] * after[1] < Math.cos(CORNER)) return unit[line];
+    const [x, y] = [before[0] + after[0], before[1] + after[1]];
+    return [x / Math.hypot(x, y), y / Math.hypot(x, y)];
+  };
+  return points.flatMap((point, i) => {
+    if (i === 0) return [point];
+    const from = points[i - 1];
+    const length = distance(from, point);
+    const [start, end] = [direction(i - 1, i - 1), direction(i, i - 1)];
+    const n = Math.ceil(length / GAP);
+    return Array.from({ length: n }, (_, k) => {
+      const t = (k + 1) / n;
+      /** @param {0 | 1} axis */
+      const place = (axis) =>
+        (1 + 2 * t) * (1 - t) ** 2 * from[axis] + t * (1 - t) ** 2 * length * start[axis] +
+        t ** 2 * (3 - 2 * t) * point[axis] + t ** 2 * (t - 1) * length * end[axis];
+      return /** @type {Point} */ ([place(0), place(1)]);
+    });
+  });
+}
 
 export class Pad extends EventTarget {
   /** @type {Stroke[]} */
   strokes = [];
+  /** @type {Stroke[][]} what the strokes were before, for undo */
+  #past = [];
+  /** @type {Stroke[][]} what was undone, the latest last */
+  #future = [];
   /** @type {Stroke | null} the stroke that is being drawn */
   #open = null;
-  /** @type {number | null} the pointer that draws it; others are palms */
+  /** @type {PointerEvent | null} its first event; other pointers are palms */
   #pointer = null;
-  /** @type {[number, number] | null} */
+  /** @type {WeakSet<Stroke>} those of fingers, or of the palm of whoever then writes with a pen */
+  #touched = new WeakSet();
+  #hasPen = false; // whoever has a pen writes with it: until the pad is empty again, touches are palms
+  /** @type {Point | null} */
   #cursor = null;
   #pen = 0.1;
 
@@ -32,12 +81,13 @@ export class Pad extends EventTarget {
     this.canvas = canvas;
     canvas.addEventListener("pointerdown", (event) => this.#down(event));
     canvas.addEventListener("pointermove", (event) => this.#move(event));
-    for (const name of /** @type {const} */ (["pointerup", "pointercancel"])) {
-      canvas.addEventListener(name, (event) => event.pointerId === this.#pointer && this.#end());
-    }
+    canvas.addEventListener("pointerup", (event) => this.#up(event));
+    canvas.addEventListener("lostpointercapture", (event) => this.#up(event));
+    canvas.addEventListener("pointercancel", (event) => event.pointerId === this.#pointer?.pointerId && this.#drop());
     canvas.addEventListener("keydown", (event) => this.#key(event));
+    document.addEventListener("keydown", (event) => this.#shortcut(event));
     canvas.addEventListener("blur", () => {
-      this.#end();
+      if (!this.#pointer) this.#end();
       this.#cursor = null;
       this.paint();
     });
@@ -55,87 +105,167 @@ export class Pad extends EventTarget {
     this.paint();
   }
 
+  get canUndo() {
+    return this.#past.length > 0;
+  }
+
+  get canRedo() {
+    return this.#future.length > 0;
+  }
+
   undo() {
-    this.#open = this.#pointer = null;
-    if (this.strokes.pop()) this.#changed();
+    this.#end(); // so that a stroke that is being drawn is the one that goes
+    this.#travel(this.#past, this.#future);
+  }
+
+  redo() {
+    if (!this.#open) this.#travel(this.#future, this.#past);
   }
 
   clear() {
-    this.#open = this.#pointer = null;
-    this.strokes = [];
-    this.#changed();
+    this.#drop();
+    if (this.strokes.length) this.#change([]);
   }
 
-  #changed() {
+  /** @param {Stroke[]} strokes  of a drawing of earlier, which can be undone one by one */
+  restore(strokes) {
+    this.#past = strokes.map((_, n) => strokes.slice(0, n));
+    this.#show(strokes);
+  }
+
+  /** @param {Stroke[]} strokes */
+  #change(strokes) {
+    this.#past.push(this.strokes);
+    this.#future = [];
+    this.#show(strokes);
+  }
+
+  /** The drawing, black on white, as a file of it would be. */
+  picture() {
+    const canvas = document.createElement("canvas");
+    canvas.width = canvas.height = 512;
+    const context = canvas.getContext("2d");
+    if (!context) throw new Error("this browser gives no canvas");
+    context.fillStyle = "#fff";
+    context.fillRect(0, 0, 512, 512);
+    this.#draw(context, 512, "#000");
+    return canvas.toDataURL("image/png");
+  }
+
+  /** @param {Stroke[][]} from @param {Stroke[][]} to */
+  #travel(from, to) {
+    const strokes = from.pop();
+    if (!strokes) return;
+    to.push(this.strokes);
+    this.#show(strokes);
+  }
+
+  /** @param {Stroke[]} strokes */
+  #show(strokes) {
+    this.strokes = strokes;
+    if (!strokes.length) this.#hasPen = false;
     this.paint();
     this.dispatchEvent(new Event("change"));
   }
 
-  /** @param {[number, number]} point */
+  /** Forget the stroke that is being drawn. */
+  #drop() {
+    this.#open = this.#pointer = null;
+    this.paint();
+  }
+
+  /** Forget the touches before a pen's arrival: they were the palm's. */
+  #forgetTouches() {
+    if (this.#pointer?.pointerType === "touch") this.#drop();
+    const states = [...this.#past, this.strokes].map((state) => state.filter((stroke) => !this.#touched.has(stroke)));
+    const distinct = states.filter((state, i) => i === 0 || state.length !== states[i - 1].length);
+    const left = distinct.pop() ?? [];
+    this.#past = distinct;
+    if (left.length !== this.strokes.length) this.#show(left);
+    this.#hasPen = true;
+  }
+
+  /** @param {Point} point */
   #begin(point) {
     this.#open = [point];
     this.paint();
   }
 
-  /** @param {[number, number]} point */
+  /** @param {Point} point */
   #extend(point) {
-    if (!this.#open) return;
-    const [x, y] = this.#open[this.#open.length - 1];
-    if (Math.hypot(point[0] - x, point[1] - y) < NEAR) return;
-    this.#open.push(point);
+    if (this.#open && distance(this.#open[this.#open.length - 1], point) >= NEAR) this.#open.push(point);
   }
 
   #end() {
     if (!this.#open) return;
-    this.strokes.push(this.#open);
+    const stroke = smooth(this.#open);
+    if (this.#pointer?.pointerType === "touch") this.#touched.add(stroke);
     this.#open = this.#pointer = null;
-    this.#changed();
+    this.#change([...this.strokes, stroke]);
   }
 
   /**
+   * Where an event is in parts of the pad's side; a stroke that leaves the pad goes on outside.
    * @param {PointerEvent} event
-   * @returns {[number, number]}
+   * @returns {Point}
    */
   #place(event) {
     const box = this.canvas.getBoundingClientRect();
-    /** @param {number} value */
-    const inside = (value) => Math.min(Math.max(value, 0), 1);
-    return [inside((event.clientX - box.left) / box.width), inside((event.clientY - box.top) / box.height)];
+    return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
   }
 
   /** @param {PointerEvent} event */
   #down(event) {
-    if (this.#open || event.button !== 0) return;
-    this.canvas.setPointerCapture(event.pointerId);
+    if (event.button !== 0) return;
+    if (event.pointerType === "pen") this.#forgetTouches();
+    if (event.pointerId === this.#pointer?.pointerId) this.#end(); // its end was not told
+    if (this.#pointer || (this.#hasPen && event.pointerType === "touch")) return;
+    this.#end(); // of the keyboard
     this.#cursor = null;
-    this.#pointer = event.pointerId;
+    this.#pointer = event;
     this.#begin(this.#place(event));
+    try {
+      this.canvas.setPointerCapture(event.pointerId);
+    } catch {
+      // the pointer is gone already: the stroke ends where the pad ends
+    }
   }
 
   /** @param {PointerEvent} event */
   #move(event) {
-    if (event.pointerId !== this.#pointer) return;
-    const all = event.getCoalescedEvents?.() ?? [];
-    for (const one of all.length ? all : [event]) this.#extend(this.#place(one));
+    if (event.pointerId !== this.#pointer?.pointerId) return;
+    for (const one of [...(event.getCoalescedEvents?.() ?? []), event]) this.#extend(this.#place(one));
     this.paint();
+  }
+
+  /** @param {PointerEvent} event */
+  #up(event) {
+    if (event.pointerId !== this.#pointer?.pointerId) return;
+    if (event.type === "pointerup") this.#extend(this.#place(event));
+    this.#end();
+  }
+
+  /** @param {KeyboardEvent} event */
+  #shortcut(event) {
+    const isText = event.target instanceof Element && event.target.matches("input:not([type=range], [type=radio]), textarea");
+    if (!(event.ctrlKey || event.metaKey) || event.altKey || isText) return;
+    const key = event.key.toLowerCase();
+    if (key === "y" || (key === "z" && event.shiftKey)) this.redo();
+    else if (key === "z") this.undo();
+    else return;
+    event.preventDefault();
   }
 
   /** @param {KeyboardEvent} event */
   #key(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey) {
-      if (event.key === "z" && !event.altKey) {
-        event.preventDefault();
-        this.undo();
-      }
-      return;
-    }
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
     const arrow = ARROWS[event.key];
     if (arrow) {
       const step = event.shiftKey ? SMALL_STEP : STEP;
       const [x, y] = this.#cursor ?? [0.5, 0.5];
       const [nextX, nextY] = [x + step * arrow[0], y + step * arrow[1]].map((v) => Math.min(Math.max(v, 0), 1));
       this.#cursor = [nextX, nextY];
-      this.#extend([nextX, nextY]);
+      if (!this.#pointer) this.#extend([nextX, nextY]);
       this.paint();
     } else if (event.key === " " || event.key === "Enter") {
       if (this.#open) this.#end();
@@ -150,6 +280,19 @@ export class Pad extends EventTarget {
     event.preventDefault();
   }
 
+  /** @param {CanvasRenderingContext2D} context @param {number} side @param {string} ink */
+  #draw(context, side, ink) {
+    context.lineCap = context.lineJoin = "round";
+    context.strokeStyle = ink;
+    context.lineWidth = this.#pen * 0.7 * side;
+    for (const stroke of this.#open ? [...this.strokes, smooth(this.#open)] : this.strokes) {
+      context.beginPath();
+      context.moveTo(stroke[0][0] * side, stroke[0][1] * side);
+      for (const [x, y] of stroke) context.lineTo(x * side, y * side); // of one point: a dot, by its round caps
+      context.stroke();
+    }
+  }
+
   paint() {
     const { canvas } = this;
     const side = Math.round(canvas.clientWidth * devicePixelRatio);
@@ -159,25 +302,14 @@ export class Pad extends EventTarget {
     if (!context) return;
     const style = getComputedStyle(canvas);
     context.clearRect(0, 0, side, side);
-    context.lineCap = context.lineJoin = "round";
-    context.strokeStyle = context.fillStyle = style.color;
-    context.lineWidth = this.#pen * 0.7 * side;
-    for (const stroke of this.#open ? [...this.strokes, this.#open] : this.strokes) {
-      context.beginPath();
-      context.moveTo(stroke[0][0] * side, stroke[0][1] * side);
-      for (const [x, y] of stroke) context.lineTo(x * side, y * side); // of one point: a dot, by its round caps
-      context.stroke();
-    }
+    this.#draw(context, side, style.color);
     if (this.#cursor) {
       const [x, y] = this.#cursor.map((value) => value * side);
       context.lineWidth = 2 * devicePixelRatio;
       context.strokeStyle = style.outlineColor;
-      context.beginPath();
-      context.arc(x, y, 8 * devicePixelRatio, 0, 2 * Math.PI);
-      context.stroke();
-      if (this.#open) {
+      for (const radius of this.#open ? [8, 4] : [8]) {
         context.beginPath();
-        context.arc(x, y, 4 * devicePixelRatio, 0, 2 * Math.PI);
+        context.arc(x, y, radius * devicePixelRatio, 0, 2 * Math.PI);
         context.stroke();
       }
     }

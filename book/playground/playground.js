@@ -1,10 +1,11 @@
 /** The playground's page: binds the pad, the recognizer and the controls together. */
 
-import { offline } from "./offline.js";
+import { Failure, fetchModel, isKept } from "./models.js";
+import { canKeep, keepPage } from "./offline.js";
 import { Pad } from "./pad.js";
-import { Recognizer, RecognizerError } from "./recognizer.js";
+import { Recognizer } from "./recognizer.js";
 
-/** @typedef {import("./recognizer.js").Model} Model */
+/** @typedef {import("./models.js").Model} Model */
 
 /** @type {Record<string, string>} what the reader is told; {title} is the model's */
 const MESSAGES = {
@@ -13,8 +14,9 @@ const MESSAGES = {
   missing: "The file of the model “{title}” is missing or cannot be reached. Go online and reload the page, or choose another model.",
   damaged: "The file of the model “{title}” is damaged: it is not the one that this page was made with. Reload the page, or choose another model.",
   list: "The list of models is missing or damaged. Go online and reload the page.",
-  none: "No model has been trained for this edition of the book yet.",
 };
+const DRAWING = `playground ${location.pathname}`; // the name under which the browser keeps it until the tab is closed
+const DOT = 0.05; // of the pad: what is smaller is no character
 
 /**
  * @template {Element} T
@@ -23,26 +25,25 @@ const MESSAGES = {
  * @returns {T}
  */
 function element(id, type) {
-  const found = document.getElementById(id);
-  if (!(found instanceof type)) throw new Error(`the page has no ${id}`);
+  const found = document.getElementById(`playground-${id}`);
+  if (!(found instanceof type)) throw new Error(`the page has no playground-${id}`);
   return found;
 }
 
-const app = element("playground-app", HTMLElement);
-const status = element("playground-status", HTMLElement);
-const answer = element("playground-answer", HTMLElement);
-const list = element("playground-candidates", HTMLOListElement);
-const choice = element("playground-models", HTMLElement);
-const about = element("playground-about", HTMLElement);
-const penWidth = element("playground-pen", HTMLInputElement);
-const seen = element("playground-seen", HTMLCanvasElement);
-const view = element("playground-view", HTMLElement);
-const copied = element("playground-copied", HTMLElement);
-const [undo, clear] = ["playground-undo", "playground-clear"].map((id) => element(id, HTMLButtonElement));
-const pad = new Pad(element("playground-pad", HTMLCanvasElement));
+const app = element("app", HTMLElement);
+const status = element("status", HTMLElement);
+const list = element("candidates", HTMLOListElement);
+const penWidth = element("pen", HTMLInputElement);
+const seen = element("seen", HTMLCanvasElement);
+const copied = element("copied", HTMLElement);
+const known = element("known", HTMLDetailsElement);
+const [undo, redo, clear, save, keepAll] = ["undo", "redo", "clear", "save", "keep"].map((id) => element(id, HTMLButtonElement));
+const pad = new Pad(element("pad", HTMLCanvasElement));
 
 /** @type {Recognizer} */
 let recognizer;
+/** @type {Model[]} */
+let models = [];
 /** @type {Model | null} the model that is ready */
 let ready = null;
 let wanted = ""; // the name of the model that was chosen last
@@ -58,20 +59,58 @@ const percent = (score) => (score >= 0.995 ? "> 99 %" : score < 0.01 ? "< 1 %" :
 
 /** @param {unknown} error @param {Model} [model] */
 function fail(error, model) {
-  const reason = error instanceof RecognizerError ? error.reason : "runtime";
+  const reason = error instanceof Failure ? error.reason : "runtime";
   console.error(error);
   say(MESSAGES[reason].replace("{title}", model?.title ?? ""), "error");
+}
+
+/**
+ * Fill the blanks of the page's own sentences, and show those that there is something to say for.
+ * @param {string} id
+ * @param {Record<string, string>} facts
+ */
+function fill(id, facts) {
+  const place = element(id, HTMLElement);
+  place.classList.remove("playground-blank");
+  for (const part of place.querySelectorAll("[data-value], [data-needs], [data-lacks]")) {
+    if (!(part instanceof HTMLElement)) continue;
+    const { value, needs, lacks } = part.dataset;
+    if (value) part.textContent = facts[value] ?? "";
+    part.hidden = Boolean((needs && !(needs in facts)) || (lacks && lacks in facts));
+  }
 }
 
 function empty() {
   list.replaceChildren();
   copied.textContent = "";
-  view.hidden = true;
+  seen.width = seen.width; // blank again
   say(ready ? "Draw a character on the pad." : "Loading …");
 }
 
+/** Show what can be done with the drawing, and keep it in case the page is loaded again. */
+function changed() {
+  [undo.disabled, redo.disabled, clear.disabled, save.disabled] = [!pad.canUndo, !pad.canRedo, !pad.strokes.length, !pad.strokes.length];
+  try {
+    sessionStorage.setItem(DRAWING, JSON.stringify({ strokes: pad.strokes, pen: pad.pen }));
+  } catch (error) {
+    console.warn(error); // this browser keeps nothing
+  }
+  recognize();
+}
+
+/** @returns {number | undefined} the pen's width of the drawing that was kept, which is shown again */
+function restore() {
+  try {
+    const { strokes, pen } = JSON.parse(sessionStorage.getItem(DRAWING) ?? "");
+    if (!strokes.length) return undefined;
+    pad.restore(strokes);
+    return pen;
+  } catch {
+    return undefined;
+  }
+}
+
 async function recognize() {
-  undo.disabled = clear.disabled = !pad.strokes.length;
   if (!ready) return;
   if (!pad.strokes.length) return empty();
   const model = ready;
@@ -85,6 +124,15 @@ async function recognize() {
   if (!result || !pad.strokes.length || model !== ready) return; // there is something newer
   show(result, model);
   app.dataset.milliseconds = (performance.now() - began).toFixed(1);
+}
+
+/** Is the drawing no more than dots in one place? */
+function isDot() {
+  const extents = [0, 1].map((axis) => {
+    const places = pad.strokes.flat().map((point) => point[axis]);
+    return places.reduce((a, b) => Math.max(a, b)) - places.reduce((a, b) => Math.min(a, b));
+  });
+  return Math.max(...extents) < DOT;
 }
 
 /**
@@ -111,10 +159,10 @@ function show(result, model) {
     }),
   );
   const [best] = result.candidates;
-  if (result.likely) say(`Most likely: ${best.character}, ${percent(best.score)}.`);
-  else say(`No candidate is likely: this looks like none of the ${model.classes.length.toLocaleString("en")} characters that the model knows. These are guesses.`, "unlikely");
+  if (result.likely && !isDot()) say(`Most likely: ${best.character}, ${percent(best.score)}.`);
+  else say("No candidate is likely. These are guesses.", "unlikely");
   const { pixels, width, height } = result.picture;
-  [seen.width, seen.height, view.hidden] = [width, height, false];
+  [seen.width, seen.height] = [width, height];
   const image = new ImageData(width, height);
   pixels.forEach((value, place) => image.data.set([value, value, value, 255], 4 * place));
   seen.getContext("2d")?.putImageData(image, 0, 0);
@@ -130,18 +178,28 @@ async function copy(character) {
   }
 }
 
-/** @param {Model} model */
-async function choose(model) {
+function download() {
+  const link = document.createElement("a");
+  Object.assign(link, { href: pad.picture(), download: "drawing.png" }).click();
+}
+
+/** @param {Model} model @param {number} [pen]  its width, in place of the model's */
+async function choose(model, pen = model.pen) {
   wanted = model.name;
   ready = null;
-  pad.pen = model.pen;
-  penWidth.value = String(model.pen);
-  about.textContent = `${(model.bytes / 1e6).toFixed(2)} MB. ${model.accuracy} ${model.trained_on}`;
+  pad.pen = pen;
+  penWidth.value = String(pen);
+  fill("knows", model.facts);
+  fill("about", model.facts);
+  fill("known", model.facts);
+  known.lang = model.lang;
+  element("characters", HTMLElement).textContent = model.classes.join(" ");
   list.replaceChildren();
   say(`Loading “${model.title}” …`);
   app.dataset.ready = "";
+  let files;
   try {
-    await recognizer.load(model);
+    files = await recognizer.load(model);
   } catch (error) {
     if (wanted === model.name) fail(error, model);
     return;
@@ -152,11 +210,49 @@ async function choose(model) {
   performance.mark("playground-ready");
   empty();
   await recognize();
+  await keep(async () => {
+    if (model.lang !== "en") await loadFont();
+    await keepPage(files);
+  });
 }
 
-/** @param {Model[]} models @param {Model} first */
-function offer(models, first) {
-  choice.replaceChildren(
+/**
+ * Keep something on the device, and say what works without a network.
+ * @param {() => Promise<unknown>} what
+ */
+async function keep(what) {
+  const note = element("offline", HTMLElement);
+  if (!canKeep) {
+    note.textContent = "This browser, or this address, does not let the page be kept for when you are offline.";
+    return;
+  }
+  try {
+    await what();
+    const there = await Promise.all(models.map(isKept));
+    const titles = models.filter((_, place) => there[place]).map((model) => model.title);
+    note.textContent = `Kept on this device, and ready for when you are offline: the page, and the model${titles.length > 1 ? "s" : ""} ${titles.join(", ")}.`;
+    note.dataset.ready = titles.join(" ");
+    keepAll.hidden = there.every(Boolean);
+  } catch (error) {
+    console.error(error);
+    note.textContent = "The page could not be kept for when you are offline. It works while you are online.";
+  }
+}
+
+/** Load the book's font, so that it is kept for devices that have none of their own for kana and hanzi. */
+async function loadFont() {
+  await document.fonts.load('1rem "Book CJK"', "永").catch(console.warn);
+}
+
+async function keepEverything() {
+  await Promise.all(models.map(fetchModel));
+  await loadFont();
+  await keepPage([]);
+}
+
+/** @param {Model} first */
+function offer(first) {
+  element("models", HTMLElement).replaceChildren(
     ...models.map((model) => {
       const [label, radio] = [document.createElement("label"), document.createElement("input")];
       Object.assign(radio, { type: "radio", name: "playground-model", value: model.name, checked: model === first });
@@ -164,41 +260,53 @@ function offer(models, first) {
         history.replaceState(null, "", `#${model.name}`); // a reload, or the page kept on a phone, comes back to it
         choose(model);
       });
-      label.append(radio, ` ${model.title}`);
+      label.append(radio, model.title);
       return label;
     }),
   );
 }
 
+/** @param {{ model: string, times: string[] }[]} rows  of the times that were measured */
+function tabulate(rows) {
+  for (const { model, times } of rows) {
+    const row = element("speed", HTMLTableElement).tBodies[0].insertRow();
+    for (const text of [models.find((one) => one.name === model)?.title ?? model, ...times]) row.insertCell().textContent = text;
+  }
+}
+
 async function start() {
-  pad.addEventListener("change", recognize);
+  pad.addEventListener("change", changed);
   pad.addEventListener("pendown", () => say("The pen is down."));
   undo.addEventListener("click", () => pad.undo());
+  redo.addEventListener("click", () => pad.redo());
   clear.addEventListener("click", () => pad.clear());
+  save.addEventListener("click", download);
+  keepAll.addEventListener("click", () => keep(keepEverything));
   penWidth.addEventListener("input", () => {
     pad.pen = Number(penWidth.value);
-    recognize();
+    changed();
   });
+  const pen = restore();
   let first;
   try {
     const response = await fetch(new URL("models.json", import.meta.url));
-    /** @type {{ models: Model[] }} */
-    const { models } = await response.json();
-    if (!models.length) return say(MESSAGES.none, "error");
+    const listed = await response.json();
+    models = listed.models;
     first = models.find((model) => `#${model.name}` === location.hash) ?? models[0]; // playground.html#hanzi
-    offer(models, first);
+    offer(first);
+    fill("speed", listed.speed.facts);
+    tabulate(listed.speed.rows);
   } catch (error) {
-    return fail(new RecognizerError("list", String(error)));
+    return fail(new Failure("list", String(error)));
   }
   try {
     recognizer = new Recognizer();
   } catch (error) {
-    return fail(error);
+    fail(error);
+    app.replaceWith(status); // there is nothing to draw for
+    return;
   }
-  answer.prepend(status); // now that there is an answer, its verdict stands over the candidates
-  app.hidden = false;
-  await choose(first);
+  await choose(first, pen);
 }
 
 start();
-offline(element("playground-offline", HTMLElement), element("playground-update", HTMLElement));

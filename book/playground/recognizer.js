@@ -1,27 +1,16 @@
 /**
  * The page's side of the worker: loads a model, and recognizes the newest strokes alone.
  *
- * @typedef {{
- *   name: string, title: string, lang: string, file: string, bytes: number, sha256: string, classes: string[],
- *   shape: number[], image: import("./preprocessing.js").ImageForm, pen: number,
- *   scores: { temperature: number, rejector?: { weights: number[], bias: number } }, accuracy: string, trained_on: string,
- * }} Model  an entry of models.json, which the build writes
+ * @typedef {import("./models.js").Model} Model
  * @typedef {{ character: string, score: number }} Candidate
  * @typedef {{
  *   candidates: Candidate[], likely: boolean, picture: import("./preprocessing.js").Picture, milliseconds: number,
  * }} Result
  * @typedef {{ number: number, model?: Model, strokes?: import("./preprocessing.js").Stroke[], pen?: number }} Request
- * @typedef {{ number: number, result?: Result, failure?: { reason: string, detail: string } }} Reply
+ * @typedef {{ number: number, result?: Result | string[], failure?: { reason: string, detail: string } }} Reply
  */
 
-/** Something that the reader is told; `reason` says which message. */
-export class RecognizerError extends Error {
-  /** @param {string} reason @param {string} detail */
-  constructor(reason, detail) {
-    super(detail);
-    this.reason = reason;
-  }
-}
+import { Failure } from "./models.js";
 
 export class Recognizer {
   /** @type {Map<number, { resolve: (result: any) => void, reject: (error: Error) => void }>} */
@@ -33,19 +22,19 @@ export class Recognizer {
 
   constructor() {
     if (typeof WebAssembly === "undefined" || typeof Worker === "undefined") {
-      throw new RecognizerError("unsupported", "no WebAssembly or no Worker");
+      throw new Failure("unsupported", "no WebAssembly or no Worker");
     }
     this.worker = new Worker(new URL("worker.js", import.meta.url));
     this.worker.addEventListener("message", (/** @type {MessageEvent<Reply>} */ event) => {
       const { number, result, failure } = event.data;
       const waiting = this.#waiting.get(number);
       this.#waiting.delete(number);
-      if (failure) waiting?.reject(new RecognizerError(failure.reason, failure.detail));
+      if (failure) waiting?.reject(new Failure(failure.reason, failure.detail));
       else waiting?.resolve(result);
     });
     this.worker.addEventListener("error", (event) => {
       // the script itself is missing or is none
-      for (const { reject } of this.#waiting.values()) reject(new RecognizerError("runtime", event.message ?? ""));
+      for (const { reject } of this.#waiting.values()) reject(new Failure("runtime", event.message ?? ""));
       this.#waiting.clear();
     });
   }
@@ -60,11 +49,13 @@ export class Recognizer {
   /**
    * Load a model in place of the one before.
    * @param {Model} model
-   * @returns {Promise<void>}  rejected by a RecognizerError
+   * @returns {Promise<string[]>}  the files that the worker has loaded; rejected by a Failure
    */
   load(model) {
     this.#newest++; // what was drawn for the one before is not recognized any more
-    return (this.#busy = this.#ask({ model }));
+    const asked = this.#ask({ model });
+    this.#busy = asked;
+    return asked;
   }
 
   /**

@@ -1,55 +1,59 @@
 /**
- * Keeps the playground on the device. The build puts the list of its files here, with their checksums; a change of any
- * of them is a new version of this script, which the browser installs beside the old one.
+ * Answers for the playground when there is no network, with what the page has kept (offline.js). With a network the page
+ * is always the published one.
+ *
+ * At each visit it asks for version.json. Where that differs from the kept one, all that was kept is dropped, and the
+ * page keeps the new edition as a whole. Where the book publishes none any more, this worker goes, with all that it kept.
  */
 
-/** @type {{ page: string, always: Record<string, string>, relaxed: Record<string, string>, compatible: Record<string, string> }} */
-const FILES = /* written by the build */ { page: "", always: {}, relaxed: {}, compatible: {} };
-const VERSION = /* written by the build */ "";
-const PREFIX = `playground ${new URL(".", self.location.href).pathname} `; // other books may share this origin
-const CACHE = PREFIX + VERSION;
-
 const worker = /** @type {ServiceWorkerGlobalScope} */ (/** @type {unknown} */ (self));
+const SCOPE = new URL("playground", worker.location.href).href;
+const CACHE = `playground ${SCOPE}`;
+const VERSION = new URL("playground-app/version.json", worker.location.href).href;
+const PATIENCE = 3000; // milliseconds
 
-// () => void: drops i8x16.relaxed_swizzle of two vectors of zeros. LiteRT has a WebAssembly for browsers that know it.
-const RELAXED_SIMD = new Uint8Array([
-  ...[0, 97, 115, 109, 1, 0, 0, 0], // magic number and version
-  ...[1, 4, 1, 96, 0, 0, 3, 2, 1, 0, 10, 16, 1, 14, 0], // one type, one function, its body of 14 bytes
-  ...[65, 0, 253, 15, 65, 0, 253, 15, 253, 128, 2, 26, 11],
-]);
-
-async function install() {
-  const cache = await caches.open(CACHE);
-  const files = { ...FILES.always, ...(WebAssembly.validate(RELAXED_SIMD) ? FILES.relaxed : FILES.compatible) };
-  // with the checksums a half-published update fails as a whole, and is tried again another day
-  const requests = Object.entries(files).map(([url, integrity]) => new Request(url, { integrity, cache: "no-cache" }));
-  await cache.addAll(requests);
+/** @param {(name: string) => boolean} which */
+async function drop(which) {
+  const names = (await caches.keys()).filter(which);
+  await Promise.all(names.map((name) => caches.delete(name)));
 }
 
-worker.addEventListener("install", (event) => event.waitUntil(install()));
+async function ask() {
+  const found = await fetch(VERSION, { cache: "no-store" });
+  if ([404, 410].includes(found.status)) {
+    await drop((name) => name.startsWith(CACHE)); // the models too
+    await worker.registration.unregister();
+  } else if (found.ok) {
+    const kept = await (await caches.open(CACHE)).match(VERSION);
+    if (kept && (await kept.text()) !== (await found.text())) await caches.delete(CACHE);
+  }
+}
 
-worker.addEventListener("activate", (event) =>
-  event.waitUntil(
-    (async () => {
-      const old = (await caches.keys()).filter((name) => name.startsWith(PREFIX) && name !== CACHE);
-      await Promise.all(old.map((name) => caches.delete(name)));
-      await worker.clients.claim();
-    })(),
-  ),
-);
+/**
+ * What the network gives; what was kept where there is none, where it fails, and where it takes long.
+ * @param {Request} request
+ */
+async function answer(request) {
+  const cache = await caches.open(CACHE);
+  const kept = await cache.match(request, { ignoreSearch: request.mode === "navigate" });
+  const published = fetch(request);
+  if (!kept) return published;
+  /** @type {Promise<Response>} */
+  const late = new Promise((resolve) => setTimeout(resolve, PATIENCE, kept));
+  return Promise.race([published.then((response) => (response.status < 500 ? response : kept), () => kept), late]);
+}
 
-worker.addEventListener("message", (event) => {
-  if (event.data === "take over") event.waitUntil(worker.skipWaiting());
+worker.addEventListener("install", () => worker.skipWaiting());
+
+worker.addEventListener("activate", (event) => {
+  // older editions of this book called their caches by the folder's path and a version
+  const old = `playground ${new URL(".", worker.location.href).pathname} `;
+  event.waitUntil(Promise.all([drop((name) => name.startsWith(old)), worker.clients.claim()]));
 });
 
 worker.addEventListener("fetch", (event) => {
   const { request } = event;
   if (request.method !== "GET" || new URL(request.url).origin !== worker.location.origin) return;
-  event.respondWith(
-    (async () => {
-      const cache = await caches.open(CACHE);
-      const kept = await cache.match(request.mode === "navigate" ? FILES.page : request);
-      return kept ?? fetch(request);
-    })(),
-  );
+  if (request.mode === "navigate") event.waitUntil(ask().catch(() => {})); // there is no network
+  event.respondWith(answer(request));
 });

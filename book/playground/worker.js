@@ -2,32 +2,44 @@
  * Recognizes characters beside the page, so that the pen never waits. A classic worker and no module: LiteRT loads its
  * WebAssembly by importScripts, which modules have not. What is a module here is imported when the worker starts.
  *
- * @typedef {import("./recognizer.js").Model} Model
+ * @typedef {import("./models.js").Model} Model
  */
 
 const LITERT = "./litert/core.js"; // of npm's @litertjs/core, which the build puts here
 const modules = Promise.all([
   import("./preprocessing.js"),
+  import("./models.js"),
   /** @type {Promise<typeof import("@litertjs/core")>} */ (import(LITERT)),
 ]);
 modules.catch(() => {}); // told when a model is loaded
+
+// LiteRT fetches its WebAssembly by itself, once. It is kept as it comes: the browser's own cache may be too small for it.
+const plainFetch = self.fetch.bind(self);
+/** @type {Promise<unknown> | undefined} */
+let keeping;
+Object.assign(self, {
+  /** @param {Parameters<typeof plainFetch>} request */
+  fetch: async (...request) => {
+    const response = await plainFetch(...request);
+    if (response.ok && response.url.endsWith(".wasm")) keeping = keep(response.clone()).catch(console.warn);
+    return response;
+  },
+});
+
+/** @param {Response} response */
+async function keep(response) {
+  const [, models] = await modules;
+  const cache = await models.openCache("");
+  if (!(await cache?.match(response.url))) await cache?.put(response.url, response);
+}
 
 /** @type {Promise<unknown> | undefined} */
 let runtime;
 /** @type {{ model: Model, compiled: import("@litertjs/core").CompiledModel } | undefined} */
 let loaded;
 
-/** What the page tells the reader; `reason` is a key of its messages. */
-class Failure extends Error {
-  /** @param {string} reason @param {string} detail */
-  constructor(reason, detail) {
-    super(detail);
-    this.reason = reason;
-  }
-}
-
 async function startRuntime() {
-  const [, litert] = await modules;
+  const [, , litert] = await modules;
   // Emscripten would look for the .wasm file beside this script
   Object.assign(self, { Module: { locateFile: (/** @type {string} */ name) => new URL(`litert/${name}`, self.location.href).href } });
   await litert.loadLiteRt(new URL("litert/", self.location.href).href);
@@ -35,6 +47,7 @@ async function startRuntime() {
 
 /** @param {Model} model */
 async function load(model) {
+  const [, { fetchModel, Failure }, litert] = await modules;
   const bytes = fetchModel(model);
   bytes.catch(() => {}); // it is awaited below, after the runtime
   runtime ??= startRuntime();
@@ -45,7 +58,6 @@ async function load(model) {
     throw new Failure("runtime", String(error));
   }
   const content = await bytes;
-  const [, litert] = await modules;
   const older = loaded;
   loaded = undefined;
   older?.compiled.delete();
@@ -57,32 +69,13 @@ async function load(model) {
   }
 }
 
-/** @param {Model} model */
-async function fetchModel(model) {
-  let response;
-  try {
-    response = await fetch(new URL(model.file, self.location.href));
-  } catch (error) {
-    throw new Failure("missing", String(error));
-  }
-  if (!response.ok) throw new Failure("missing", `${model.file}: ${response.status} ${response.statusText}`);
-  const content = new Uint8Array(await response.arrayBuffer());
-  if (content.length !== model.bytes) throw new Failure("damaged", `${model.file}: ${content.length} bytes of ${model.bytes}`);
-  if (self.crypto?.subtle) { // browsers have it on https and on this machine alone
-    const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", content));
-    const found = Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
-    if (found !== model.sha256) throw new Failure("damaged", `${model.file}: SHA-256 ${found}`);
-  }
-  return content;
-}
-
 /**
  * Run the network on one image and return its logits.
  * @param {Float32Array} values
  */
 async function run(values) {
-  if (!loaded) throw new Failure("runtime", "no model is loaded");
-  const [, litert] = await modules;
+  if (!loaded) throw new Error("no model is loaded");
+  const [, , litert] = await modules;
   const input = new litert.Tensor(values, loaded.model.shape);
   try {
     const [output] = await loaded.compiled.run(input);
@@ -111,7 +104,7 @@ function accepts(logits, rejector) {
  * @param {number} pen
  */
 async function recognize(strokes, pen) {
-  if (!loaded) throw new Failure("runtime", "no model is loaded");
+  if (!loaded) throw new Error("no model is loaded");
   const began = performance.now();
   const { model } = loaded;
   const [preprocessing] = await modules;
@@ -137,9 +130,12 @@ self.addEventListener("message", async (/** @type {MessageEvent<import("./recogn
   let reply;
   try {
     if (model) await load(model);
-    reply = { number, result: strokes ? await recognize(strokes, pen ?? 0.1) : undefined };
+    await keeping;
+    const files = performance.getEntriesByType("resource").map((entry) => entry.name);
+    reply = { number, result: strokes ? await recognize(strokes, pen ?? 0.1) : files };
   } catch (error) {
-    reply = { number, failure: { reason: error instanceof Failure ? error.reason : "runtime", detail: String(error) } };
+    const reason = error instanceof Error && "reason" in error ? String(error.reason) : "runtime";
+    reply = { number, failure: { reason, detail: String(error) } };
   }
   self.postMessage(reply);
 });
