@@ -22,9 +22,10 @@ import yaml
 from bs4 import BeautifulSoup
 from PIL import Image, ImageDraw
 
-from hwr_utils import evaluation, files, prediction, quantization, records, transfer
+from hwr_utils import evaluation, files, records
 from hwr_utils.comparison import percent
 from hwr_utils.data import catalog
+from hwr_utils.device import recognizer, reports
 from hwr_utils.errors import InputError
 
 REPOSITORY = files.REPOSITORY
@@ -80,10 +81,10 @@ def models(results: Path) -> list[Model]:
     found = []
     for entry in entries():
         folder = results / entry["run"]
-        file, description, record = folder / MODEL, folder / prediction.DESCRIPTION, folder / "record.json"
+        file, description, record = folder / MODEL, folder / recognizer.DESCRIPTION, folder / "record.json"
         if not all(path.is_file() for path in (file, description, record)):
             continue
-        about = prediction.read_description(description)
+        about = recognizer.read_description(description)
         if files.sha256(file) != about["files"].get(MODEL, {}).get("sha256"):
             raise InputError(
                 f"{file} is not the file that {description} was written for. Restore both, or make them again with "
@@ -96,7 +97,7 @@ def models(results: Path) -> list[Model]:
 
 def _test(folder: Path, record: Mapping[str, Any], dataset: str) -> dict[str, Any] | None:
     if record["config"]["dataset"] == dataset:
-        costs = quantization.read(folder)
+        costs = reports.read(folder)
         declined = costs and costs.get("scores", {}).get("declined", {}).get("test")
         return {
             "dataset": dataset,
@@ -104,7 +105,7 @@ def _test(folder: Path, record: Mapping[str, Any], dataset: str) -> dict[str, An
             "correct": record["test"]["correct"],
             "declined": declined,
         }
-    measured = transfer.read(folder, dataset)
+    measured = reports.read(folder, reports.evaluation(dataset))
     return measured and {"dataset": dataset} | {name: measured[name] for name in ("n", "correct", "declined")}
 
 
