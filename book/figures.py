@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib import pyplot as plt
 
 from hwr_utils import files, plots
-from hwr_utils.runs import Run
+from hwr_utils.results import Run
 
 # hangul jamo, radicals to hanzi, hangul, compatibility ideographs, full-width forms: the ranges of book.css
 CJK = re.compile("[\u1100-\u11ff\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uffef]")

@@ -9,12 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hwr_utils import comparison, evaluation, files, literature, recipes, runs
+from hwr_utils import comparison, evaluation, files, literature, recipes, results
 from hwr_utils.comparison import percent
 from hwr_utils.data import catalog, gnt
 from hwr_utils.device import reports
 from hwr_utils.records import RunConfig
-from hwr_utils.runs import Run
+from hwr_utils.results import Run
 
 MISSING = "–"
 MODELS = (
@@ -109,7 +109,7 @@ def results_at_a_glance(found: Sequence[Run], grid: Sequence[RunConfig], command
     for configs in experiments.values():
         present = [run for run in found if run.config in configs]
         recorded = [run.config for run in present]
-        missing += [runs.command(config) for config in configs if config not in recorded]
+        missing += [results.command(config) for config in configs if config not in recorded]
         (made if present else unmade).append(_glance_row(configs, present))
     rows = made + unmade
     header = ["Dataset", "Network", "Accuracy (%)", "95 % interval", "Seeds", "Device", "Data", "Published (%)"]
@@ -226,7 +226,7 @@ def run_page(run: Run, figures: Mapping[str, str], quantized: Mapping[str, Any] 
         "## Config\n",
         _config(run),
         "This command makes the run, or goes on with it where it was stopped:\n",
-        f"```sh\n{_drawing(run)}{runs.command(config)}\n```\n",
+        f"```sh\n{_drawing(run)}{results.command(config)}\n```\n",
         _model_card(run),
         "## Files\n",
         _files(run, quantized is not None),
@@ -596,10 +596,10 @@ def time_to_accuracy(found: Sequence[Run]) -> str:
         rows.append(row)
     missing = ""
     if not any(run.config.architecture == "resnet50" for members in groups.values() for run in members):
-        command = runs.command(recipes.configure("mnist", "resnet50"))
+        command = results.command(recipes.configure("mnist", "resnet50"))
         missing = f"\n**ResNet-50: not run yet.** `{command}`, on a CUDA GPU\n"
     if not rows:
-        return f"**No run on MNIST yet.** `{runs.command(recipes.configure('mnist', 'simple_cnn'))}`\n{missing}"
+        return f"**No run on MNIST yet.** `{results.command(recipes.configure('mnist', 'simple_cnn'))}`\n{missing}"
     return (
         table(
             "Seconds of training steps until an epoch ends with that accuracy on the validation images, as the median "

@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader
 from torchvision.models.resnet import Bottleneck
 from tqdm.auto import tqdm
 
-from hwr_utils import data, files, models, recipes, runs, synthesis
+from hwr_utils import data, files, models, recipes, results, runs, synthesis
 from hwr_utils.data import idx
 from hwr_utils.errors import InputError, MissingFiles
 from hwr_utils.records import RunConfig
@@ -87,7 +87,7 @@ def training(
         rounds: timed rounds of each loop, at least 5 for a result to quote.
         device: see `training.choose_device`.
         architecture: whose recipe `paper` is timed.
-        results_dir: None is `runs.RESULTS_DIR`.
+        results_dir: None is `results.RESULTS_DIR`.
         data_root: None is `data.default_root()`.
 
     Returns:
@@ -244,7 +244,7 @@ def _write(record: dict[str, Any], results_dir: str | Path | None) -> dict[str, 
     architecture = record["config"]["architecture"]
     words = [record["benchmark"], *([architecture] if architecture != "simple_cnn" else [])]
     name = "-".join([*words, record["environment"]["device"]])
-    files.write_json(Path(results_dir or runs.RESULTS_DIR) / "benchmarks" / f"{name}.json", record)
+    files.write_json(Path(results_dir or results.RESULTS_DIR) / "benchmarks" / f"{name}.json", record)
     return record
 
 

@@ -6,9 +6,11 @@ without.
 
 import argparse
 import ast
+import io
 import json
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -47,6 +49,13 @@ def _import_hwdb(arguments: argparse.Namespace) -> None:
     print(f"; {dropped:,} of other characters left out" if dropped else "")
 
 
+def _import_images(arguments: argparse.Namespace) -> None:
+    from hwr_utils.data import convert
+
+    counts = convert.import_images(arguments.sources, arguments.out)
+    print(f"{arguments.out}: {counts['train']:,} training and {counts['test']:,} test images")
+
+
 def _synthesize(arguments: argparse.Namespace) -> None:
     from hwr_utils import synthesis
 
@@ -57,9 +66,24 @@ def _synthesize(arguments: argparse.Namespace) -> None:
 
 
 def _describe(arguments: argparse.Namespace) -> None:
-    from hwr_utils import runs
+    from hwr_utils import facts
 
-    print(f"{arguments.name}: {runs.describe_dataset(arguments.name, arguments.results_dir, arguments.data_root)}")
+    print(f"{arguments.name}: {facts.record(arguments.name, arguments.results_dir, arguments.data_root)}")
+
+
+def _compare(arguments: argparse.Namespace) -> None:
+    from hwr_utils import evaluation, records, results
+
+    runs = [results.Run(folder, records.read(folder / "record.json")) for folder in (arguments.first, arguments.second)]
+    first, second = results.paired(*runs)
+    lost, won = int((first & ~second).sum()), int((second & ~first).sum())
+    low, high = evaluation.paired_interval(lost, won, len(first))
+    print(f"{runs[0].folder.name}: {first.mean():.2%} of {len(first):,} images")
+    print(f"{runs[1].folder.name}: {second.mean():.2%} of the same images; {won} gained, {lost} lost")
+    print(
+        f"difference: {100 * (second.mean() - first.mean()):+.2f} points, 95 % interval {100 * low:+.2f} to "
+        f"{100 * high:+.2f}. It speaks of these two networks; whether the methods differ takes several seeds."
+    )
 
 
 def _notebook(arguments: argparse.Namespace) -> None:
@@ -81,14 +105,6 @@ def _study(arguments: argparse.Namespace) -> None:
 
 
 def _benchmark(arguments: argparse.Namespace) -> None:
-    if arguments.what == "realism":
-        from hwr_utils import realism
-
-        if arguments.real is None:
-            raise InputError("realism compares with real handwriting. Give its GNT files: --real SOURCE.")
-        wanted = (arguments.real, arguments.note, arguments.writers, arguments.seed, arguments.device)
-        print(realism.table(realism.measure(*wanted, arguments.results_dir)))
-        return
     from hwr_utils import benchmark
 
     measure = {"training": benchmark.training, "attempts": benchmark.attempts}[arguments.what]
@@ -197,7 +213,7 @@ def _parser() -> argparse.ArgumentParser:
         "import-hwdb", help="make arrays of CASIA-HWDB's GNT files: dark on light becomes white on black, of one size"
     )
     hwdb.add_argument("sources", nargs="+", metavar="SOURCE", help="a .gnt file, a folder of them, or a zip archive")
-    hwdb.add_argument("--out", type=Path, required=True, help="the folder to make; an import that was stopped goes on")
+    hwdb.add_argument("--out", type=Path, required=True, help="the folder to make")
     hwdb.add_argument("--size", type=int, default=56, help="pixels a side")
     hwdb.add_argument("--margin", type=int, default=3, help="pixels left free on each side of the ink")
     hwdb.add_argument("--drop-others", action="store_true", help="leave out all but the 3,755 level-1 characters")
@@ -206,11 +222,21 @@ def _parser() -> argparse.ArgumentParser:
     )
     hwdb.set_defaults(run=_import_hwdb)
 
+    images = commands.add_parser("import-images", help="make IDX files of CSV, npz, Parquet or class folders")
+    images.add_argument("sources", nargs="+", metavar="SOURCE", help="a file of these kinds, or a folder of them")
+    images.add_argument("--out", type=Path, required=True, help="the folder of the set, such as data/custom/NAME")
+    images.set_defaults(run=_import_images)
+
     describe = commands.add_parser(
         "describe", parents=[root, results], help="count and measure a dataset, as a record that pages show"
     )
     describe.add_argument("name", metavar="NAME", help="a name of the catalogue, custom:NAME, or emnist-letters-labels")
     describe.set_defaults(run=_describe)
+
+    compare = commands.add_parser("compare", help="compare two runs on the test images that both have read")
+    compare.add_argument("first", type=Path, metavar="RUN", help="the folder of a run")
+    compare.add_argument("second", type=Path, metavar="RUN", help="the folder of another, on the same test images")
+    compare.set_defaults(run=_compare)
 
     notebook = commands.add_parser("notebook", help="run a notebook with other parameters, checked")
     notebook.add_argument("name", metavar="NAME", help="of notebooks/, or a path")
@@ -251,19 +277,12 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--json", action="store_true", help="print JSON")
     predict.set_defaults(run=_predict)
 
-    benchmark = commands.add_parser(
-        "benchmark", parents=[root, results], help="measure speed, or how real drawn hanzi are, as a record"
-    )
+    benchmark = commands.add_parser("benchmark", parents=[root, results], help="measure speed, as a record")
     benchmark.add_argument(
         "what",
-        choices=["training", "attempts", "realism"],
-        help="training: our loop against the usual one; attempts: ours in other precisions, and compiled; "
-        "realism: drawn hanzi against real ones",
+        choices=["training", "attempts"],
+        help="training: our loop against the usual one; attempts: ours in other precisions, and compiled",
     )
-    benchmark.add_argument("--real", type=Path, metavar="SOURCE", help="realism: GNT files, as of import-hwdb")
-    benchmark.add_argument("--note", default="", help="realism: what has changed in the drawings")
-    benchmark.add_argument("--writers", type=int, default=100, help="realism: drawn samples of each character")
-    benchmark.add_argument("--seed", type=int, default=0, help="realism: of the writers and the networks")
     benchmark.add_argument("--architecture", default="simple_cnn")
     benchmark.add_argument("--images", type=int, help="images a round; default: 12,800 on a CPU, 60,000 on a GPU")
     benchmark.add_argument("--rounds", type=int, default=5, help="timed rounds of each loop")
@@ -273,14 +292,30 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one subcommand; return 0, 2 after bad input, which is told in one message, or 130 where it was stopped."""
+    """Run one subcommand.
+
+    Returns:
+        0; 2 after bad input or an output that cannot be written, told in one message; 130 where it was stopped.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # characters that a terminal does not have are told by their number
+            stream.reconfigure(errors="backslashreplace")
     arguments = _parser().parse_args(argv)
+    warnings.formatwarning = lambda message, *_, **__: f"hwr: warning: {message}\n"
     try:
         arguments.run(arguments)
+        sys.stdout.flush()
     except (InputError, FloatingPointError, DeviceError) as error:
         print(f"hwr: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("hwr: stopped. The same command goes on from here.", file=sys.stderr)
+        print("hwr: stopped. Run the same command again to go on.", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # the reader of our output has seen enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tries again when it ends
+        print(f"hwr: error: {error.filename or 'the output'}: {error.strerror or error}.", file=sys.stderr)
+        return 2
     return 0

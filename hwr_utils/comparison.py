@@ -2,50 +2,26 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from hwr_utils import evaluation, literature, records, runs
-from hwr_utils.errors import InputError
-from hwr_utils.records import RunConfig
+from hwr_utils import evaluation, literature, records, results
+from hwr_utils.results import Run, experiment, load_all, variant
+
+__all__ = ["experiment", "load_all", "variant"]
 
 
-def load_all(results_dir: str | Path | None = None) -> list[runs.Run]:
-    """Return every ended run under `results_dir` (None: the repository's), in the order of their names."""
-    return [runs.Run(folder, record) for folder, record in records.read_all(results_dir or runs.RESULTS_DIR)]
-
-
-def experiment(config: RunConfig) -> RunConfig:
-    """Return the config without its seed: runs that share it are repetitions of one experiment."""
-    return replace(config, seed=0)
-
-
-def variant(config: RunConfig) -> str:
-    """Say in words how a config departs from its architecture's and recipe's defaults; empty where it does not."""
-    changes = runs.changes(config)
-    words = {
-        "dropout=True": "with dropout",
-        "pooling=avg4": "with corner pooling",
-        "split=writer": "split by writers",
-        "split=official": "on the published test set",
-    }
-    return ", ".join(words.get(change, change) for change in (f"{name}={value}" for name, value in changes.items()))
-
-
-def group(found: Iterable[runs.Run]) -> list[list[runs.Run]]:
+def group(found: Iterable[Run]) -> list[list[Run]]:
     """Sort runs into experiments, each a list over seeds; an experiment's runs share data and config but the seed."""
-    groups: dict[str, list[runs.Run]] = {}
+    groups: dict[str, list[Run]] = {}
     for run in found:
         key = records.run_id(experiment(run.config), run.record["dataset"]["files"])
         groups.setdefault(key, []).append(run)
     return [sorted(members, key=lambda run: run.config.seed) for members in groups.values()]
 
 
-def summarise(members: list[runs.Run]) -> dict[str, Any]:
+def summarise(members: list[Run]) -> dict[str, Any]:
     """Return one row for an experiment.
 
     Returns:
@@ -78,13 +54,13 @@ def summarise(members: list[runs.Run]) -> dict[str, Any]:
     }
 
 
-def table(found: Iterable[runs.Run]) -> pd.DataFrame:
+def table(found: Iterable[Run]) -> pd.DataFrame:
     """Return `summarise` of every experiment, a row each, sorted by dataset, architecture and variant."""
     rows = pd.DataFrame([summarise(members) for members in group(found)])
     return rows if rows.empty else rows.sort_values(["dataset", "architecture", "variant"], ignore_index=True)
 
 
-def seconds_to_accuracy(run: runs.Run, target: float) -> float | None:
+def seconds_to_accuracy(run: Run, target: float) -> float | None:
     """Return the seconds of training until the end of the first epoch whose validation accuracy is at least `target`.
 
     Validation images and not the test set decide, so that nothing is chosen by the test set. Only training steps count.
@@ -116,7 +92,7 @@ def describe_test(test: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def describe_course(run: runs.Run) -> str:
+def describe_course(run: Run) -> str:
     """Say in a sentence or two how a run's training ended, and what followed the epoch that was kept."""
     history, best = run.history, run.record["best_epoch"]
     if not run.has_validation:
@@ -136,7 +112,7 @@ def describe_course(run: runs.Run) -> str:
     return f"Training {ended} after epoch {len(history)}; epoch {best} had the lowest validation loss. {rest}"
 
 
-def describe_last_epoch(run: runs.Run) -> str:
+def describe_last_epoch(run: Run) -> str:
     """Say how the last epoch's weights do on the test set beside those of the epoch that was kept."""
     if not run.has_validation:
         return "The last epoch counts, as the recipe says."
@@ -148,19 +124,14 @@ def describe_last_epoch(run: runs.Run) -> str:
     return f"The last epoch {verb}. Which of the two to report was settled before the test set was looked at."
 
 
-def paired(first: runs.Run, second: runs.Run) -> tuple[int, int, float]:
-    """Test two runs against each other on the test images that both have read: see `evaluation.mcnemar`.
-
-    Raises:
-        InputError: their test labels differ, so they have not read the same images.
-    """
+def paired(first: Run, second: Run) -> tuple[int, int, float]:
+    """Test two runs against each other on the test images that both have read: see `evaluation.mcnemar`."""
+    results.paired(first, second)
     labels = first.predictions["labels"]
-    if not np.array_equal(labels, second.predictions["labels"]):
-        raise InputError(f"{first.folder.name} and {second.folder.name} were tested on different images.")
     return evaluation.mcnemar(labels, *(run.predictions["classes"][:, 0] for run in (first, second)))
 
 
-def unlike(first: runs.Run, second: runs.Run) -> list[str]:
+def unlike(first: Run, second: Run) -> list[str]:
     """Name the hyperparameters in which two runs differ, as "epochs (50 and 4)"; their networks' options apart."""
     one, other = first.config.training, second.config.training
     names = [name for name in sorted({*one, *other}) if one.get(name) != other.get(name)]

@@ -14,7 +14,7 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from hwr_utils.errors import InputError
-from hwr_utils.evaluation import Predictions, predict_logits, rank
+from hwr_utils.models import Predictions, predict_logits, rank
 
 # How long a process waits for the others. One that died is noticed at once where it was on this machine, because
 # torchrun then stops the others; this is for a machine that is gone or a network that is cut.

@@ -1,4 +1,47 @@
-"""What the command line tells without a traceback: bad input, and a device that failed."""
+"""What the command line tells without a traceback: bad input, and a device that failed.
+
+`reading` and `writing` are the one place where what libraries raise about a file becomes a sentence.
+"""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+# how the content of files begins that people give by mistake, and what that is; the longest beginnings come first
+_BEGINNINGS = {
+    b"SIMPLE  =": "a FITS image",
+    b"\x89HDF\r\n": "an HDF5 or MATLAB file",
+    b"\x93NUMPY": "a NumPy file",
+    b"7z\xbc\xaf": "a 7-Zip archive",
+    b"\x89PNG": "a PNG picture",
+    b"Rar!": "a RAR archive",
+    b"ALZ\1": "an ALZ archive",
+    b"PAR1": "a Parquet file",
+    b"GIF8": "a GIF picture",
+    b"RIFF": "a WebP picture",
+    b"%PDF": "a PDF document",
+    b"PK": "a zip archive",
+    b"\xff\xd8": "a JPEG picture",
+    b"\x1f\x8b": "a gzip file",
+    b"BM": "a BMP picture",
+    b"<": "a web page or XML, as a server sends instead of a file",
+}
+
+
+def kind(content: bytes) -> str:
+    """Say what a file is, by how its content begins; for messages."""
+    if not content:
+        return "empty"
+    if content[4:8] == b"ftyp":
+        return "a HEIC or AVIF picture"
+    known = (name for start, name in _BEGINNINGS.items() if content.lstrip(b"\xef\xbb\xbf \r\n").startswith(start))
+    return next(known, f"of an unknown kind (its first bytes are {content[:4].hex()})")
+
+
+def printable(text: str) -> str:
+    """Escape control characters, which could steer a terminal, and what is not UTF-8 in the names of files."""
+    return "".join(c if c.isprintable() or c == "\u3000" else c.encode("unicode_escape").decode() for c in text)
 
 
 class InputError(ValueError):
@@ -7,10 +50,63 @@ class InputError(ValueError):
     The command line prints its message without a traceback and exits with status 2.
     """
 
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
+
 
 class MissingFiles(InputError):
     """The files of a dataset are not there; says which, where to put them and how to get them."""
 
 
+class MissingRecord(InputError):
+    """A run or a measurement has no record; says which command makes it."""
+
+
 class DeviceError(RuntimeError):
     """The GPU failed while it trained; says when, what is kept and how to go on."""
+
+
+class InputWarning(UserWarning):
+    """Something about the input that a user should know, although the work goes on."""
+
+
+def warn(message: str) -> None:
+    """Warn about the input, in words as those of an `InputError`."""
+    warnings.warn(InputWarning(printable(message)), stacklevel=3)
+
+
+@contextmanager
+def reading(path: object, expected: str, remedy: str) -> Iterator[None]:
+    """Turn whatever is raised in the block while a file is read into an `InputError`.
+
+    Args:
+        path: the file, by what messages name it.
+        expected: what it should be, with its article: "a zip archive".
+        remedy: what the user can do, as a sentence: "Download it again."
+
+    Raises:
+        InputError: the file is missing, may not be read or is damaged. One that is raised in the block passes as it is.
+    """
+    try:
+        yield
+    except (InputError, MemoryError):
+        raise
+    except OSError as error:
+        if error.strerror is None:  # not of the system: zlib's, gzip's and Pillow's are of this kind, too
+            raise InputError(f"{path} is damaged ({error}); {expected} was expected. {remedy}") from error
+        raise InputError(f"cannot read {path}: {error.strerror}; {expected} was expected. {remedy}") from error
+    except Exception as error:  # zipfile, zlib, struct, json, Pillow, NumPy: each has its own for damaged bytes
+        found = f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": .")
+        raise InputError(f"{path} is damaged ({found}); {expected} was expected. {remedy}") from error
+
+
+@contextmanager
+def writing(path: str | Path) -> Iterator[None]:
+    """Turn an error of the system while `path` is written into an `InputError`; older content is told to be kept."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"cannot write {path}: {error.strerror or error}. Nothing already written is lost; free some space or make "
+            f"{Path(path).parent} writable, and run the same command again."
+        ) from error

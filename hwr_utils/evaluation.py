@@ -2,63 +2,10 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor, nn
-
-from hwr_utils.models import to_input
-
-TOP_K = 10
-
-
-def predict_logits(model: nn.Module, images: Tensor, image_size: int, batch_size: int | None = None) -> Tensor:
-    """Run a network over images without gradients.
-
-    Args:
-        model: any network of the study; put into evaluation mode and left there.
-        images: (N, H, W) uint8 on the model's device.
-        image_size: side of the network's input in pixels.
-        batch_size: images at a time; None takes 500 on a GPU and 100 on a CPU, whose caches hold the maps of so many
-            (at 56 pixels 500 at a time took 1.6 times as long).
-
-    Returns:
-        (N, C) float32 logits on the same device.
-    """
-    model.eval()
-    batch_size = batch_size or (500 if images.device.type == "cuda" else 100)
-    with torch.inference_mode():
-        batches = [model(to_input(batch, image_size)).float() for batch in images.split(batch_size)]
-    return torch.cat(batches)
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """What is kept of a network's answers to N images, of which all logits would be gigabytes at 3,755 classes.
-
-    Attributes:
-        classes: (N, k) int64, best first.
-        scores: (N, k) float32, the probabilities of these, by softmax over all C classes.
-        losses: (N,) float32, cross-entropy in nats.
-    """
-
-    classes: Tensor
-    scores: Tensor
-    losses: Tensor
-
-
-def rank(logits: Tensor, labels: Tensor, k: int = TOP_K) -> Predictions:
-    """Rank the classes of each image, best first.
-
-    Args:
-        logits: (N, C) float.
-        labels: (N,) int64 true classes, on the same device.
-        k: how many to keep; C where C is smaller.
-    """
-    scores, classes = logits.softmax(dim=1).topk(min(k, logits.shape[1]), dim=1)
-    return Predictions(classes, scores, nn.functional.cross_entropy(logits, labels, reduction="none"))
 
 
 def wilson_interval(correct: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -67,15 +14,10 @@ def wilson_interval(correct: int, n: int, confidence: float = 0.95) -> tuple[flo
     Raises:
         ValueError: n is not positive, or correct is not in 0..n.
     """
-    if n <= 0 or not 0 <= correct <= n:
-        raise ValueError(f"correct={correct} of n={n}: expected n > 0 and 0 <= correct <= n")
-    from scipy.stats import norm  # here, because a bare CUDA machine has no scipy and trains all the same
+    from scipy.stats import binomtest  # here, because a bare CUDA machine has no scipy and trains all the same
 
-    z = float(norm.ppf(0.5 + confidence / 2))
-    share, spread = correct / n, z * z / n
-    centre = (share + spread / 2) / (1 + spread)
-    half = z / (1 + spread) * math.sqrt(share * (1 - share) / n + spread / (4 * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    low, high = binomtest(correct, n).proportion_ci(confidence, method="wilson")
+    return float(low), float(high)
 
 
 def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, n_classes: int) -> np.ndarray:
@@ -129,18 +71,20 @@ def most_confused(confusion: np.ndarray, classes: Sequence[str], k: int = 10) ->
     )
 
 
-def summarise_test(labels: np.ndarray, predictions: Predictions, n_classes: int) -> dict[str, float | int]:
+def summarise_test(
+    labels: np.ndarray, ranked: np.ndarray, losses: np.ndarray, n_classes: int
+) -> dict[str, float | int]:
     """Compute the figures that a record keeps of one evaluation.
 
     Args:
         labels: (N,) integers.
-        predictions: of the same N images.
+        ranked: (N, k) integers, the likeliest classes of the same N images, best first.
+        losses: (N,) float, their cross-entropy in nats.
         n_classes: C.
 
     Returns:
         n, correct, accuracy, top5, macro_f1 (all 0..1) and loss (mean cross-entropy in nats).
     """
-    ranked = predictions.classes.cpu().numpy()
     correct = int((ranked[:, 0] == labels).sum())
     return {
         "n": len(labels),
@@ -148,7 +92,7 @@ def summarise_test(labels: np.ndarray, predictions: Predictions, n_classes: int)
         "accuracy": correct / len(labels),
         "top5": float((ranked[:, :5] == labels[:, None]).any(axis=1).mean()),
         "macro_f1": macro_f1(confusion_matrix(labels, ranked[:, 0], n_classes)),
-        "loss": predictions.losses.mean().item(),
+        "loss": float(losses.mean()),
     }
 
 
@@ -252,3 +196,139 @@ def two_proportions(correct_a: int, n_a: int, correct_b: int, n_b: int) -> tuple
     pooled = (correct_a + correct_b) / (n_a + n_b)
     error = math.sqrt(pooled * (1 - pooled) * (1 / n_a + 1 / n_b))
     return difference, float(2 * norm.sf(abs(difference) / error)) if error else 1.0
+
+
+def paired_interval(only_first: int, only_second: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Return the interval of the second accuracy less the first, of two networks on the same n images, in -1..1.
+
+    The adjusted Wald interval of Agresti and Min (Statistics in Medicine 24, 2005), who add one half to each count.
+
+    Args:
+        only_first: images that only the first network reads right.
+        only_second: images that only the second reads right.
+        n: all images.
+        confidence: of the interval.
+    """
+    from scipy.stats import norm
+
+    first, second = (only_first + 0.5) / (n + 2), (only_second + 0.5) / (n + 2)
+    half = norm.ppf(0.5 + confidence / 2) * math.sqrt((first + second - (first - second) ** 2) / (n + 2))
+    return float(second - first - half), float(second - first + half)
+
+
+# Repetitions of a comparison: folds or seeds. They need scipy, which is imported late for the reason given above.
+
+
+class Effect(NamedTuple):
+    """A mean over repetitions, the ends of its interval, and the two-sided p of the hypothesis that it is 0."""
+
+    mean: float
+    low: float
+    high: float
+    p: float
+
+
+def log_odds(correct: np.ndarray, n: np.ndarray | int) -> np.ndarray:
+    """Return the log-odds of a right answer, log(p / (1 - p)), finite also for 0 or n of n.
+
+    One half is added to both counts (Haldane, Annals of Human Genetics 20, 1956).
+
+    Args:
+        correct: (R,) right answers in each repetition.
+        n: (R,) or one number of test images.
+    """
+    right = np.asarray(correct, float)
+    return np.log((right + 0.5) / (n - right + 0.5))
+
+
+def effect(differences: Sequence[float], correction: float = 0.0, confidence: float = 0.95) -> Effect:
+    """Estimate a mean over repetitions by Student's t.
+
+    The folds of a cross-validation share training images, so their differences vary less than those of independent
+    repetitions would. Nadeau and Bengio (Machine Learning 52, 2003) therefore take the variance of the mean to be
+    s^2 (1/R + n_test / n_train).
+
+    Args:
+        differences: (R,) one number a repetition.
+        correction: n_test / n_train for the folds of a cross-validation; 0 for independent repetitions.
+        confidence: of the interval.
+
+    Raises:
+        ValueError: fewer than two repetitions.
+    """
+    mean, error, freedom = _spread(differences, correction)
+    return _by_t(mean, error, freedom, confidence)
+
+
+def contrast(
+    first: Sequence[float], second: Sequence[float], correction: float = 0.0, confidence: float = 0.95
+) -> Effect:
+    """Estimate the mean of the first repetitions less that of the second, by Welch's t; arguments as in `effect`."""
+    (mean_a, error_a, freedom_a), (mean_b, error_b, freedom_b) = (
+        _spread(values, correction) for values in (first, second)
+    )
+    error = math.hypot(error_a, error_b)
+    freedom = error**4 / (error_a**4 / freedom_a + error_b**4 / freedom_b) if error else freedom_a + freedom_b
+    return _by_t(mean_a - mean_b, error, freedom, confidence)
+
+
+def equivalence(differences: Sequence[float], margin: float, correction: float = 0.0) -> float:
+    """Return the p of two one-sided tests (TOST): below 0.05, the true mean lies within -margin to +margin.
+
+    After Schuirmann (Journal of Pharmacokinetics and Biopharmaceutics 15, 1987). Arguments as in `effect`.
+    """
+    from scipy.stats import t
+
+    mean, error, freedom = _spread(differences, correction)
+    if not error:
+        return 0.0 if abs(mean) < margin else 1.0
+    return float(t.sf((margin - abs(mean)) / error, freedom))
+
+
+def resampled(
+    pairs: Sequence[tuple[np.ndarray, np.ndarray]], draws: int = 10_000, seed: int = 0
+) -> tuple[float, float]:
+    """Return the 95 % interval of a mean difference in accuracy that a two-level bootstrap gives, in -1..1.
+
+    It draws repetitions with replacement and, within each, images.
+
+    Args:
+        pairs: for each repetition, which of its test images either network reads right: two (N,) bool arrays.
+        draws: how many.
+        seed: of the draws.
+    """
+    rng = np.random.Generator(np.random.PCG64(seed))
+    # an image counts 1, 0 or -1, so a draw of N images is a draw of how many count what
+    shares = [np.array([(first & ~second).mean(), (second & ~first).mean()]) for first, second in pairs]
+    sizes = [len(first) for first, _ in pairs]
+    means = np.empty(draws)
+    for row, chosen in enumerate(rng.integers(len(pairs), size=(draws, len(pairs)))):
+        counts = [rng.multinomial(sizes[fold], [*shares[fold], 1 - shares[fold].sum()]) for fold in chosen]
+        means[row] = np.mean([(up - down) / sizes[fold] for (up, down, _), fold in zip(counts, chosen, strict=True)])
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values adjusted for being several (Holm, Scandinavian Journal of Statistics 6, 1979), in their order."""
+    order = np.argsort(p_values)
+    factors = np.arange(len(order), 0, -1)
+    adjusted = np.empty(len(order))
+    adjusted[order] = np.minimum(1, np.maximum.accumulate(np.asarray(p_values)[order] * factors))
+    return adjusted.tolist()
+
+
+def _spread(values: Sequence[float], correction: float) -> tuple[float, float, int]:
+    if len(values) < 2:
+        raise ValueError(f"found {len(values)} repetitions; a spread needs two or more")
+    error = float(np.std(values, ddof=1)) * math.sqrt(1 / len(values) + correction)
+    return float(np.mean(values)), error, len(values) - 1
+
+
+def _by_t(mean: float, error: float, freedom: float, confidence: float) -> Effect:
+    from scipy.stats import t
+
+    if not error:
+        return Effect(mean, mean, mean, 1.0 if mean == 0 else 0.0)
+    half = float(t.ppf(0.5 + confidence / 2, freedom)) * error
+    return Effect(mean, mean - half, mean + half, float(2 * t.sf(abs(mean) / error, freedom)))

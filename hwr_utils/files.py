@@ -1,18 +1,26 @@
-"""Write files so that a reader sees the old content or the new, never a half."""
+"""Write files and folders so that a reader sees the old content or the new, never a half."""
 
 import hashlib
 import json
 import os
 import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from hwr_utils.errors import InputError
+from hwr_utils.errors import InputError, writing
 
 # the checkout that the package is used from: its results/ and data/ are the defaults wherever a notebook is started
 REPOSITORY = Path(__file__).resolve().parent.parent
 
-UNFINISHED = ".part"  # how the names of files end that are still being written
+UNFINISHED = ".part"  # how the names of files and folders end that are still being written
+
+
+def _beside(path: Path) -> Path:
+    """Return a new hidden name in the same folder, because a rename is atomic only within one file system."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}{UNFINISHED}")
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:
@@ -22,26 +30,88 @@ def write_bytes(path: str | Path, data: bytes) -> None:
         InputError: the folder cannot be written or the disk is full; an older file at `path` is left as it was.
     """
     path = Path(path)
-    temporary = None
-    try:
+    temporary = _beside(path)
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        # in the same folder, because os.replace is atomic only within one file system
-        name = path.with_name(f".{path.name}.{secrets.token_hex(8)}{UNFINISHED}")
         # not by tempfile, which makes files for their owner alone, and asking for the umask is not safe in threads
-        handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        temporary = name
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())  # or a power cut could leave the new name on empty content
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary is not None:
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())  # or a power cut could leave the new name on empty content
+            os.replace(temporary, path)
+        except OSError:
             temporary.unlink(missing_ok=True)
-        raise InputError(
-            f"cannot write {path}: {error.strerror or error}. Nothing already written is lost; "
-            f"free some space or make {path.parent} writable, and run the same command again."
-        ) from error
+            raise
+
+
+@contextmanager
+def new_folder(path: str | Path, needed: int = 0) -> Iterator[Path]:
+    """Yield an empty folder beside `path`, which takes the place of `path` when the block ends well.
+
+    Until then an older folder at `path` stays whole. Two processes that make the same folder each have one of their
+    own, and the last to end wins. What a killed process left is removed by the next one that makes the same folder.
+
+    Args:
+        path: the folder to make or to replace.
+        needed: bytes that will be written, which are compared with what is free before anything is.
+
+    Raises:
+        InputError: too little space is free, or the place cannot be written.
+    """
+    path = Path(path).resolve()  # a link stays one
+    part, old = _beside(path), _beside(path)
+    with writing(path):
+        if path.is_file():
+            raise InputError(f"{path} is a file, and a folder was to be made there. Move it, or give another place.")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for other in path.parent.glob("*"):
+            if other.name.startswith(f".{path.name}.") and other.name.endswith(UNFINISHED):
+                with suppress(OSError), _held(other) as dead:
+                    if dead:
+                        shutil.rmtree(other)
+        free = shutil.disk_usage(path.parent).free
+        if needed > free:
+            raise InputError(
+                f"{path} needs some {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free. Free some space, or ask "
+                "for less."
+            )
+        part.mkdir()
+        try:
+            with _held(part):
+                yield part
+                with suppress(FileNotFoundError):
+                    os.replace(path, old)
+                try:
+                    os.replace(part, path)
+                except OSError:
+                    with suppress(OSError):
+                        os.replace(old, path)
+                    raise
+        finally:
+            for folder in (part, old):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[bool]:
+    """Hold the lock of a folder, which the system gives back when a process ends however it ends; tell whether."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: what killed processes left is then for the user to remove
+        yield False
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        held = True
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:  # another process holds it, or the file system has no locks
+            held = False
+        yield held
+    finally:
+        os.close(handle)
 
 
 def remove_unfinished(folder: str | Path) -> None:

@@ -1,4 +1,4 @@
-"""Run a notebook with other parameters: papermill, behind the check of names and types that papermill leaves out."""
+"""What notebooks need: strict names for their parameters, a way to run them, and findings that are checked."""
 
 import ast
 import json
@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from hwr_utils import files, recipes
 from hwr_utils.errors import InputError
@@ -187,6 +189,26 @@ def execute(
     files.write_text(output, nbformat.writes(notebook) + "\n")  # type: ignore[no-untyped-call]
     failed.unlink(missing_ok=True)
     return output
+
+
+def finding(sentence: str, holds: bool | np.bool_) -> None:
+    """Show a sentence that a chapter concludes, with a mark that says whether the numbers at hand bear it out.
+
+    The sentence is written by hand and the test beside it is computed, so a reader who executes a chapter with other
+    parameters sees which conclusions fall, and nbval notices when a changed record makes one fall.
+
+    Args:
+        sentence: what the chapter concludes, as Markdown.
+        holds: whether it is true of the numbers at hand.
+
+    Raises:
+        TypeError: `holds` is no truth value, for instance a whole column.
+    """
+    from IPython.display import Markdown, display
+
+    if not isinstance(holds, bool | np.bool_):
+        raise TypeError(f"finding: holds is a {type(holds).__name__}, expected True or False: {sentence}")
+    display(Markdown(f"✓ **{sentence}**" if holds else f"✗ **This does not hold here:** {sentence}"))
 
 
 @contextmanager

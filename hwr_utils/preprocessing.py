@@ -15,22 +15,24 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from hwr_utils.errors import InputError
+from hwr_utils.errors import InputError, kind, reading
 
 MAX_PIXELS = 50_000_000  # more than a telephone's camera makes; decoded, at most 0.2 GB
-MAX_SIDE = 20_000  # pixels: for every one of them there are weights when a picture is scaled
+MAX_SIDE = 20_000  # the weights that scale a side grow with it, too
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 MIN_CONTRAST = 16  # grey levels between paper and ink, below which an image counts as blank
 INK = 64  # the level above which a pixel counts as ink when the character is cropped
 
 
 def from_file(path: str | Path, size: int = 28, margin: int = 4) -> NDArray[np.uint8]:
-    """Return the character in a PNG or JPEG file as (size, size) uint8, white on black.
+    """Return the character in a picture file as (size, size) uint8, white on black.
 
     An image that has this size already is taken to be prepared: it is not cropped and scaled again, only turned to
     white on black.
 
     Raises:
-        InputError: the file cannot be read, is no PNG or JPEG, is damaged, or is larger than `MAX_PIXELS`.
+        InputError: the file cannot be read, is of none of `FORMATS`, is damaged, or is larger than `MAX_PIXELS` or
+            `MAX_SIDE`.
     """
     gray = read_gray(path)
     if gray.shape == (size, size):
@@ -53,31 +55,33 @@ def from_picture(path: str | Path, size: int, margin: int, centre: str) -> NDArr
 
 
 def read_gray(path: str | Path) -> NDArray[np.uint8]:
-    """Decode a PNG or JPEG file into (H, W) uint8, upright, in the polarity it has; errors as `from_file`."""
+    """Decode a picture file into (H, W) uint8, upright, in the polarity it has; errors as `from_file`."""
+    with reading(path, "a picture", "Save it anew as PNG, or remove it."):
+        return decode(Path(path).read_bytes(), path)
+
+
+def decode(content: bytes, where: object) -> NDArray[np.uint8]:
+    """Decode the content of a picture file as `read_gray`; `where` names it in messages."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # too large is an error below
-            image = Image.open(io.BytesIO(Path(path).read_bytes()), formats=("PNG", "JPEG"))
-        with image:
-            pixels = image.width * image.height  # known from the header, before anything is decoded
-            if pixels > MAX_PIXELS:
-                raise InputError(f"{path} has {pixels} pixels; at most {MAX_PIXELS} were expected. Scale it down.")
-            frames = getattr(image, "n_frames", 1) if image.format == "PNG" else 1  # JPEGs may hold previews
-            if frames > 1:
-                raise InputError(f"{path} is animated: it has {frames} pictures, and one was expected. Save one alone.")
-            return to_gray(ImageOps.exif_transpose(image))
-    except InputError:
-        raise
-    except Image.DecompressionBombError as error:
-        raise InputError(f"{path} is too large: {error}. Scale it down.") from error
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # what is too large is an error below
+            image = Image.open(io.BytesIO(content), formats=FORMATS)
     except UnidentifiedImageError as error:
-        raise InputError(f"{path} is neither PNG nor JPEG. Save the picture as one of them, or remove it.") from error
-    except OSError as error:
         raise InputError(
-            f"cannot read {path}: {error.strerror or error}. Check the name, or replace the file."
+            f"{where} is {kind(content)}, and no picture that can be read: {', '.join(FORMATS)} were expected. Save it "
+            "as PNG, or remove it."
         ) from error
-    except Exception as error:  # on damaged files Pillow raises SyntaxError, ValueError, struct.error and others
-        raise InputError(f"{path} is a damaged image: {error}. Replace or remove it.") from error
+    with image:
+        width, height = image.size  # known from the header, before anything is decoded
+        if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
+            raise InputError(
+                f"{where} has {width} x {height} pixels; at most {MAX_PIXELS:,} were expected, and {MAX_SIDE:,} a "
+                "side. Scale it down."
+            )
+        frames = 1 if image.format == "JPEG" else getattr(image, "n_frames", 1)  # JPEGs may hold previews
+        if frames > 1:
+            raise InputError(f"{where} is animated: it has {frames} pictures, and one was expected. Save one alone.")
+        return to_gray(ImageOps.exif_transpose(image))
 
 
 def to_gray(image: Image.Image) -> NDArray[np.uint8]:
@@ -188,9 +192,13 @@ def _round(values: NDArray[np.float64]) -> NDArray[np.uint8]:
     return rounded
 
 
-@lru_cache(512)
 def _weights(old: int, new: int) -> NDArray[np.float64]:
     """Return the (new, old) weights of a triangle filter, scaled to the larger of input and output pixels."""
+    return _kept_weights(old, new) if old * new <= 2**14 else _kept_weights.__wrapped__(old, new)
+
+
+@lru_cache(512)  # of at most 64 MB; large pictures are few, and their weights would fill the memory
+def _kept_weights(old: int, new: int) -> NDArray[np.float64]:
     step = old / new
     centres = (np.arange(new) + 0.5) * step
     distance = np.abs(np.arange(old) + 0.5 - centres[:, None]) / max(step, 1.0)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hwr_utils.errors import InputError
-from hwr_utils.records import RunConfig
+from hwr_utils.records import DEFAULTS, RunConfig
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ PARAMETERS: dict[str, Parameter] = {
     "epochs": Parameter(int, 1, 10_000, "passes over the training images, at most"),
     "batch_size": Parameter(int, 1, 65_536, "images a step"),
     "learning_rate": Parameter(float, 1e-8, 10.0, "Adam's rate, or its highest where it has a schedule"),
-    "schedule": Parameter(str, 0, 0, "how the rate moves: training.cosine; it stays where not set", ("cosine",)),
+    "schedule": Parameter(str, 0, 0, "how the rate moves: see training.cosine", ("constant", "cosine")),
     "patience": Parameter(int, 1, 10_000, "epochs without a better validation loss after which training stops"),
     "validation_fraction": Parameter(
         float, 0.01, 0.5, "share of each training class held out to choose the epoch; the last one where it is not set"
@@ -121,7 +121,7 @@ def configure(dataset: str, architecture: str, recipe: str = "paper", seed: int 
         )
     if type(seed) is not int or not 0 <= seed < 2**32:
         raise InputError(f"seed={seed!r} is not a whole number from 0 to 4294967295.")
-    training = dict(RECIPES[recipe][architecture])
+    training = DEFAULTS | RECIPES[recipe][architecture]
     model = dict(MODEL_OPTIONS[architecture])
     for name, value in overrides.items():
         if name not in PARAMETERS and name not in model:
@@ -140,15 +140,14 @@ def configure(dataset: str, architecture: str, recipe: str = "paper", seed: int 
             )
         else:
             model[name] = value
-    if "patience" in training and "validation_fraction" not in training:
+    if training["patience"] and not training["validation_fraction"]:
         raise InputError(
             f"patience={training['patience']} needs a validation_fraction: without one nothing is held out to stop by."
         )
-    if "pool_size" in training and training.get("split") != "folds":
+    if training["pool_size"] and training["split"] != "folds":
         raise InputError(f"pool_size={training['pool_size']} belongs to cross-validation. Add split=folds.")
-    if "split" not in RECIPES[recipe][architecture] and training.get("split") == "official":
-        del training["split"]  # which is what no split means: one experiment has one name
-    if training != RECIPES[recipe][architecture]:
+    if training != DEFAULTS | RECIPES[recipe][architecture]:
         # the values name the run, not the way they were asked for: those of another recipe make its run
-        recipe = next((name for name, known in RECIPES.items() if known.get(architecture) == training), "custom")
+        known = {name: DEFAULTS | made[architecture] for name, made in RECIPES.items() if architecture in made}
+        recipe = next((name for name, values in known.items() if values == training), "custom")
     return RunConfig(dataset, architecture, recipe, seed, model, training)

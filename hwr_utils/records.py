@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,25 @@ from hwr_utils import files
 from hwr_utils.errors import InputError
 
 SCHEMA_VERSION = 1
+LOG = (
+    "run",
+    "created",
+    "accuracy",
+    "n",
+    "replaced",
+)  # columns of log.csv; the last says why a run is not here any more
+
+# Hyperparameters that a config need not name, with what it means not to. A run's name covers those alone that differ,
+# so an option that is added later leaves the names of earlier runs as they are.
+DEFAULTS: dict[str, Any] = {
+    "schedule": "constant",  # the learning rate stays as it is
+    "split": "official",  # the test set that the dataset comes with
+    "validation_fraction": 0.0,  # nothing is held out, and the last epoch counts
+    "patience": None,  # training does not stop early
+    "train_size": None,  # all training images
+    "pool_size": None,  # all images take part in a cross-validation
+    "n_outputs": None,  # as many as there are classes
+}
 
 
 @dataclass(frozen=True)
@@ -32,7 +52,7 @@ class RunConfig:
         recipe: the recipe whose values these are, or "custom" where one differs.
         seed: drives initialisation, batch order, dropout and the validation split.
         model: options of the architecture, for instance {"dropout": False}.
-        training: hyperparameters, in the units of `recipes.PARAMETERS`.
+        training: hyperparameters, in the units of `recipes.PARAMETERS`: each of them, those of `DEFAULTS` included.
     """
 
     dataset: str
@@ -43,14 +63,18 @@ class RunConfig:
     training: Mapping[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values, keys in a fixed order."""
+        """Return plain JSON values, keys in a fixed order, without hyperparameters at their default."""
         values = dataclasses.asdict(self)
+        for name, default in DEFAULTS.items():
+            if values["training"].get(name) == default:
+                values["training"].pop(name, None)
         return values | {key: dict(sorted(values[key].items())) for key in ("model", "training")}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "RunConfig":
         """Read back what `to_dict` gave."""
-        return cls(**{field.name: values[field.name] for field in dataclasses.fields(cls)})
+        given = {field.name: values[field.name] for field in dataclasses.fields(cls)}
+        return cls(**given | {"training": DEFAULTS | given["training"]})
 
 
 def run_id(config: RunConfig, data_files: Mapping[str, str]) -> str:
@@ -97,6 +121,14 @@ def validate(record: Any, source: str | Path) -> None:
             "restore it from version control, or delete its folder and run the command again."
         )
 
+    for part in ("test", "test_last_epoch"):
+        test = record[part]
+        if not math.isclose(test["accuracy"], test["correct"] / test["n"], abs_tol=1e-9):
+            raise InputError(
+                f"{source}: {part}/accuracy is {test['accuracy']}, and {test['correct']} of {test['n']} are right. "
+                "A record is never edited; restore it from version control, or delete its folder and run its command."
+            )
+
 
 def write(folder: Path, record: Mapping[str, Any], arrays: Mapping[str, Mapping[str, np.ndarray]]) -> None:
     """Write a run's arrays and then its record, each in one step.
@@ -113,6 +145,44 @@ def write(folder: Path, record: Mapping[str, Any], arrays: Mapping[str, Mapping[
     for stem, content in arrays.items():
         write_arrays(folder / f"{stem}.npz", content)
     files.write_json(folder / "record.json", record)
+
+
+def verify(record: Mapping[str, Any], predictions: Mapping[str, np.ndarray], source: str | Path) -> None:
+    """Check a record's test figures against the predictions that they were counted from.
+
+    Args:
+        record: a valid one.
+        predictions: of the same run.
+        source: the record's name in messages.
+
+    Raises:
+        InputError: a figure does not follow from the predictions, so one of the two has been changed.
+    """
+    from hwr_utils.evaluation import summarise_test  # evaluation imports pandas, which takes a while
+
+    labels, ranked = predictions["labels"], predictions["classes"]
+    counted = summarise_test(labels, ranked, np.zeros(1), len(record["dataset"]["classes"]))
+    counted |= {"loss": record["test"]["loss"]}  # it needs all scores, of which the likeliest alone are kept
+    for name, value in counted.items():
+        if abs(record["test"][name] - value) > 1e-9:
+            raise InputError(
+                f"{source}: test/{name} is {record['test'][name]}, and its predictions.npz gives {value}. Restore both "
+                "from version control, or delete the folder and run the command again."
+            )
+    if record["dataset"]["n_test"] != counted["n"]:
+        raise InputError(f"{source}: n_test is {record['dataset']['n_test']}, and predictions.npz has {counted['n']}.")
+
+
+def log(results_dir: Path, record: Mapping[str, Any]) -> None:
+    """Add a run to `log.csv`, which keeps every run that was made, also one that is replaced later.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    path, test = results_dir / "log.csv", record["test"]
+    text = path.read_text(encoding="utf-8") if path.exists() else ",".join(LOG) + "\n"
+    row = f"{record['run_id']},{record['created']},{test['accuracy']:.6f},{test['n']},\n"
+    files.write_text(path, text + row)
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

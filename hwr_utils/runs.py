@@ -1,143 +1,28 @@
-"""Load a run or train it: the one door to runs, for notebooks and the command line."""
+"""Train what is missing and write its record: the write side, for notebooks and the command line."""
 
-import fcntl
 import os
 import platform
-import shlex
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
+from filelock import FileLock, Timeout  # torch brings it
 from safetensors.torch import save as save_safetensors
 
-from hwr_utils import data, distributed, evaluation, files, models, recipes, records, training
-from hwr_utils.data import catalog, facts, splits
+from hwr_utils import data, distributed, evaluation, files, models, records, results, training
+from hwr_utils.data import catalog, splits
 from hwr_utils.distributed import Processes
-from hwr_utils.errors import InputError, MissingFiles
+from hwr_utils.errors import InputError, MissingFiles, MissingRecord
 from hwr_utils.records import RunConfig
-from hwr_utils.synthesis import medians
+from hwr_utils.results import Run
 
-RESULTS_DIR = files.REPOSITORY / "results"
 MAX_GALLERY = 60
-LABEL_FILES = "emnist-letters-labels"  # the release's label files alone, as a folder of the data root
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run that has ended: its folder and its record, with the arrays read when they are asked for."""
-
-    folder: Path
-    record: dict[str, Any]
-
-    @property
-    def config(self) -> RunConfig:
-        """The run's config."""
-        return RunConfig.from_dict(self.record["config"])
-
-    @property
-    def classes(self) -> list[str]:
-        """The characters, by label."""
-        return list(self.record["dataset"]["classes"])
-
-    @property
-    def has_validation(self) -> bool:
-        """Were images held out to choose the epoch? If not, the history's validation columns are of the test set."""
-        return "validation" in self.record
-
-    @property
-    def history(self) -> pd.DataFrame:
-        """One row an epoch; the columns of `training.FitResult.history`."""
-        return pd.DataFrame(self.record["history"])
-
-    @cached_property
-    def predictions(self) -> dict[str, np.ndarray]:
-        """Test labels (N,), top classes (N, k) and scores (N, k) best first, and validation_indices (M,) of train.
-
-        Of an import also test_indices (N,) in it, and writers (N,) where they are known.
-        """
-        return records.read_arrays(self.folder / "predictions.npz")
-
-    @cached_property
-    def gallery(self) -> dict[str, np.ndarray] | None:
-        """The surest errors: images (K, H, W), index, labels, predicted, scores; None where they may not be shown."""
-        path = self.folder / "errors.npz"
-        return records.read_arrays(path) if path.exists() else None
-
-    @property
-    def confusion(self) -> np.ndarray:
-        """The (C, C) confusion matrix of the test set; rows are true classes."""
-        return evaluation.confusion_matrix(
-            self.predictions["labels"], self.predictions["classes"][:, 0], len(self.classes)
-        )
-
-    def banner(self) -> str:
-        """Say in one line of Markdown which run this is, and where and when it was made."""
-        environment = self.record["environment"]
-        dataset = self.record["dataset"]
-        kind = "the published files" if dataset["published"] else "**not** the published data set"
-        return (
-            f"**Run record** `{self.record['run_id']}`: trained on {self.record['created'][:10]} on "
-            f"{environment['device_name']} ({environment['device']}), torch {environment['torch']}; "
-            f"data `{dataset['name']}` ({kind}), seed {self.record['config']['seed']}, "
-            f"{self.record['test']['n']:,} test images."
-        )
-
-
-def changes(config: RunConfig) -> dict[str, Any]:
-    """Return the values of a config that depart from its recipe and its architecture's defaults.
-
-    A custom run is measured against the recipe `paper`.
-    """
-    recipe = config.recipe if config.recipe in recipes.RECIPES else "paper"
-    base = recipes.RECIPES[recipe][config.architecture] | recipes.MODEL_OPTIONS[config.architecture]
-    values = dict(config.training) | dict(config.model)
-    return {name: value for name, value in sorted(values.items()) if value != base.get(name)}
-
-
-def command(config: RunConfig) -> str:
-    """Return the shell command that makes this run."""
-    recipe = config.recipe if config.recipe in recipes.RECIPES else "paper"
-    words = ["hwr", "train", "--dataset", config.dataset, "--architecture", config.architecture]
-    words += ["--recipe", recipe, "--seed", str(config.seed)]
-    for name, value in changes(config).items():
-        words += ["--set", f"{name}={value}"]
-    return shlex.join(words)
-
-
-def find(
-    config: RunConfig, results_dir: str | Path | None = None, data_files: Mapping[str, str] | None = None
-) -> Run | None:
-    """Look for the record of a config.
-
-    Args:
-        config: what was asked for.
-        results_dir: folder of run folders; None takes `RESULTS_DIR`.
-        data_files: the data's checksums where it is at hand; only a run on that very data is then found.
-
-    Raises:
-        InputError: a record is damaged, or several runs on different data answer and `data_files` cannot decide.
-    """
-    wanted = config.to_dict()
-    found = [
-        Run(folder, record)
-        for folder, record in records.read_all(results_dir or RESULTS_DIR)
-        if record["config"] == wanted and (data_files is None or record["dataset"]["files"] == dict(data_files))
-    ]
-    if len(found) > 1:
-        names = ", ".join(run.folder.name for run in found)
-        raise InputError(
-            f"{results_dir or RESULTS_DIR}: {names} answer to one config on different data, and the data is not there "
-            "to decide. Delete those that are out of date, or put the data under the data root."
-        )
-    return found[0] if found else None
 
 
 def load_or_train(
@@ -145,34 +30,33 @@ def load_or_train(
     results_dir: str | Path | None = None,
     data_root: str | Path | None = None,
     device: str = "auto",
-    train: bool | None = None,
-) -> Run | None:
+) -> Run:
     """Return the run of a config: from its record where there is one, else by training it.
 
     Args:
         config: made by `recipes.configure`.
-        results_dir: folder of run folders; None takes `RESULTS_DIR`.
+        results_dir: folder of run folders; None takes `results.RESULTS_DIR`.
         data_root: folder of the datasets; None takes `data.default_root()`.
         device: see `training.choose_device`.
-        train: whether a missing run may be trained; None allows it unless the environment has HWR_TRAIN=never.
-
-    Returns:
-        The run, or None where there is no record and training is not allowed.
 
     Raises:
+        MissingRecord: there is no record, and the environment has HWR_TRAIN=never.
         InputError: see `train_run`.
     """
-    results_dir = Path(results_dir) if results_dir is not None else RESULTS_DIR
-    root = Path(data_root) if data_root is not None else data.default_root()
+    results_dir = Path(results_dir or results.RESULTS_DIR)
+    root = Path(data_root or data.default_root())
     published = catalog.entry(config.dataset).published
     # The files under a published name never change, so its record is taken without reading them; a data set of one's
     # own may have changed since, so its files are compared where they are there.
-    run = find(config, results_dir, None if published else _checksums_if_there(config.dataset, root))
+    run = results.find(config, results_dir, None if published else _checksums_if_there(config.dataset, root))
     if run is not None:
         return run
-    if train is None:
-        train = os.environ.get("HWR_TRAIN") != "never"
-    return train_run(config, results_dir, root, device) if train else None
+    if os.environ.get("HWR_TRAIN") == "never":
+        raise MissingRecord(
+            f"{results_dir} has no record of this run, and HWR_TRAIN=never forbids to train it. Make it: "
+            + results.command(config)
+        )
+    return train_run(config, results_dir, root, device)
 
 
 def _checksums_if_there(name: str, root: Path) -> dict[str, str] | None:
@@ -180,87 +64,6 @@ def _checksums_if_there(name: str, root: Path) -> dict[str, str] | None:
         return data.checksums(name, root)
     except MissingFiles:
         return None
-
-
-def dataset_facts(
-    name: str, results_dir: str | Path | None = None, data_root: str | Path | None = None
-) -> tuple[dict[str, Any], np.ndarray | None] | None:
-    """Return what is known of a dataset: from its record where there is one, else from its files, recording it.
-
-    Args:
-        name: a name of the catalogue, or custom:NAME.
-        results_dir: as in `load_or_train`; the record is `datasets/<name>/` in it.
-        data_root: as in `load_or_train`.
-
-    Returns:
-        The facts of `data.facts.describe`, or `describe_import` with the characters of its `sheet` and the `strokes` of
-        each class as it is printed (None where the stroke data is not installed); and a (C, K, H, W) uint8 sheet of
-        samples, or None where the images may not be shown. None where there is neither a record nor the data.
-
-    Raises:
-        InputError: the record or the data is damaged.
-    """
-    folder = Path(results_dir or RESULTS_DIR) / "datasets" / name.replace(":", "-")
-    pictures = catalog.entry(name).pictures
-    if not (folder / "facts.json").exists():
-        try:
-            describe_dataset(name, results_dir, data_root)
-        except MissingFiles:
-            return None
-    samples = records.read_arrays(folder / "samples.npz")["samples"] if pictures else None
-    return records.read_json(folder / "facts.json"), samples
-
-
-def emnist_label_facts(
-    results_dir: str | Path | None = None, data_root: str | Path | None = None
-) -> dict[str, Any] | None:
-    """Return what `data.facts.label_file_facts` says of the original EMNIST-letters label files.
-
-    Read from its record, or from the files in `<data_root>/emnist-letters-labels/`, which are then recorded; None
-    where there is neither. Arguments and errors as in `dataset_facts`.
-    """
-    path = Path(results_dir or RESULTS_DIR) / "datasets" / LABEL_FILES / "facts.json"
-    if not path.exists():
-        try:
-            describe_dataset(LABEL_FILES, results_dir, data_root)
-        except MissingFiles:
-            return None
-    return records.read_json(path)
-
-
-def describe_dataset(name: str, results_dir: str | Path | None = None, data_root: str | Path | None = None) -> Path:
-    """Count and measure a dataset from its files, and write its record anew; return the record's folder.
-
-    Args:
-        name: a name of the catalogue, or custom:NAME, or "emnist-letters-labels" for what `emnist_label_facts` gives.
-        results_dir: as in `dataset_facts`.
-        data_root: as in `dataset_facts`.
-
-    Raises:
-        InputError: the files are missing or damaged, or the folder cannot be written; an older record is kept.
-    """
-    root = Path(data_root or data.default_root())
-    folder = Path(results_dir or RESULTS_DIR) / "datasets" / name.replace(":", "-")
-    if name == LABEL_FILES:
-        train, test = (root / name / f"emnist-letters-{split}-labels-idx1-ubyte.gz" for split in ("train", "test"))
-        if not (train.exists() and test.exists()):
-            raise MissingFiles(
-                f"{train.parent} lacks {train.name} or {test.name}. Copy them there out of EMNIST's gzip.zip."
-            )
-        found = facts.label_file_facts(train, test)
-    else:
-        samples = data.open_import(name, root)
-        if samples is not None:
-            found = facts.describe_import(name, samples)
-            found["sheet"], sheet = facts.import_sheet(samples)
-            found["strokes"] = medians.stroke_counts("".join(found["classes"]))
-        else:
-            dataset = data.load(name, root)
-            found, sheet = facts.describe(dataset), facts.sample_sheet(dataset)
-        if catalog.entry(name).pictures:
-            records.write_arrays(folder / "samples.npz", {"samples": sheet})
-    files.write_json(folder / "facts.json", found)
-    return folder
 
 
 def train_run(
@@ -293,7 +96,7 @@ def train_run(
     execution = training.choose_execution(device, precision, compile_mode)
     with torch.device("meta"):  # without weights: tells of an impossible option before the data is read
         models.build(config.architecture, 2, config.training["image_size"], config.model)
-    split, pool_size = config.training.get("split", "official"), config.training.get("pool_size")
+    split, pool_size = config.training["split"], config.training["pool_size"]
     dataset = data.load(config.dataset, data_root, split=split, seed=config.seed, pool_size=pool_size)
     name = records.run_id(config, dataset.files)
     folder = Path(results_dir) / name
@@ -328,7 +131,10 @@ def _train(config: RunConfig, dataset: data.Dataset, folder: Path, execution: tr
     record, arrays, weights = _report(config, dataset, train, validation, result, execution, environment)
     if processes.first:
         files.write_bytes(folder / "model.safetensors", weights)
-        records.write(folder, record | {"run_id": folder.name}, arrays)
+        record["run_id"] = folder.name
+        with FileLock(folder.parent / ".locks" / "log.lock"):
+            records.log(folder.parent, record)
+        records.write(folder, record, arrays)
     processes.agree(True)  # the others wait for the record
 
 
@@ -340,15 +146,15 @@ def training_split(dataset: data.Dataset, config: RunConfig) -> tuple[np.ndarray
     Raises:
         InputError: no class can spare an image for validation, or train_size is more than what is left.
     """
-    fraction = config.training.get("validation_fraction")
+    fraction = config.training["validation_fraction"]
     train, validation = np.arange(len(dataset.train_labels)), np.arange(0)
-    if fraction is not None:
+    if fraction:
         train, validation = splits.stratified_split(dataset.train_labels, fraction, config.seed)
-    if fraction is not None and len(validation) == 0:
+    if fraction and len(validation) == 0:
         raise InputError(
             f"{dataset.name}: no class has two training images, so none can be held out for validation. Add images."
         )
-    size = config.training.get("train_size")
+    size = config.training["train_size"]
     if size is not None:
         if size > len(train):
             raise InputError(
@@ -361,7 +167,7 @@ def training_split(dataset: data.Dataset, config: RunConfig) -> tuple[np.ndarray
 
 def _with_spare_outputs(dataset: data.Dataset, config: RunConfig) -> data.Dataset:
     """Give the dataset the classes that no image has but the network shall, as torchvision's 27 for EMNIST-letters."""
-    spare = config.training.get("n_outputs", len(dataset.classes)) - len(dataset.classes)
+    spare = (config.training["n_outputs"] or len(dataset.classes)) - len(dataset.classes)
     if spare < 0:
         raise InputError(
             f"n_outputs={config.training['n_outputs']} is less than the {len(dataset.classes)} classes of "
@@ -386,10 +192,11 @@ def _report(
     test_set = (dataset.test_images, dataset.test_labels)
     images, labels = (torch.from_numpy(array).to(execution.device) for array in test_set)
 
-    def predict(weights: training.Weights) -> tuple[evaluation.Predictions, dict[str, float | int]]:
+    def predict(weights: training.Weights) -> tuple[models.Predictions, dict[str, float | int]]:
         model.load_state_dict(weights)
         found = distributed.predict(model, images, labels, image_size, execution.processes)
-        return found, evaluation.summarise_test(dataset.test_labels, found, len(dataset.classes))
+        ranked, losses = found.classes.cpu().numpy(), found.losses.cpu().numpy()
+        return found, evaluation.summarise_test(dataset.test_labels, ranked, losses, len(dataset.classes))
 
     _, test_last_epoch = predict(result.last)
     found, test = predict(result.best)
@@ -524,23 +331,20 @@ def _only_one(results_dir: Path, name: str, processes: Processes) -> Iterator[No
         yield
         return
     path = results_dir / ".locks" / f"{name}.lock"
+    lock = FileLock(path, timeout=0)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = path.open("a+")
+        lock.acquire()
+    except Timeout as error:
+        raise InputError(
+            f"another process is training {name}. Wait for it: its record will be found here; or stop it, and this "
+            "command goes on where it stopped."
+        ) from error
     except OSError as error:
         raise InputError(
             f"cannot write into results_dir={results_dir}: {error.strerror}. Make it writable, or give another one."
         ) from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            lock.seek(0)
-            raise InputError(
-                f"another process (number {lock.read().strip() or 'unknown'}) is training {name}. Wait for it: its "
-                "record will be found here; or stop it, and this command goes on where it stopped."
-            ) from error
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
+    try:
         yield
+    finally:
+        lock.release()

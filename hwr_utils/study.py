@@ -23,7 +23,7 @@ from typing import Any
 import yaml
 from tqdm import tqdm
 
-from hwr_utils import data, files, notebooks, recipes, records, synthesis
+from hwr_utils import data, files, notebooks, recipes, records, results, synthesis
 from hwr_utils.data import catalog
 from hwr_utils.errors import InputError, MissingFiles
 from hwr_utils.records import RunConfig
@@ -50,9 +50,8 @@ class Job:
     @property
     def command(self) -> str:
         """The shell command that makes the run's record, the same that pages show."""
-        from hwr_utils import runs  # imports torch, which takes seconds
 
-        return runs.command(self.config)
+        return results.command(self.config)
 
     @property
     def name(self) -> str:

@@ -311,7 +311,7 @@ def fit(
     batch_size, image_size, epochs = (config.training[name] for name in ("batch_size", "image_size", "epochs"))
     images, labels = (torch.from_numpy(array).to(device) for array in train)
     validation_images, validation_labels = (torch.from_numpy(array).to(device) for array in validation)
-    chooses = "validation_fraction" in config.training
+    chooses = config.training["validation_fraction"] > 0
     student = begin(config, n_classes, execution)
     model = student.network
 
@@ -343,10 +343,10 @@ def fit(
         )
 
     def out_of_patience() -> bool:
-        return len(state["history"]) - state["best_epoch"] >= config.training.get("patience", epochs)
+        return len(state["history"]) - state["best_epoch"] >= (config.training["patience"] or epochs)
 
     steps = len(step_sizes(len(images), batch_size, processes.count))
-    if "schedule" in config.training:
+    if config.training["schedule"] == "cosine":
         student = replace(student, schedule=_schedule(student.optimizer, epochs * steps, done * steps))
     title = f"{config.dataset} {config.architecture}"
     quiet: dict[str, Any] = {} if processes.first else {"disable": True}

@@ -23,7 +23,7 @@ from markdown_it import MarkdownIt
 from playwright.sync_api import Browser, Page
 from torch.distributed.run import get_args_parser
 
-from hwr_utils import cli, data, evaluation, literature, recipes, records, runs, study
+from hwr_utils import cli, data, evaluation, literature, recipes, records, results, study
 from hwr_utils.data import catalog
 from hwr_utils.errors import InputError
 
@@ -285,7 +285,7 @@ def test_missing_runs_are_shown_with_their_commands(pages: dict[str, BeautifulSo
     lines = article(pages["book/introduction.html"]).get_text().splitlines()
     there = [record["config"] for _, record in records.read_all(RESULTS)]
     for job in study.grid("paper"):
-        shown = runs.command(job.config) in lines
+        shown = results.command(job.config) in lines
         assert shown == (job.config.to_dict() not in there)
 
 
@@ -313,15 +313,15 @@ def test_run_pages_show_their_records(pages: dict[str, BeautifulSoup]) -> None:
 
 def test_a_page_of_drawn_hanzi_says_how_to_draw_them() -> None:
     entry = next(entry for entry in playground.entries() if entry["name"] == "hanzi")
-    run = runs.Run(RESULTS / entry["run"], records.read(RESULTS / entry["run"] / "record.json"))
+    run = results.Run(RESULTS / entry["run"], records.read(RESULTS / entry["run"] / "record.json"))
     assert entry["command"].startswith(generated._drawing(run).strip() + " && hwr train ")
     pictures = {"history": "history.png", "confusion": "confusion.png"}
-    assert generated._drawing(run) + runs.command(run.config) in generated.run_page(run, pictures)
+    assert generated._drawing(run) + results.command(run.config) in generated.run_page(run, pictures)
 
 
 def test_a_run_page_shows_what_its_formats_cost() -> None:
     path = next(RESULTS.glob("*/record.json"))
-    run = runs.Run(path.parent, records.read(path))
+    run = results.Run(path.parent, records.read(path))
     one = {
         "format": "dynamic_int8.tflite",
         "bytes": 1207456,

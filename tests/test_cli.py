@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from helpers import TINY, tiny, train_argv, write_easy
 from hwr_utils import cli, data, distributed, runs, training
-from hwr_utils.runs import find
+from hwr_utils.results import find
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def test_arguments_reach_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cli.main(["train", "--dataset", "mnist"]) == 2
     config, results, data_root, *how = given
     assert (config.architecture, config.recipe, config.seed) == ("simple_cnn", "paper", 0)
-    assert (results, data_root, how) == (runs.RESULTS_DIR, data.default_root(), ["auto", None, None])
+    assert (results, data_root, how) == (results.RESULTS_DIR, data.default_root(), ["auto", None, None])
 
 
 BAD = [

@@ -8,7 +8,7 @@ import pytest
 
 from hwr_utils import comparison, recipes
 from hwr_utils.errors import InputError
-from hwr_utils.runs import Run
+from hwr_utils.results import Run
 
 
 @pytest.mark.parametrize(

@@ -5,30 +5,33 @@ import functools
 import gzip
 import hashlib
 import http.server
+import io
 import json
+import os
 import threading
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from helpers import write_easy
-from hwr_utils import data
-from hwr_utils.data import CATALOG, Dataset, facts, idx
+from hwr_utils import cli, data, facts, files, synthesis
+from hwr_utils.data import CATALOG, Dataset, folders, idx
 from hwr_utils.data.splits import fold_numbers, stratified_split
-from hwr_utils.errors import InputError, MissingFiles
+from hwr_utils.errors import InputError, InputWarning, MissingFiles
 from hwr_utils.files import sha256
 from hwr_utils.synthesis import drawing
 
 Real = Callable[[str], Dataset]
 FILES = [f"{split}-{kind}-ubyte" for split in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
-DIGITS = "synthetic/digits-synthetic/raw"
 
 
 def write_set(
@@ -175,16 +178,40 @@ def test_missing_files_are_named_with_their_place_and_the_command(tmp_path: Path
         assert f"hwr download {name} --data-root {tmp_path}" in str(error.value)
 
 
-def test_one_missing_file_is_named_alone(tmp_path: Path) -> None:
-    write_set(tmp_path / DIGITS)
-    (tmp_path / DIGITS / "t10k-labels-idx1-ubyte.gz").unlink()
-    with pytest.raises(MissingFiles, match=r"lacks t10k-labels-idx1-ubyte\.gz\. Run"):
-        data.load("digits-synthetic", tmp_path)
+def test_what_has_the_published_content_is_published_whatever_its_packing(
+    tmp_path: Path, data_root: Path, real: Real
+) -> None:
+    mnist = real("mnist")
+    source = next(data_root / folder for folder in CATALOG["mnist"].folders if (data_root / folder).is_dir())
+    (tmp_path / "MNIST" / FILES[2]).mkdir(parents=True)
+    for file, place in zip(
+        FILES, ("raw/train-images.idx3-ubyte", "Train-Labels-idx1-ubyte.gz", f"{FILES[2]}/{FILES[2]}", ""), strict=True
+    ):
+        content = gzip.decompress((source / f"{file}.gz").read_bytes())
+        if place:
+            files.write_bytes(tmp_path / "MNIST" / place, content)
+        else:
+            with zipfile.ZipFile(tmp_path / "MNIST/archive.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+                archive.writestr(f"raw/{file}", content)
+    found = data.load("mnist", tmp_path)
+    assert found.published and found.files == mnist.files
+    files.write_bytes(tmp_path / "MNIST" / FILES[2] / FILES[2], content)  # the test labels in place of the images
+    with pytest.raises(InputError, match=r"has 1 dimension\(s\), and 3 was expected"):
+        data.load("mnist", tmp_path)
 
 
-def test_published_files_are_needed_as_published(tmp_path: Path) -> None:
-    write_set(tmp_path / "MNIST/raw", compress=False)
-    with pytest.raises(MissingFiles, match=r"lacks train-images-idx3-ubyte\.gz"):
+INSTEAD = {
+    "mnist_train.csv": r"Found there: mnist_train\.csv\. .*run `hwr import-images \S*/MNIST --out \S*/MNIST/raw`",
+    "mnist.npz": r"run `hwr import-images",
+    "processed/training.pt": r"Found there: processed\. With a network, run `hwr download mnist",
+    "train-images-idx3-ubyte.gz": r"lacks train-labels-idx1-ubyte\.gz, t10k",
+}
+
+
+@pytest.mark.parametrize("name", INSTEAD)
+def test_what_lies_there_instead_is_named_with_what_mends_it(tmp_path: Path, name: str) -> None:
+    files.write_bytes(tmp_path / "MNIST" / name, b"<html>")
+    with pytest.raises(MissingFiles, match=INSTEAD[name]):
         data.load("mnist", tmp_path)
 
 
@@ -207,6 +234,10 @@ def test_letters_are_read_inside_the_published_archive(tmp_path: Path, monkeypat
     images = idx.read_idx(stored / "emnist-letters-train-images-idx3-ubyte.gz")
     assert np.array_equal(letters.train_images, images.transpose(0, 2, 1))
     assert sorted(letters.files) == sorted(file.name.removesuffix(".gz") for file in stored.iterdir())
+    path.unlink()
+    (tmp_path / "files").rename(path.with_name("gzip"))  # its members alone have no checksum that is known
+    with pytest.raises(InputError, match=r"is not the published file .*or it was packed anew.*hwr download emnist"):
+        data.load("emnist-letters", tmp_path)
 
 
 # download, from a server on this machine
@@ -283,9 +314,9 @@ def test_download_without_a_network_says_what_to_fetch(tmp_path: Path, monkeypat
 
 
 BAD_SETS: dict[str, tuple[dict[str, Any], str]] = {
-    "counts differ": ({"train_labels": np.arange(19) % 10}, "holds 20 images and train-labels-idx1-ubyte 19 labels"),
+    "counts differ": ({"train_labels": np.arange(19) % 10}, "and train-labels-idx1-ubyte 19 labels"),
     "label out of range": ({"test_labels": np.arange(10) + 1}, "labels 1 to 10; 0 to 9 was expected, for 10 classes"),
-    "wrong size": ({"test_images": np.zeros((10, 32, 30), np.uint8)}, "images of 32x30; 28x28 was expected"),
+    "wrong size": ({"test_images": np.zeros((10, 32, 30), np.uint8)}, r"\(10, 32, 30\).*images of 28x28 were"),
     "flat images": ({"train_images": np.zeros((20, 784), np.uint8)}, "has 2 dimension.*3 was expected"),
 }
 
@@ -293,17 +324,17 @@ BAD_SETS: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("case", BAD_SETS)
 def test_a_bad_set_is_named(tmp_path: Path, case: str) -> None:
     changed, message = BAD_SETS[case]
-    write_set(tmp_path / DIGITS, **changed)
+    write_set(tmp_path / "custom/mine", **changed)
     with pytest.raises(InputError, match=message) as error:
-        data.load("digits-synthetic", tmp_path)
-    assert str(tmp_path / DIGITS) in str(error.value)
+        data.load("custom:mine", tmp_path)
+    assert str(tmp_path / "custom/mine") in str(error.value)
 
 
-def test_a_truncated_file_is_named(tmp_path: Path) -> None:
-    path = write_set(tmp_path / DIGITS) / "t10k-images-idx3-ubyte.gz"
-    path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(InputError, match=f"{path} is a damaged or truncated gzip file"):
-        data.load("digits-synthetic", tmp_path)
+def test_one_missing_file_is_named_alone(tmp_path: Path) -> None:
+    path = write_set(tmp_path / "custom/mine") / "t10k-labels-idx1-ubyte.gz"
+    path.unlink()
+    with pytest.raises(MissingFiles, match=r"lacks t10k-labels-idx1-ubyte\.gz\."):
+        data.load("custom:mine", tmp_path)
 
 
 def test_a_letter_label_of_0_is_out_of_range(tmp_path: Path) -> None:
@@ -352,70 +383,264 @@ def test_own_idx_files_of_dark_ink_are_inverted(tmp_path: Path) -> None:
     assert np.array_equal(dark.test_images, 255 - images[:10])
 
 
-def write_picture(path: Path, bar: int = 20) -> None:
+def test_labels_that_do_not_begin_at_0_name_their_classes(tmp_path: Path) -> None:
+    folder = write_set(tmp_path / "custom/mine", train_labels=np.arange(20) % 10 + 1, test_labels=np.arange(10) + 1)
+    with pytest.warns(InputWarning, match=r"labels are 1 to 10, and not 0 to 9\. .* called by the labels"):
+        found = data.load("custom:mine", tmp_path)
+    assert found.classes == tuple(map(str, range(1, 11))) and found.test_labels.tolist() == list(range(10))
+    (folder / "classes.txt").write_text("\n".join("あいうえおかきくけこ"), "utf-8")
+    with pytest.warns(InputWarning, match="by the lines of classes.txt"):
+        found = data.load("custom:mine", tmp_path)
+    assert found.classes[0] == "あ" and found.train_labels.tolist() == [*range(10)] * 2
+
+
+def test_classes_without_images_are_named(tmp_path: Path) -> None:
+    folder = write_set(tmp_path / "custom/mine", test_labels=np.zeros(10))
+    with pytest.warns(InputWarning, match=r"9 classes \(1, 2, 3, 4, 5 \.\.\.\) have no test image"):
+        data.load("custom:mine", tmp_path)
+    (folder / "classes.txt").write_text("\n".join("0123456789ab"), "utf-8")
+    with pytest.warns(InputWarning, match=r"2 classes \(a, b\) have no training image"):
+        data.load("custom:mine", tmp_path)
+    write_set(folder, test_labels=np.full(10, 11))
+    with pytest.raises(InputError, match=r"1 classes \(b\) are in the test set alone"):
+        data.load("custom:mine", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["emnist-letters-sample", "mnist", "kmnist-sample"])
+def test_images_that_lie_transposed_are_told(tmp_path: Path, real: Real, name: str) -> None:
+    upright = real(name).train_images[:500]
+    labels = {"train_labels": np.arange(500) % 10, "test_labels": np.arange(500) % 10}
+    write_set(tmp_path / "custom/mine", train_images=upright, test_images=upright, **labels)
+    data.load("custom:mine", tmp_path)  # without a warning, which is an error in tests
+    turned = upright.transpose(0, 2, 1)
+    write_set(tmp_path / "custom/mine", train_images=turned, test_images=turned, **labels)
+    with pytest.warns(InputWarning, match="wider than high, so they may lie transposed"):
+        data.load("custom:mine", tmp_path)
+
+
+# class folders
+
+
+def write_picture(path: Path, bar: int = 20, **options: Any) -> None:
     """Write a dark bar of its own length on light paper."""
     picture = np.full((60, 40), 230, np.uint8)
     picture[10 : 10 + bar, 18:22] = 30
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(picture).save(path)
+    Image.fromarray(picture).save(path, **options)
 
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    for place, bar in (("train/が/1.png", 20), ("train/が/2.jpg", 25), ("train/b/1.PNG", 30), ("test/b/x.jpeg", 15)):
-        write_picture(tmp_path / "custom/mine" / place, bar)
+    places = ("train/が/1.png", "train/が/2.jpg", "train/b/1.PNG", "test/b/x.webp", "test/が/x.bmp", "test/が/y.tiff")
+    for number, place in enumerate(places):
+        write_picture(tmp_path / "custom/mine" / place, 15 + number)
     return tmp_path / "custom/mine"
 
 
+LEFT = [
+    "train/b/.DS_Store",
+    "train/b/._1.PNG",
+    "train/@eaDir/1.png",
+    "train/b/THUMBS.db",
+    "test/.ipynb_checkpoints/1.png",
+]
+LEFT += ["train/__MACOSX/1.png", "train/b/Icon\r", "train/desktop.ini"]
+
+
 def test_own_class_folders(tmp_path: Path, pictures: Path) -> None:
-    (pictures / "train/b/.DS_Store").write_bytes(b"left by a file manager")
+    for name in LEFT:
+        files.write_bytes(pictures / name, b"left by a program")
     mine = data.load("custom:mine", tmp_path)
     assert mine.classes == ("b", "が")
-    assert mine.train_labels.tolist() == [0, 1, 1] and mine.test_labels.tolist() == [0]
-    assert mine.train_images.shape == (3, 28, 28) and mine.test_images.shape == (1, 28, 28)
+    assert mine.train_labels.tolist() == [0, 1, 1] and mine.test_labels.tolist() == [0, 1, 1]
+    assert mine.train_images.shape == (3, 28, 28) and mine.test_images.shape == (3, 28, 28)
     assert (mine.train_images.max((1, 2)) > 240).all() and (mine.train_images[:, :4] == 0).all()
     assert mine.files.keys() == {"train", "test"}
 
 
 def test_checksums_of_folders_follow_names_and_contents(tmp_path: Path, pictures: Path) -> None:
-    def files() -> dict[str, str]:
+    def sums() -> dict[str, str]:
         return data.load("custom:mine", tmp_path).files
 
-    first = files()
+    first = sums()
     # a name in the other Unicode form, as another file system may store it, is the same name
     (pictures / "train/が").rename(pictures / "train/か\u3099")
-    assert files() == first
-    (pictures / "test/b/x.jpeg").rename(pictures / "test/b/y.jpeg")
-    second = files()
+    assert sums() == first
+    (pictures / "test/b/x.webp").rename(pictures / "test/b/y.webp")
+    second = sums()
     assert second["train"] == first["train"] and second["test"] != first["test"]
     write_picture(pictures / "train/b/1.PNG", 31)
-    assert files()["train"] != first["train"] and files()["test"] == second["test"]
+    assert sums()["train"] != first["train"] and sums()["test"] == second["test"]
+    # of these names, as it was when natural order came: the runs of a user keep theirs
+    assert folders.read(write_digits(tmp_path / "digits", 10))[3] == write_digits_checksum(tmp_path / "digits")
 
 
-def test_bad_folders_are_named(tmp_path: Path, pictures: Path) -> None:
-    def refused(path: Path, message: str) -> None:
-        with pytest.raises(InputError, match=message) as error:
-            data.load("custom:mine", tmp_path)
-        assert str(path) in str(error.value)
+def write_digits(folder: Path, classes: int) -> Path:
+    for number in range(classes):
+        write_picture(folder / str(number) / "1.png", 10 + number)
+    return folder
 
-    for place, content, message in (
-        ("train/b/2.png", b"no image", "is neither PNG nor JPEG"),
-        ("train/b/2.bmp", b"BM", "Convert or remove it"),
-        ("train/note.txt", b"", "beside the class folders"),
-    ):
-        path = pictures / place
-        path.write_bytes(content)
-        refused(path, message)
-        path.unlink()
-    (pictures / "train/c").mkdir()
-    refused(pictures / "train/c", "holds no image")
-    write_picture(pictures / "train/c/1.png")
+
+def write_digits_checksum(folder: Path) -> str:
+    told = (f"{path.parent.name}/{path.name}\0{files.sha256(path)}\n" for path in sorted(folder.glob("*/*")))
+    return files.sha256("".join(told).encode())
+
+
+def test_classes_lie_in_natural_order(tmp_path: Path) -> None:
+    assert folders.read(write_digits(tmp_path / "digits", 12))[2] == tuple(map(str, range(12)))
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [("Train", "Test"), ("training", "testing"), ("train/train", "test/test"), ("mine/train", "mine/test")],
+)
+def test_parts_are_found_as_people_name_them(tmp_path: Path, pictures: Path, train: str, test: str) -> None:
+    expected = data.load("custom:mine", tmp_path)
+    aside = pictures.rename(tmp_path / "aside")
+    for part, name in (("train", train), ("test", test)):
+        (pictures / name).parent.mkdir(parents=True, exist_ok=True)
+        (aside / part).rename(pictures / name)
+    assert data.load("custom:mine", tmp_path).files == expected.files
+
+
+def test_pictures_that_cannot_be_read_are_named_and_left_out(tmp_path: Path, pictures: Path) -> None:
+    expected = data.load("custom:mine", tmp_path)
+    bad = {"b/2.png": b"no image", "b/3.heic": bytes(4) + b"ftypheic", "b/notes.txt": b"x", "labels.csv": b"1"}
+    for name, content in bad.items():
+        files.write_bytes(pictures / "train" / name, content)
+    Image.new("L", (50, 50), 200).save(pictures / "train/が/blank.png")
+    (pictures / os.fsdecode(b"train/b/\xff\x1b.png")).write_bytes(b"")
+    with pytest.warns(InputWarning) as told:
+        found = data.load("custom:mine", tmp_path)
+    assert found.files == expected.files and len(found.train_labels) == len(expected.train_labels)
+    (message,) = (str(one.message) for one in told)
+    assert all(name in message for name in (*bad, "blank.png is blank", "a HEIC", r"\udcff\x1b.png", "6 files"))
+
+
+BAD_FOLDERS = {
+    "train/c/1.png": (b"no image", r"train/c holds no picture that can be read.*unknown kind"),
+    "train/\x1b/1.png": (b"", r"folder .*\\x1b has characters in its name that cannot be shown"),
+    os.fsdecode(b"train/\xff/1.png"): (b"", r"folder .*\\udcff has characters"),
+}
+
+
+@pytest.mark.parametrize("place", BAD_FOLDERS)
+def test_bad_folders_are_named(tmp_path: Path, pictures: Path, place: str) -> None:
+    content, message = BAD_FOLDERS[place]
+    files.write_bytes(pictures / place, content)
+    with pytest.raises(InputError, match=message):
+        data.load("custom:mine", tmp_path)
+
+
+def test_sets_without_both_parts_are_told_what_to_do(tmp_path: Path, pictures: Path) -> None:
     write_picture(pictures / "test/d/1.png")
-    refused(pictures / "test", "class 'd' is not in")
-    (pictures / "test").rename(tmp_path / "test")
-    refused(pictures / "test", "Folders of images were expected")
-    (pictures / "test").mkdir()
-    refused(pictures / "test", "holds no folders")
+    with pytest.raises(InputError, match=r"class 'd' is not in .*no model can learn it"):
+        data.load("custom:mine", tmp_path)
+    (pictures / "test").rename(pictures / "val")
+    with pytest.raises(MissingFiles, match=f"run `mv {pictures / 'val'} {pictures / 'test'}`"):
+        data.load("custom:mine", tmp_path)
+    (pictures / "val").rename(tmp_path / "val")
+    with pytest.raises(MissingFiles, match=f"there: train\\. .*run `hwr import-images {pictures} --out {pictures}`"):
+        data.load("custom:mine", tmp_path)
+
+
+# what `hwr import-images` makes of other files
+
+
+def frames(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return 20 images of two classes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    images = np.zeros((20, 28, 28), np.uint8)
+    images[:, 4:24, 13] = np.arange(20)[:, None] + 200
+    return images, np.arange(20) % 2
+
+
+def csv(folder: Path) -> None:
+    images, labels = frames(folder)
+    for name, part in (("mnist_train", slice(0, 15)), ("mnist_test", slice(15, 20))):
+        table = pd.DataFrame(images[part].reshape(-1, 784)).add_prefix("pixel")
+        table.insert(0, "label", labels[part])
+        table.to_csv(folder / f"{name}.csv", index=False)
+
+
+def csv_without_header(folder: Path) -> None:
+    images, labels = frames(folder)
+    pd.DataFrame(np.c_[labels, images.reshape(-1, 784)]).to_csv(folder / "train.csv", index=False, header=False)
+    pd.DataFrame(images.reshape(-1, 784)).add_prefix("pixel").to_csv(folder / "test.csv", index=False)  # no labels
+
+
+def npz(folder: Path) -> None:
+    images, labels = frames(folder)
+    parts = {"x_train": images[:15], "y_train": labels[:15], "x_test": images[15:], "y_test": labels[15:]}
+    np.savez(folder / "mnist.npz", **parts)
+
+
+def npz_in_four(folder: Path) -> None:
+    images, labels = frames(folder)
+    for name, array in (("train-imgs", images[:15]), ("train-labels", labels[:15])):
+        np.savez(folder / f"k-{name}.npz", array)
+    for name, array in (("test-imgs", images[15:]), ("test-labels", labels[15:])):
+        np.savez(folder / f"k-{name}.npz", array)
+
+
+def parquet(folder: Path) -> None:
+    pytest.importorskip("pyarrow")
+    images, labels = frames(folder)
+    for name, part in (("train", slice(0, 15)), ("test", slice(15, 20))):
+        encoded = []
+        for image in images[part]:
+            buffer = io.BytesIO()
+            Image.fromarray(image).save(buffer, "PNG")
+            encoded.append({"bytes": buffer.getvalue(), "path": None})
+        table = pd.DataFrame({"image": encoded, "label": labels[part]})
+        table.to_parquet(folder / f"{name}-00000-of-00001.parquet")
+
+
+@pytest.mark.parametrize("make", [csv, csv_without_header, npz, npz_in_four, parquet])
+def test_what_others_share_becomes_idx_files(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    source, out = tmp_path / "source", tmp_path / "custom/mine"
+    make(source)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InputWarning)  # of the file without labels
+        assert cli.main(["import-images", str(source), "--out", str(out)]) == 0
+    found = data.load("custom:mine", tmp_path)
+    images, labels = frames(source)
+    assert found.classes == ("0", "1")
+    if make is csv_without_header:  # a fifth of each class is held out
+        assert (len(found.train_labels), found.test_labels.tolist().count(0), len(found.test_labels)) == (16, 2, 4)
+    else:
+        assert np.array_equal(found.train_images, images[:15]) and np.array_equal(found.test_images, images[15:])
+        assert np.array_equal(found.train_labels, labels[:15]) and np.array_equal(found.test_labels, labels[15:])
+    assert cli.main(["import-images", str(source), "--out", str(out)]) == 2  # what is there is kept
+
+
+def test_class_folders_without_a_test_part_are_split(tmp_path: Path) -> None:
+    for name in "が", "b":
+        for number in range(5):
+            write_picture(tmp_path / "custom/mine" / name / f"{number}.png", 15 + number)
+    with pytest.raises(MissingFiles, match="hwr import-images"):
+        data.load("custom:mine", tmp_path)
+    assert (
+        cli.main(["import-images", *[str(tmp_path / "custom/mine"), "--out"] * 1, str(tmp_path / "custom/mine")]) == 0
+    )
+    found = data.load("custom:mine", tmp_path)
+    assert found.classes == ("b", "が") and np.bincount(found.train_labels).tolist() == [4, 4]
+
+
+# drawn sets
+
+
+def test_files_of_two_drawings_are_refused(tmp_path: Path) -> None:
+    for root, seed in ((tmp_path, 0), (tmp_path / "other", 1)):
+        synthesis.write("digits-synthetic", root, seed=seed, n_train=20, n_test=10)
+    drawn = data.load("digits-synthetic", tmp_path).drawn
+    assert drawn is not None and (drawn["seed"], drawn["n_train"], drawn["version"]) == (0, 20, synthesis.VERSION)
+    raw = Path("synthetic/digits-synthetic/raw/train-labels-idx1-ubyte.gz")
+    (tmp_path / "other" / raw).replace(tmp_path / raw)
+    for damage in (lambda: None, (tmp_path / "synthetic/digits-synthetic/manifest.json").unlink):
+        damage()
+        with pytest.raises(InputError, match=r"manifest\.json is missing, or of other files.*hwr synthesize digits"):
+            data.load("digits-synthetic", tmp_path)
 
 
 # splits
@@ -479,8 +704,8 @@ def test_each_image_is_a_test_image_in_exactly_one_of_five_folds(tmp_path: Path)
 def test_facts_of_a_set(tmp_path: Path) -> None:
     images = np.zeros((20, 28, 28), np.uint8)
     images[np.arange(18), 0, np.arange(18)] = 255  # the last two are blank, so the second of them is a duplicate
-    write_set(tmp_path / DIGITS, train_images=images, test_images=images[9:19])
-    dataset = data.load("digits-synthetic", tmp_path)
+    write_set(tmp_path / "custom/mine", train_images=images, test_images=images[9:19])
+    dataset = data.load("custom:mine", tmp_path)
     found = json.loads(json.dumps(facts.describe(dataset)))
     assert found["files"] == dataset.files and found["image_size"] == [28, 28]
     assert found["train"]["n"] == 20 and found["train"]["per_class"] == [2] * 10
@@ -488,6 +713,14 @@ def test_facts_of_a_set(tmp_path: Path) -> None:
     assert found["train"]["mean"] == pytest.approx(share) and found["train"]["ink"] == pytest.approx(share)
     assert found["train"]["std"] == pytest.approx((images / 255).std())
     assert (found["train"]["duplicates"], found["test"]["duplicates"], found["test_images_in_train"]) == (1, 0, 10)
+
+
+def test_complexity_by_hand() -> None:
+    images = np.zeros((3, 28, 28), np.uint8)
+    images[0, 4:14, 4:14] = 255  # a square: perimeter 40, area 100
+    images[1, 0:2, 0:28] = 128  # a bar at the edge: perimeter 60, area 56
+    found = facts.perimetric_complexity(images)
+    assert found[:2] == pytest.approx([4 / np.pi, 60**2 / (4 * np.pi * 56)]) and np.isnan(found[2])
 
 
 def test_facts_of_real_mnist(real: Real) -> None:

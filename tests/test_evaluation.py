@@ -43,12 +43,6 @@ def test_wilson_intervals_are_scipys(counts: tuple[int, int], confidence: float)
     assert 0 <= low <= correct / n + 1e-15 and correct / n - 1e-15 <= high <= 1
 
 
-@pytest.mark.parametrize(("correct", "n"), [(0, 0), (-1, 5), (6, 5), (0, -1)])
-def test_impossible_counts_are_told(correct: int, n: int) -> None:
-    with pytest.raises(ValueError, match=f"correct={correct} of n={n}"):
-        wilson_interval(correct, n)
-
-
 def test_deviation_over_seeds() -> None:
     # mean 2.5; squares 2.25 + 0.25 + 0.25 + 2.25 = 5, over n - 1 = 3
     assert evaluation.mean_and_deviation([1, 2, 3, 4]) == pytest.approx((2.5, math.sqrt(5 / 3)))
@@ -176,14 +170,14 @@ def test_most_confused_pairs_hold_all_errors(pairs: list[tuple[int, int]]) -> No
 
 def test_top_predictions_by_hand() -> None:
     logits = torch.log(torch.tensor([[0.1, 0.6, 0.3], [0.5, 0.2, 0.3]]))
-    found = evaluation.rank(logits, torch.tensor([1, 2]), k=2)
+    found = models.rank(logits, torch.tensor([1, 2]), k=2)
     assert found.classes.tolist() == [[1, 2], [0, 2]]
     assert found.scores.numpy() == pytest.approx(np.array([[0.6, 0.3], [0.5, 0.3]]), abs=1e-6)
     assert found.losses.numpy() == pytest.approx(-np.log([0.6, 0.3]), abs=1e-6)
 
 
 def test_top_predictions_of_few_classes_are_all() -> None:
-    found = evaluation.rank(torch.tensor([[0.0, 1.0, 2.0]]), torch.tensor([0]))
+    found = models.rank(torch.tensor([[0.0, 1.0, 2.0]]), torch.tensor([0]))
     assert found.classes.tolist() == [[2, 1, 0]]
     assert float(found.scores.sum()) == pytest.approx(1, abs=1e-6)
 
@@ -191,7 +185,8 @@ def test_top_predictions_of_few_classes_are_all() -> None:
 def test_a_summary_by_hand() -> None:
     rows = [[0.7, 0.1, 0.1, 0.04, 0.03, 0.02, 0.01]] * 4  # ranks the classes 0 to 6
     labels = np.array([0, 0, 4, 5])
-    summary = evaluation.summarise_test(labels, evaluation.rank(torch.tensor(rows).log(), torch.tensor(labels)), 7)
+    found = models.rank(torch.tensor(rows).log(), torch.tensor(labels))
+    summary = evaluation.summarise_test(labels, found.classes.numpy(), found.losses.numpy(), 7)
     assert summary["n"] == 4 and summary["correct"] == 2 and summary["accuracy"] == 0.5
     assert summary["top5"] == 0.75  # the last is ranked sixth
     assert summary["loss"] == pytest.approx(-sum(map(math.log, (0.7, 0.7, 0.03, 0.02))) / 4, rel=1e-5)
@@ -204,12 +199,12 @@ def test_prediction_is_the_same_in_any_batches() -> None:
     torch.manual_seed(0)
     model = models.build("simple_cnn", 4, 16, {"dropout": True}).train()
     images = torch.randint(0, 256, (11, 28, 28), dtype=torch.uint8)
-    whole = evaluation.predict_logits(model, images, 16)
+    whole = models.predict_logits(model, images, 16)
     assert not model.training  # so dropout is off
     assert whole.shape == (11, 4) and whole.dtype == torch.float32
     assert not whole.requires_grad
     for batch_size in (1, 4, 11):
-        part = evaluation.predict_logits(model, images, 16, batch_size)
+        part = models.predict_logits(model, images, 16, batch_size)
         assert torch.allclose(part, whole, atol=1e-5)
 
 
@@ -244,3 +239,73 @@ def test_a_clustered_difference_needs_its_groups(right: list[bool], groups: list
     one = (np.array([True]), np.array([0]))
     with pytest.raises(ValueError, match="expected equal numbers, above 0"):
         evaluation.clustered_difference(np.array(right, bool), np.array(groups), *one)
+
+
+def test_a_paired_interval_holds_what_it_should() -> None:
+    low, high = evaluation.paired_interval(4, 1, 1000)
+    assert low < -0.003 < high  # 1 gained and 4 lost
+    assert evaluation.paired_interval(1, 4, 1000) == pytest.approx((-high, -low))
+    # of 2,000 pairs of networks that are equally good, 95 % of the intervals hold 0
+    rng = np.random.default_rng(0)
+    differ = rng.binomial(1000, 0.02, 2000)
+    gained = rng.binomial(differ, 0.5)
+    intervals = [evaluation.paired_interval(up, n - up, 1000) for n, up in zip(differ, gained, strict=True)]
+    held = [low <= 0 <= high for low, high in intervals]
+    assert 0.94 < np.mean(held) < 0.985
+
+
+# repetitions
+
+
+def test_an_effect_over_folds_by_hand() -> None:
+    # mean 2, deviation 1; t of 2 degrees of freedom at 97.5 % is 4.30265
+    found = evaluation.effect([1.0, 2.0, 3.0])
+    assert found.mean == 2 and found.high - 2 == pytest.approx(4.30265 / 3**0.5, abs=1e-4)
+    assert found.p == pytest.approx(0.0742, abs=1e-4)  # t = 3.4641
+    corrected = evaluation.effect([1.0, 2.0, 3.0], correction=0.25)
+    assert corrected.high - 2 == pytest.approx(4.30265 * (1 / 3 + 0.25) ** 0.5, abs=1e-4)
+    with pytest.raises(ValueError, match="two or more"):
+        evaluation.effect([1.0])
+
+
+def test_equivalence_is_the_larger_of_two_one_sided_tests() -> None:
+    values = [0.1, -0.1, 0.2, 0.0, -0.2]
+    error = np.std(values, ddof=1) / 5**0.5
+    assert evaluation.equivalence(values, 0.5) == pytest.approx(stats.t.sf(0.5 / error, 4))
+    assert evaluation.equivalence([0.6, 0.7, 0.8], 0.5) > 0.5, "the mean lies outside of the margin"
+    # p < 0.05 and the 90 % interval within the margin say the same
+    for margin in (0.1, 0.15, 0.2, 0.3):
+        low, high = evaluation.effect(values, confidence=0.9)[1:3]
+        assert (evaluation.equivalence(values, margin) < 0.05) == (-margin < low and high < margin)
+
+
+def test_a_contrast_is_welchs() -> None:
+    one, other = [1.0, 2.0, 4.0, 3.0], [0.0, 0.5, 0.2]
+    found, known = evaluation.contrast(one, other), stats.ttest_ind(one, other, equal_var=False)
+    assert found.p == pytest.approx(known.pvalue)
+    assert [found.low, found.high] == pytest.approx(list(known.confidence_interval()))
+
+
+def test_holm_by_hand() -> None:
+    assert evaluation.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert evaluation.holm([0.9, 0.8]) == [1, 1]
+
+
+def test_log_odds() -> None:
+    found = evaluation.log_odds(np.array([0, 50, 100]), 100)
+    assert found[1] == 0 and found[2] == -found[0] == pytest.approx(np.log(201))
+
+
+def test_the_bootstrap_draws_folds_and_images() -> None:
+    right, wrong = np.ones(1000, bool), np.zeros(1000, bool)
+    assert evaluation.resampled([(right, wrong)] * 3, draws=100) == (1, 1)
+    # three folds that differ by -1, 0 and 1 points: their draw alone spreads the mean
+    folds = [(right, wrong), (right, right), (wrong, right)]
+    low, high = evaluation.resampled(folds, draws=2000)
+    assert low == -1 and high == 1
+    rng = np.random.default_rng(0)
+    one, other = rng.random(2000) < 0.95, rng.random(2000) < 0.93
+    low, high = evaluation.resampled([(one, other)], draws=4000)
+    difference = one.astype(float) - other
+    half = 1.96 * difference.std() / 2000**0.5
+    assert [low, high] == pytest.approx([difference.mean() - half, difference.mean() + half], abs=0.0015)

@@ -4,16 +4,13 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from helpers import environment
-from hwr_utils import cli, files, realism, synthesis
-from hwr_utils.data import gnt
+from hwr_utils import cli, data, files, notebooks, records, results, synthesis
+from hwr_utils.data import gnt, hwdb
 from hwr_utils.errors import InputError
 from hwr_utils.synthesis import hanzi, hanzi_gnt, medians
 
@@ -104,10 +101,14 @@ def content(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): files.sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
+def write(root: Path, seed: int, writers: int, classes: str, processes: int = 1) -> Path:
+    return synthesis.write(synthesis.HANZI, root, seed, processes, writers=writers, classes=classes)
+
+
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a set of four writers, drawn in one process."""
-    return hanzi_gnt.write(tmp_path_factory.mktemp("data"), 0, 4, SOME, processes=1)
+    return write(tmp_path_factory.mktemp("data"), 0, 4, SOME)
 
 
 def test_one_file_a_writer_with_each_character_once(drawn: Path) -> None:
@@ -131,73 +132,54 @@ def test_the_import_and_the_manifest_tell_what_was_drawn(drawn: Path) -> None:
     assert {gnt.LEVEL_1[label] for label in labels} == set(SOME)
     told = json.loads((drawn / "arrays" / "manifest.json").read_text())
     assert [source["writer"] for source in told["sources"]] == ["0001", "0002", "0003", "0004"]
+    assert data.checksums(synthesis.HANZI, drawn.parents[1]) == manifest["sha256"]
 
 
 def test_the_number_of_processes_changes_nothing(drawn: Path, tmp_path: Path) -> None:
-    assert content(hanzi_gnt.write(tmp_path, 0, 4, SOME, processes=3)) == content(drawn)
+    assert content(write(tmp_path, 0, 4, SOME, processes=3)) == content(drawn)
 
 
 def test_fewer_writers_or_classes_are_of_the_same(drawn: Path, tmp_path: Path) -> None:
-    fewer = hanzi_gnt.write(tmp_path, 0, 2, SOME[:3], processes=1)
+    fewer = write(tmp_path, 0, 2, SOME[:3])
     for name in ("0001.gnt", "0002.gnt"):
         every = {s.code: s.image for s in gnt.parse((drawn / "gnt" / name).read_bytes(), name)}
         some = list(gnt.parse((fewer / "gnt" / name).read_bytes(), name))
         assert len(some) == 3 and all(np.array_equal(sample.image, every[sample.code]) for sample in some)
 
 
-def test_a_change_of_arguments_keeps_what_it_can(drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / "synthetic" / hanzi_gnt.NAME
+def test_a_set_is_kept_until_another_is_whole(drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "synthetic" / synthesis.HANZI
     shutil.copytree(drawn, folder)
-    write, done = hanzi_gnt._write_file, []
-    monkeypatch.setattr(hanzi_gnt, "_in_processes", lambda step, todo, _: [done.append(n) or step(n) for n in todo])
+    (folder / "manifest.json").write_text(
+        json.dumps({k: v for k, v in json.loads((folder / "manifest.json").read_text()).items() if k != "sha256"})
+    )  # as the first sets had it
     before = content(folder)
-    hanzi_gnt.write(tmp_path, 0, 4, SOME, processes=1)
-    assert not done and content(folder) == before, "nothing had to be done"
-    hanzi_gnt.write(tmp_path, 0, 5, SOME, processes=1)
-    assert done == [4] and len(np.load(folder / "arrays" / "labels.npy")) == 25
-    hanzi_gnt.write(tmp_path, 0, 4, SOME, processes=1)
-    assert done == [4] and content(folder) == before, "the first of the same writers"
-    (folder / "gnt" / "0002.gnt").unlink()
-    hanzi_gnt.write(tmp_path, 0, 4, SOME, processes=1)
-    assert done == [4, 1] and content(folder) == before
-    hanzi_gnt.write(tmp_path, 1, 1, SOME, processes=1)
-    assert done == [4, 1, 0] and content(folder)["gnt/0001.gnt"] != before["gnt/0001.gnt"], "another seed"
-    assert write is hanzi_gnt._write_file
-
-
-KILLED = """
-import os, signal, sys
-from hwr_utils.synthesis import hanzi_gnt
-write, count = hanzi_gnt._write_file, 0
-def step(*arguments):
-    if arguments[-1] == 2:
-        os.kill(os.getpid(), signal.SIGKILL)
-    write(*arguments)
-hanzi_gnt._in_processes = lambda step_, todo, processes: [step(*step_.args, n) for n in todo]
-hanzi_gnt.write(sys.argv[1], 0, 4, sys.argv[2], 1)
-"""
-
-
-def test_a_killed_drawing_goes_on_with_what_is_whole(drawn: Path, tmp_path: Path) -> None:
-    died = subprocess.run([sys.executable, "-c", KILLED, tmp_path, SOME], env=environment(), cwd=files.REPOSITORY)
-    assert died.returncode == -signal.SIGKILL
-    folder = tmp_path / "synthetic" / hanzi_gnt.NAME
-    kept = {path.name: path.stat().st_mtime_ns for path in (folder / "gnt").glob("*.gnt")}
-    assert sorted(kept) == ["0001.gnt", "0002.gnt"] and not (folder / "manifest.json").exists()
-    (folder / "gnt" / f".0003.gnt.0{files.UNFINISHED}").write_bytes(b"half")
-    hanzi_gnt.write(tmp_path, 0, 4, SOME, processes=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(hanzi_gnt, "_write_file", die)
+        write(tmp_path, 0, 4, SOME)  # which is there
+        with pytest.raises(InputError, match=r"was killed while drawing.*run the same command again"):
+            write(tmp_path, 1, 4, SOME)
+    assert content(folder) == before and [path.name for path in folder.parent.iterdir()] == [synthesis.HANZI]
+    write(tmp_path, 1, 1, SOME)
+    assert content(folder)["gnt/0001.gnt"] != before["gnt/0001.gnt"] and "gnt/0002.gnt" not in content(folder)
+    (folder / "arrays" / "manifest.json").unlink()
+    write(tmp_path, 0, 4, SOME)
     assert content(folder) == content(drawn)
-    assert {name: (folder / "gnt" / name).stat().st_mtime_ns for name in kept} == kept
+
+
+def test_arrays_of_another_drawing_are_refused(drawn: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "synthetic" / synthesis.HANZI
+    shutil.copytree(drawn, folder)
+    other = write(tmp_path / "other", 1, 4, SOME)
+    assert data.load(synthesis.HANZI, tmp_path, split="random").drawn["seed"] == 0  # type: ignore[index]
+    shutil.rmtree(folder / "arrays")
+    shutil.move(other / "arrays", folder / "arrays")
+    with pytest.raises(InputError, match=r"manifest\.json is missing, or of other files"):
+        data.load(synthesis.HANZI, tmp_path, split="random")
 
 
 def die(*_: object) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
-
-
-def test_a_killed_process_of_many_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hanzi_gnt, "_write_file", die)
-    with pytest.raises(InputError, match=r"was killed.*run the same command again"):
-        hanzi_gnt.write(tmp_path, 0, 2, SOME, processes=2)
 
 
 def test_chosen_classes_are_level_1_in_order_and_nested() -> None:
@@ -247,21 +229,13 @@ def test_absent_or_damaged_strokes_are_told(tmp_path: Path) -> None:
             medians.read("一", tmp_path)
 
 
-def test_a_full_disk_is_told_before_and_amid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", [synthesis.HANZI, "digits-synthetic"])
+def test_what_does_not_fit_is_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     usage = shutil.disk_usage(tmp_path)
-    with monkeypatch.context() as patch:
-        patch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
-        with pytest.raises(InputError, match=r"needs some .* GB, and 0.0 GB are free"):
-            hanzi_gnt.write(tmp_path, 0, 2, SOME, processes=1)
-
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "replace", full)
-        with pytest.raises(InputError, match="No space left on device"):
-            hanzi_gnt.write(tmp_path, 0, 2, SOME, processes=1)
-    assert len(list((hanzi_gnt.write(tmp_path, 0, 2, SOME, processes=1) / "gnt").glob("*.gnt"))) == 2
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    with pytest.raises(InputError, match=r"needs some .* GB, and 0.0 GB are free"):
+        synthesis.write(name, tmp_path)
+    assert not list((tmp_path / "synthetic").iterdir())
 
 
 def test_the_command_draws_and_imports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -274,49 +248,29 @@ def test_the_command_draws_and_imports(tmp_path: Path, capsys: pytest.CaptureFix
     assert cli.main([*argv, "x"]) == 2
 
 
-@pytest.mark.parametrize(
-    ("scores", "positive", "expected"),
-    [([1, 2, 3, 4], [0, 0, 1, 1], 1), ([1, 1, 1, 1], [0, 1, 0, 1], 0.5), ([1, 2, 3, 4], [0, 1, 0, 1], 0.75)],
-)
-def test_area_under_the_curve(scores: list[int], positive: list[int], expected: float) -> None:
-    area, low, high = realism.area_under_curve(np.array(scores, float), np.array(positive, bool))
-    assert area == expected and low <= area <= high
+@pytest.mark.slow
+def test_the_chapter_measures_drawings_against_gnt_files(tmp_path: Path) -> None:
+    """What a brush drew that is pixels wide is told from the drawings, and older measurements are kept."""
+    (tmp_path / "brush").mkdir()
+    for part in ("trn", "tst"):
+        with zipfile.ZipFile(tmp_path / "brush" / f"HWDB-subset-{part}_gnt.zip", "w") as archive:
+            for writer in range(60):
+                images = [np.minimum(image, np.roll(image, 3, 1)) for image in hanzi.draw(9, writer, SOME)]
+                content = gnt.serialize(zip(map(gnt.encode, SOME), images, strict=True))
+                archive.writestr(f"{part}/{writer}.gnt", content)
+    hwdb.import_gnt([tmp_path / "brush"], tmp_path / "custom" / "brush")
+    for folder in ("benchmarks", *(path.parent.name for path in results.RESULTS_DIR.glob("*/evaluation.*.json"))):
+        shutil.copytree(results.RESULTS_DIR / folder, tmp_path / "results" / folder)
+    path = tmp_path / "results" / "benchmarks" / "hanzi-realism.json"
+    before = records.read_json(path)["measurements"]
 
-
-def test_area_counts_pairs() -> None:
-    rng = np.random.default_rng(0)
-    positive = rng.random(300) < 0.4
-    scores = np.round(rng.normal(size=300) + positive, 1)
-    pairs = scores[positive][:, None] - scores[~positive]
-    area, low, high = realism.area_under_curve(scores, positive)
-    assert area == pytest.approx(((pairs > 0) + (pairs == 0) / 2).mean())
-    assert low < area < high and 0.1 < high - low < 0.15
-
-
-def test_realism_is_measured_and_recorded(tmp_path: Path) -> None:
-    """Other writers of the same generator pass for real ones; what a brush drew that is pixels wide does not."""
-    areas = []
-    for brush in (0, 3):
-        for writer in range(realism.A_CLASS):
-            images = [np.minimum(image, np.roll(image, brush, 1)) for image in hanzi.draw(9, writer, SOME)]
-            records = zip(map(gnt.encode, SOME), images, strict=True)
-            files.write_bytes(tmp_path / "real" / f"{writer}.gnt", gnt.serialize(records))
-        record = realism.measure(tmp_path / "real", "a test", realism.A_CLASS, 1, "cpu", tmp_path / "results")
-        auc = record["measurements"][-1]["auc"]
-        areas.append(auc["value"])
-        assert len(set(auc["values"])) == realism.TRIALS and auc["value"] == pytest.approx(np.mean(auc["values"]))
-        assert auc["deviation"] == pytest.approx(np.std(auc["values"], ddof=1))
-    assert abs(areas[0] - 0.5) < 0.2 and areas[1] > 0.75, areas
-    assert record == json.loads((tmp_path / "results" / "benchmarks" / "hanzi-realism.json").read_text())
-    assert [done["generator_version"] for done in record["measurements"]] == [hanzi.VERSION] * 2
-    first = record["measurements"][0]
-    assert first["note"] == "a test" and first["accuracy"]["n"] == 5 * realism.A_CLASS == first["accuracy"]["n_train"]
-    accuracy = first["accuracy"]
-    assert accuracy["low"] < accuracy["value"] == accuracy["correct"] / accuracy["n"] < accuracy["high"]
-    assert len(realism.table(record).splitlines()) == 3
-
-
-@pytest.mark.parametrize(("note", "writers", "message"), [(" ", 60, "note is empty"), ("x", 10, "60 or more")])
-def test_a_measurement_needs_a_note_and_writers(note: str, writers: int, message: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=message):
-        realism.measure(tmp_path, note, writers)
+    values = {"measure": True, "note": "a test", "real": "brush", "dataset": "custom:brush", "writers": 60}
+    places = {"results_dir": str(tmp_path / "results"), "data_root": str(tmp_path)}
+    notebooks.execute("07_drawn_hanzi", values | places, tmp_path / "done.ipynb", progress=False)
+    record = records.read_json(path)
+    assert record["measurements"][:-1] == before
+    last = record["measurements"][-1]
+    assert last["note"] == "a test" and last["generator_version"] == hanzi.VERSION
+    assert set(last["real"]["classes"]) == set(SOME)
+    assert last["auc"]["value"] > 0.75 and last["accuracy"]["n"] == 5 * 60
+    assert record["ink"]["train"] == record["ink"]["test"], "both parts are drawn alike"

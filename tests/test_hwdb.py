@@ -1,6 +1,5 @@
-"""The import of GNT files: what comes out, by hand; stopping and going on; what it refuses."""
+"""The import of GNT files: what comes out, by hand; that it is whole or not there; what it refuses."""
 
-import errno
 import json
 import os
 import shutil
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hwr_utils import cli
+from hwr_utils import cli, files
 from hwr_utils.data import gnt, hwdb
 from hwr_utils.data.hwdb import Options, import_gnt
 from hwr_utils.errors import InputError
@@ -45,12 +44,6 @@ def content(out: Path) -> dict[str, Any]:
     return arrays | {"manifest": json.loads((out / "manifest.json").read_text("utf-8"))}
 
 
-def same(first: dict[str, Any], second: dict[str, Any]) -> bool:
-    return first["manifest"] == second["manifest"] and all(
-        np.array_equal(first[name], second[name]) for name in ("images", "labels", "writers")
-    )
-
-
 def test_an_import_by_hand(folder: Path, tmp_path: Path) -> None:
     manifest = import_gnt([folder], tmp_path / "out", Options(16, 3, drop_others=True))
     found = content(tmp_path / "out")
@@ -68,13 +61,7 @@ def test_an_import_by_hand(folder: Path, tmp_path: Path) -> None:
     listed = [tuple(source[key] for key in keys) for source in manifest["sources"]]
     assert listed == [("1001.gnt", "1001", 3, 2), ("1002.gnt", "1002", 1, 1)]
     assert manifest["sources"][0]["others"] == {"，": 1} and str(tmp_path) not in json.dumps(manifest)
-    assert [path.name for path in tmp_path.iterdir()] in (["set", "out"], ["out", "set"])
-
-
-def test_other_characters_are_counted_and_not_dropped_unasked(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"1 of 4 samples are of 1 characters that .*: ， \(1\)\. .* --drop-others"):
-        import_gnt([folder], tmp_path / "out", SMALL)
-    assert not (tmp_path / "out").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "set"]
 
 
 @pytest.fixture
@@ -87,51 +74,12 @@ def plain(tmp_path: Path) -> Path:
     return tmp_path / "plain"
 
 
-class Stop(Exception):
-    """Stands for whatever ends a process."""
-
-
-def test_an_import_that_was_stopped_goes_on(plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import_gnt([plain], tmp_path / "whole", SMALL)
-    run, converted = hwdb._run, []
-
-    def stopping(pool: Any, steps: list[Any], title: str) -> list[Any]:
-        if title != "converting":
-            return run(pool, steps, title)
-        converted.append(len(steps))
-        run(pool, steps[:2], title)
-        if len(steps) > 2:
-            raise Stop
-        return []
-
-    monkeypatch.setattr(hwdb, "_run", stopping)
-    for _ in range(2):
-        with pytest.raises(Stop):
-            import_gnt([plain], tmp_path / "out", SMALL)
-        assert not (tmp_path / "out").exists()
+def test_the_same_import_is_kept_and_another_refused(plain: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()  # an empty folder is none
     import_gnt([plain], tmp_path / "out", SMALL)
-    assert converted == [5, 3, 1]
-    assert same(content(tmp_path / "out"), content(tmp_path / "whole"))
-    import_gnt([plain], tmp_path / "out", SMALL)  # which is done, and is found so
-    assert converted == [5, 3, 1]
-
-
-def test_a_full_disk_is_told_and_the_import_completes_later(
-    plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(path: Path) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    with monkeypatch.context() as patch:
-        patch.setattr(hwdb, "_reserve", full)
-        with pytest.raises(InputError, match=r"out\.part: No space left on device\. What is done stays"):
-            import_gnt([plain], tmp_path / "out", SMALL)
+    before = (tmp_path / "out" / "images.npy").stat()
     import_gnt([plain], tmp_path / "out", SMALL)
-    assert content(tmp_path / "out")["labels"].tolist() == [0, 1, 2] * 5
-
-
-def test_one_folder_holds_one_import(plain: Path, tmp_path: Path) -> None:
-    import_gnt([plain], tmp_path / "out", SMALL)
+    assert (tmp_path / "out" / "images.npy").stat() == before
     with pytest.raises(InputError, match="out holds another import"):
         import_gnt([plain], tmp_path / "out", Options(20, 3))
     write(plain / "0.gnt", [("啊", bar(3, 3))])
@@ -139,73 +87,55 @@ def test_one_folder_holds_one_import(plain: Path, tmp_path: Path) -> None:
         import_gnt([plain], tmp_path / "out", SMALL)
 
 
-def test_a_beginning_of_another_import_is_not_mixed_in(
-    plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = hwdb._run
-
-    def stopping(pool: Any, steps: list[Any], title: str) -> list[Any]:
-        if title == "converting":
-            raise Stop
-        return run(pool, steps, title)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(hwdb, "_run", stopping)
-        with pytest.raises(Stop):
-            import_gnt([plain], tmp_path / "out", SMALL)
-    with pytest.raises(InputError, match=r"out\.part is the beginning of another import"):
-        import_gnt([plain], tmp_path / "out", Options(20, 3))
-
-
-def damage(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-1])
-
-
 def test_what_is_there_and_no_import_is_left_alone(plain: Path, tmp_path: Path) -> None:
-    (tmp_path / "out").mkdir()
-    import_gnt([plain], tmp_path / "out", SMALL)  # an empty folder is none
     for path in (tmp_path / "mine" / "notes.txt", tmp_path / "file"):
         path.parent.mkdir(exist_ok=True)
         path.write_text("mine")
     for name in ("mine", "file"):
         with pytest.raises(InputError, match=f"{name} is there, and is no import"):
             import_gnt([plain], tmp_path / name, SMALL)
-    assert not list(tmp_path.glob("*.part"))
-    (tmp_path / "out" / "manifest.json").write_text("{")
-    with pytest.raises(InputError, match=r"manifest\.json: not a readable JSON"):
-        import_gnt([plain], tmp_path / "out", SMALL)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "mine", "plain"]
 
 
-def test_two_processes_do_not_import_into_one_folder(plain: Path, tmp_path: Path) -> None:
-    message = r"another process is importing into .*out\.part"
-    with hwdb._only_one(tmp_path / "out.part"), pytest.raises(InputError, match=message):
-        import_gnt([plain], tmp_path / "out", SMALL)
-    import_gnt([plain], tmp_path / "out", SMALL)
-
-
-def _die(*_: Any) -> None:
+def die(*_: Any) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_a_killed_process_is_told(plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("step", ["_scan", "_convert"])
+def test_an_import_that_fails_leaves_nothing(
+    plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(hwdb, "_scan", _die)
-        with pytest.raises(InputError, match="a process of the import was killed"):
+        patch.setattr(hwdb, step, die)
+        with pytest.raises(InputError, match="a process was killed while"):
             import_gnt([plain], tmp_path / "out", SMALL)
+    assert [path.name for path in tmp_path.iterdir()] == ["plain"]
+    import_gnt([plain], tmp_path / "out", SMALL)
 
 
-def test_writers_of_one_name_keep_their_pictures(tmp_path: Path) -> None:
-    paths = [write(tmp_path / part / "001.gnt", [("啊", bar(9, n))]) for n, part in enumerate(("trn", "tst"), 5)]
-    import_gnt(paths, tmp_path / "out", SMALL, tmp_path / "png")
-    assert sorted(path.name for path in tmp_path.rglob("*.png")) == ["0-001-0.png", "1-001-0.png"]
+def test_what_does_not_fit_is_not_begun(plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda _: usage._replace(free=15 * 16 * 16))
+    with pytest.raises(InputError, match=r"out needs some .* GB, and .* are free"):
+        import_gnt([plain], tmp_path / "out", SMALL)
+    assert [path.name for path in tmp_path.iterdir()] == ["plain"]
 
 
 REFUSED: dict[str, tuple[Callable[[Path], object], Options, str]] = {
-    "size": (lambda _: None, Options(size=8), "size=8 is out of range"),
-    "margin": (lambda _: None, Options(16, 8), "margin=8 leaves no room in 16 pixels"),
-    "damaged": (lambda plain: damage(plain / "3.gnt"), SMALL, r"3\.gnt is cut off: the record at byte"),
+    "size": (lambda _: None, Options(size=8), "size=8, margin=3: a size of 16 to 512"),
+    "margin": (lambda _: None, Options(16, 8), "size=16, margin=8: .* leaves room"),
+    "damaged": (lambda plain: (plain / "3.gnt").write_bytes(b"abc"), SMALL, r"3\.gnt is no sound GNT file"),
     "twice": (lambda plain: shutil.copy(plain / "3.gnt", plain / "6.gnt"), SMALL, r"6\.gnt has the same content as"),
-    "empty": (lambda plain: (plain / "3.gnt").write_bytes(b""), SMALL, r"3\.gnt is empty"),
+    "others": (
+        lambda plain: write(plain / "3.gnt", [("，", bar(3, 3))]),
+        SMALL,
+        r": ， \(1\); .*--drop-others",
+    ),
+    "nothing": (
+        lambda plain: [write(path, [("，", bar(3, n + 1))]) for n, path in enumerate(plain.iterdir())],
+        Options(drop_others=True),
+        "; 0 samples are",
+    ),
 }
 
 
@@ -217,12 +147,6 @@ def test_what_cannot_be_imported_is_told(
     with pytest.raises(InputError, match=message):
         import_gnt([plain], tmp_path / "out", options)
     assert not (tmp_path / "out").exists()
-
-
-def test_nothing_of_level_1_is_nothing_to_import(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.gnt", [("，", bar(3, 3))])
-    with pytest.raises(InputError, match="none of the samples is of a level-1 character"):
-        import_gnt([path], tmp_path / "out", Options(drop_others=True))
 
 
 def test_the_command_writes_arrays_and_pictures(
@@ -239,15 +163,17 @@ def test_the_command_writes_arrays_and_pictures(
         assert np.array_equal(255 - np.asarray(image), content(out)["images"][0])  # dark ink on white
 
 
-def test_the_real_subset_is_imported_whole(data_root: Path, tmp_path: Path) -> None:
-    source = data_root / "HWDB-subset" / "HWDB-subset-tst_gnt.zip"
-    if not source.is_file():
+def test_the_real_subset_is_what_the_records_name(data_root: Path, tmp_path: Path) -> None:
+    source = data_root / "HWDB-subset"
+    if not source.is_dir():
         pytest.skip(f"HWDB-subset is not under {data_root}")
     import_gnt([source], tmp_path / "out")
-    found = content(tmp_path / "out")
-    assert found["images"].shape == (9_076, 56, 56) and len(np.unique(found["labels"])) == 64
-    assert np.bincount(found["writers"]).tolist() == [500] * 18 + [76]
-    images = found["images"]
+    found = hwdb.read_import(tmp_path / "out")
+    recorded = files.REPOSITORY.glob("results/hwdb-subset-*/record.json")
+    assert {json.loads(path.read_text("utf-8"))["dataset"]["files"]["samples"] for path in recorded} == {found.sha256}
+    found.verify()
+    assert found.images.shape == (36_702 + 9_076, 56, 56) and len(np.unique(found.labels)) == 64
+    images = np.asarray(found.images)
     assert not images[:, :3].any() and not images[:, :, -3:].any()  # the margin
     # nearly all reach the edge of the room that they are fitted into, on one axis at least
     reach = (images[:, 3].any(1) & images[:, -4].any(1)) | (images[:, :, 3].any(1) & images[:, :, -4].any(1))

@@ -20,30 +20,22 @@ IMAGES = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)
 PLAIN = struct.pack(">4B3I", 0, 0, 8, 3, 2, 3, 4) + IMAGES.tobytes()
 ZIPPED = gzip.compress(PLAIN, mtime=0)
 
-any_array = arrays.arrays(np.uint8, arrays.array_shapes(min_dims=1, max_dims=3, max_side=9))
-
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("idx") / "file"
 
 
-@given(any_array, st.booleans())
+@given(arrays.arrays(np.uint8, arrays.array_shapes(min_dims=1, max_dims=3, max_side=9)), st.booleans())
 def test_what_is_written_comes_back(path: Path, array: np.ndarray, compress: bool) -> None:
-    idx.write_idx(path, array, compress)
-    first = path.read_bytes()
-    read = idx.read_idx(path, ndim=array.ndim)
-    assert read.dtype == np.uint8 and np.array_equal(read, array)
-    assert idx.checksum(array) == sha256(gzip.decompress(first) if compress else first)
-    idx.write_idx(path, array, compress)
-    assert path.read_bytes() == first
-
-
-def test_an_array_in_another_memory_order_is_written_by_rows(path: Path) -> None:
-    turned = IMAGES.transpose(0, 2, 1)
-    idx.write_idx(path, turned)
-    assert np.array_equal(idx.read_idx(path), turned)
-    assert idx.checksum(turned) == idx.checksum(turned.copy())
+    for form in (array, array.T):  # by rows, whatever the order in memory
+        idx.write_idx(path, form, compress)
+        first = path.read_bytes()
+        read = idx.read_idx(path, ndim=form.ndim)
+        assert read.dtype == np.uint8 and np.array_equal(read, form)
+        assert idx.checksum(form) == sha256(gzip.decompress(first) if compress else first)
+        idx.write_idx(path, form, compress)
+        assert path.read_bytes() == first
 
 
 @pytest.mark.parametrize("content", [PLAIN, ZIPPED])
@@ -66,29 +58,28 @@ def header(*sizes: int, kind: int = 8) -> bytes:
 
 
 DAMAGED = {
-    "empty": (b"", "begins with nothing"),
-    "text": (b"<html>", "not an IDX file: it begins with 3c68746d"),
-    "wrong magic": (b"\0\1" + PLAIN[2:], "not an IDX file"),
-    "unknown type": (header(3, kind=10) + b"abc", "not an IDX file"),
-    "wrong type": (header(3, kind=13) + bytes(12), "holds float32 values, and uint8"),
-    "no dimensions": (header() + b"a", "not an IDX file"),
-    "four dimensions": (header(1, 1, 1, 1) + b"a", "not an IDX file"),
+    "empty": (b"", "is empty"),
+    "web page": (b"\n<!DOCTYPE html>", "is a web page"),
+    "web page in gz": (gzip.compress(b"<html>"), "is a web page"),
+    "wrong magic": (b"\0\1" + PLAIN[2:], "IDX file of uint8 was expected"),
+    "wrong type": (header(3, kind=13) + bytes(12), "IDX file of uint8 was expected"),
+    "no dimensions": (header() + b"a", "IDX file of uint8 was expected"),
+    "four dimensions": (header(1, 1, 1, 1) + b"a", "IDX file of uint8 was expected"),
     "labels for images": (header(3) + b"abc", "has 1 dimension.*3 was expected"),
-    "header cut": (PLAIN[:9], "ends inside its header"),
+    "header cut": (PLAIN[:9], "IDX file of uint8 was expected"),
     "nothing declared": (header(0, 28, 28), "1 to 4294967296 bytes"),
     "too much declared": (header(2**32 - 1, 2**32 - 1, 2**32 - 1), "1 to 4294967296 bytes"),
     "truncated": (PLAIN[:-1], r"declares \(2, 3, 4\), which is 24 bytes, and holds only 23"),
     "trailing bytes": (PLAIN + b"\n", "holds more"),
-    "gz truncated": (ZIPPED[:-9], "damaged or truncated gzip"),
-    "gz without its end": (ZIPPED[:-1], "damaged or truncated gzip"),
-    "gz header only": (ZIPPED[:10], "damaged or truncated gzip"),
-    "gz wrong CRC": (ZIPPED[:-8] + bytes([ZIPPED[-8] ^ 1]) + ZIPPED[-7:], "damaged or truncated gzip.*CRC"),
-    "gz wrong length": (ZIPPED[:-1] + b"\1", "damaged or truncated gzip"),
-    "gz broken inside": (ZIPPED[:10] + b"\xff" + ZIPPED[11:], "damaged or truncated gzip"),
-    "gz with trailing bytes": (ZIPPED + b"more", "damaged or truncated gzip"),
+    "gz truncated": (ZIPPED[:-9], "is damaged"),
+    "gz without its end": (ZIPPED[:-1], "is damaged"),
+    "gz header only": (ZIPPED[:10], "is damaged"),
+    "gz wrong CRC": (ZIPPED[:-8] + bytes([ZIPPED[-8] ^ 1]) + ZIPPED[-7:], "is damaged.*CRC"),
+    "gz broken inside": (ZIPPED[:10] + b"\xff" + ZIPPED[11:], "is damaged"),
+    "gz with trailing bytes": (ZIPPED + b"more", "is damaged"),
     "gz holds trailing bytes": (gzip.compress(PLAIN + b"\n"), "holds more"),
     "gz holds too little": (gzip.compress(PLAIN[:-1]), "holds only 23"),
-    "gz in gz": (gzip.compress(ZIPPED), "not an IDX file: it begins with 1f8b"),
+    "gz in gz": (gzip.compress(ZIPPED), "is a gzip file"),
 }
 
 
@@ -100,12 +91,6 @@ def test_damage_is_named(tmp_path: Path, case: str) -> None:
     with pytest.raises(InputError, match=message) as error:
         idx.read_idx(file, ndim=3)
     assert str(file) in str(error.value)
-
-
-def test_a_file_that_is_absent_or_a_folder_is_named(tmp_path: Path) -> None:
-    for path in (tmp_path / "absent", tmp_path):
-        with pytest.raises(InputError, match=f"cannot read {path}"):
-            idx.read_idx(path)
 
 
 bomb = zlib.compressobj(9, wbits=31)
@@ -130,9 +115,9 @@ edits = st.lists(
 )
 
 
-@given(st.sampled_from([PLAIN, ZIPPED]), edits)
-def test_any_damage_gives_an_array_or_an_input_error(path: Path, content: bytes, edits: list) -> None:
-    data = bytearray(content)
+@given(st.sampled_from([PLAIN, ZIPPED, b"", b"\x1f\x8b\x08\0", header(2, 2)]), edits, st.binary(max_size=64))
+def test_any_bytes_give_an_array_or_an_input_error(path: Path, content: bytes, edits: list, more: bytes) -> None:
+    data = bytearray(content) + more * (content not in (PLAIN, ZIPPED))
     for kind, place, value in edits:
         place %= len(data) + 1
         if kind == "cut":
@@ -144,20 +129,12 @@ def test_any_damage_gives_an_array_or_an_input_error(path: Path, content: bytes,
     path.write_bytes(data)
     try:
         read = idx.read_idx(path)
-    except InputError:
-        return
-    assert read.dtype == np.uint8 and read.size > 0
-    if data[:2] == b"\x1f\x8b":  # what gzip's CRC lets pass is what was written
-        assert np.array_equal(read, IMAGES)
-
-
-@given(st.binary(max_size=64), st.sampled_from([b"", b"\x1f\x8b", b"\x1f\x8b\x08\0", b"\0\0\x08\1", header(2, 2)]))
-def test_any_bytes_give_an_array_or_an_input_error(path: Path, data: bytes, start: bytes) -> None:
-    path.write_bytes(start + data)
-    try:
-        assert idx.read_idx(path).size > 0
     except InputError as error:
         assert str(path) in str(error)
+        return
+    assert read.dtype == np.uint8 and read.size > 0
+    if content == ZIPPED and data[:2] == b"\x1f\x8b":  # what gzip's CRC lets pass is what was written
+        assert np.array_equal(read, IMAGES)
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hwr_utils import data, runs
-from hwr_utils.data import CATALOG, facts, gnt, hwdb
+from hwr_utils import data, facts, results
+from hwr_utils.data import CATALOG, gnt, hwdb
+from hwr_utils.data.sources import Source
 from hwr_utils.data.splits import writer_split
 from hwr_utils.errors import InputError
 
@@ -114,6 +115,8 @@ def test_an_import_without_parts_has_no_official_split(make: Make) -> None:
     root = make(folders=False)
     with pytest.raises(InputError, match=r"comes without a test set.*split=random or split=writer"):
         data.load("custom:hands", root)
+    with pytest.raises(InputError, match=r"split='writers' is unknown, expected official, random or writer"):
+        data.load("custom:hands", root, split="writers")
     assert len(data.load("custom:hands", root, split="writer").test_labels) == 30
 
 
@@ -124,11 +127,6 @@ def test_a_set_with_its_own_test_set_is_not_split_anew(real: Callable[[str], dat
         data.load("mnist", data.default_root(), split=split)
 
 
-def test_an_unknown_split(make: Make) -> None:
-    with pytest.raises(InputError, match=r"split='writers' is unknown, expected official, random or writer"):
-        data.load("custom:hands", make(), split="writers")
-
-
 def test_a_class_that_is_in_the_test_set_alone(tmp_path: Path) -> None:
     ink = np.zeros((5, 5), np.uint8)
     for part, characters in (("trn", "啊"), ("tst", "啊阿")):
@@ -136,7 +134,7 @@ def test_a_class_that_is_in_the_test_set_alone(tmp_path: Path) -> None:
         path.parent.mkdir(parents=True)
         path.write_bytes(gnt.serialize((gnt.encode(character), ink) for character in characters))
     hwdb.import_gnt([tmp_path / "sources"], tmp_path / "custom" / "lonely", SMALL, workers=1)
-    with pytest.raises(InputError, match=r"split=official: 1 classes, 阿 among them, are in the test set alone"):
+    with pytest.raises(InputError, match=r"1 classes \(阿\) are in the test set alone"):
         data.load("custom:lonely", tmp_path)
 
 
@@ -171,10 +169,10 @@ def test_damaged_arrays_are_found(make: Make) -> None:
         data.load("custom:hands", root)
     flip(folder / "images.npy")
     (folder / "labels.npy").write_bytes((folder / "labels.npy").read_bytes()[:-2])
-    with pytest.raises(InputError, match="is a damaged import"):
+    with pytest.raises(InputError, match=r"is damaged.*an import of version 1 was expected"):
         data.load("custom:hands", root)
     np.save(folder / "labels.npy", np.zeros(149, np.uint16))
-    with pytest.raises(InputError, match=r"labels\.npy holds uint16 \(149,\); uint16 \(150,\) was expected"):
+    with pytest.raises(InputError, match=r"labels\.npy holds uint16 \(149,\)"):
         data.load("custom:hands", root)
     np.save(folder / "labels.npy", np.full(150, 3755, np.uint16))
     with pytest.raises(InputError, match="its arrays do not fit its manifest"):
@@ -185,7 +183,7 @@ def test_an_import_of_another_version(make: Make) -> None:
     root = make()
     manifest = root / "custom" / "hands" / "manifest.json"
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"schema_version": 0}))
-    with pytest.raises(InputError, match=r"schema_version is 0, expected 1.*import it again"):
+    with pytest.raises(InputError, match=r"schema_version is 0.*version 1 was expected.*import it again"):
         data.load("custom:hands", root)
 
 
@@ -208,8 +206,8 @@ def test_the_name_of_an_import_is_its_samples(make: Make, tmp_path: Path) -> Non
 def test_the_facts_of_an_import(make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(facts, "CHUNK", 7)  # so that several are put together
     root = make()
-    folder = runs.describe_dataset("custom:hands", tmp_path / "results", root)
-    found, sheet = runs.dataset_facts("custom:hands", tmp_path / "results", root) or ({}, None)
+    folder = facts.record("custom:hands", tmp_path / "results", root)
+    found, sheet = (read("custom:hands", tmp_path / "results") for read in (results.facts, results.samples))
     assert (
         folder.name == "custom-hands"
         and found["published"] is False
@@ -220,7 +218,7 @@ def test_the_facts_of_an_import(make: Make, monkeypatch: pytest.MonkeyPatch, tmp
     assert found["strokes"] == [10, 7, 10]  # of 啊, 阿 and 埃 as they are printed
     images = hwdb.read_import(root / "custom" / "hands").images
     assert found["mean"] == pytest.approx(float(images.mean()) / 255)
-    assert found["sheet"] == list(CHARACTERS) and sheet is not None and sheet.shape == (3, 8, 16, 16)
+    assert found["sheet"] == list(CHARACTERS) and sheet.shape == (3, 8, 16, 16)
     assert pictures(sheet.reshape(-1, 16, 16)) <= pictures(images)
 
 
@@ -236,7 +234,7 @@ def test_the_part_is_the_nearest_name() -> None:
         ("petrnik/1.gnt", "", None),
         ("test/all/1.gnt", "", None),  # how the folder above is called is not about the files
     ):
-        assert gnt.Source(Path(path), member).part == part
+        assert Source(Path(path), member).part == part
 
 
 def test_the_real_subset(data_root: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ PACKAGE = Path(hwr_utils.__file__).parent
 # from the ground up; a package's modules share its floor, and may import each other in one direction
 FLOORS = [
     {"errors", "literature"},
-    {"files"},
+    {"files", "processes"},
     {"records"},
     {"recipes"},
     {"preprocessing"},
@@ -26,7 +26,7 @@ FLOORS = [
     {"training"},
     {"runs"},
     {"device"},
-    {"comparison", "plots", "notebooks", "benchmark", "realism"},
+    {"comparison", "plots", "notebooks", "benchmark"},
     {"study"},
     {"cli"},
     {"__main__"},

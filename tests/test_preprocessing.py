@@ -166,9 +166,11 @@ def png(width: int, height: int, content: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "neither PNG nor JPEG"),
-        (b"GIF89a" + bytes(20), "neither PNG nor JPEG"),
-        (png(8000, 8000, b""), "has 64000000 pixels; at most 50000000"),
+        (b"", "is empty, and no picture"),
+        (b"GIF89a" + bytes(20), "is a GIF picture.*PNG, JPEG, WEBP, BMP, TIFF were expected"),
+        (bytes(4) + b"ftypheic" + bytes(20), "is a HEIC or AVIF picture.*Save it as PNG"),
+        (png(50_000_000, 1, b""), "50000000 x 1 pixels; at most .* 20,000 a side"),
+        (png(8000, 8000, b""), "has 8000 x 8000 pixels; at most 50,000,000"),
         (png(10_000, 10_000, b""), "100000000 pixels"),
         (png(60_000, 60_000, b""), "pixels"),
         (png(2**31, 2**31, b""), "."),

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from helpers import N_CLASSES, easy_images, tiny, write_easy
-from hwr_utils import cli, data, files, models, preprocessing, records, runs
+from hwr_utils import cli, data, files, models, preprocessing, records, results, runs
 from hwr_utils.device import export, quantization, recognizer, reports
 from hwr_utils.device.reports import FORMATS
 from hwr_utils.errors import InputError
@@ -26,13 +26,13 @@ CLASSIFIER = 4 * (128 * N_CLASSES + N_CLASSES)  # bytes, of its 32-bit floats
 
 
 @pytest.fixture(scope="module")
-def run(root: Path, tmp_path_factory: pytest.TempPathFactory) -> runs.Run:
+def run(root: Path, tmp_path_factory: pytest.TempPathFactory) -> results.Run:
     """Return a tiny run that has learned something."""
     return runs.train_run(tiny(epochs=8, learning_rate=3e-3), tmp_path_factory.mktemp("results"), root, "cpu")
 
 
 @pytest.fixture(scope="module")
-def record(run: runs.Run, root: Path, few_scribbles: None) -> dict[str, Any]:
+def record(run: results.Run, root: Path, few_scribbles: None) -> dict[str, Any]:
     """Quantize that run, once for all tests."""
     return quantization.quantize(run.folder, data_root=root)
 
@@ -41,17 +41,17 @@ def rows(record: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {row["format"]: row for row in record["formats"]}
 
 
-def content(run: runs.Run, name: str) -> bytes:
+def content(run: results.Run, name: str) -> bytes:
     return (run.folder / f"model.{name}").read_bytes()
 
 
 @pytest.fixture
-def copy(run: runs.Run, record: dict[str, Any], tmp_path: Path) -> Path:
+def copy(run: results.Run, record: dict[str, Any], tmp_path: Path) -> Path:
     """Return a copy of the run's folder that a test may damage."""
     return shutil.copytree(run.folder, tmp_path / run.folder.name)
 
 
-def test_every_format_is_there_and_recorded(run: runs.Run, record: dict[str, Any]) -> None:
+def test_every_format_is_there_and_recorded(run: results.Run, record: dict[str, Any]) -> None:
     assert list(rows(record)) == list(FORMATS)
     assert reports.read(run.folder) == record
     for name, row in rows(record).items():
@@ -73,7 +73,7 @@ def test_sizes_are_what_the_bits_say(record: dict[str, Any]) -> None:
         assert row["share_of_weights"] == pytest.approx(row["bytes"] / rows(record)["safetensors"]["bytes"])
 
 
-def test_bytes_are_accounted_for(run: runs.Run, record: dict[str, Any]) -> None:
+def test_bytes_are_accounted_for(run: results.Run, record: dict[str, Any]) -> None:
     _, network = quantization._network(run)
     whole = 4 * sum(parameter.numel() for parameter in network.parameters())
     for name, row in rows(record).items():
@@ -86,7 +86,7 @@ def test_bytes_are_accounted_for(run: runs.Run, record: dict[str, Any]) -> None:
             assert expected * bits / 32 - 16 <= parts[part] <= expected * bits / 32 + extra[part]
 
 
-def test_all_test_images_count_and_the_floats_agree(run: runs.Run, record: dict[str, Any]) -> None:
+def test_all_test_images_count_and_the_floats_agree(run: results.Run, record: dict[str, Any]) -> None:
     assert record["test_images"] == {"n": 40, "of": 40, "stratified": False}
     table = rows(record)
     assert table["safetensors"]["test"]["correct"] == run.record["test"]["correct"]
@@ -106,7 +106,7 @@ def test_all_test_images_count_and_the_floats_agree(run: runs.Run, record: dict[
     assert table["fp32.tflite"]["latency"]["ratio"] == {"median": 1, "low": 1, "high": 1}
 
 
-def test_the_record_says_what_it_was_made_with(run: runs.Run, record: dict[str, Any]) -> None:
+def test_the_record_says_what_it_was_made_with(run: results.Run, record: dict[str, Any]) -> None:
     assert record["run_id"] == run.record["run_id"] == run.folder.name
     assert record["weights_sha256"] == run.record["weights"]["sha256"]
     assert record["environment"]["threads"] == 1
@@ -114,14 +114,14 @@ def test_the_record_says_what_it_was_made_with(run: runs.Run, record: dict[str, 
     assert record["calibration_images"] == 144  # all that it was trained on
 
 
-def test_no_file_knows_the_machine(run: runs.Run, record: dict[str, Any]) -> None:
+def test_no_file_knows_the_machine(run: results.Run, record: dict[str, Any]) -> None:
     for name in FORMATS:
         for place in (str(files.REPOSITORY), str(run.folder), sys.prefix, "Traceback", "/python3"):
             assert place.encode() not in content(run, name), name
 
 
 def test_the_same_weights_give_the_same_bytes(
-    run: runs.Run, record: dict[str, Any], root: Path, copy: Path, capfd: pytest.CaptureFixture[str]
+    run: results.Run, record: dict[str, Any], root: Path, copy: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Convert once more, by the command: the asked formats and what they are compared with alone, and quietly."""
     for path in copy.glob("model.*.*"):
@@ -154,7 +154,7 @@ def test_conversion_asks_for_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> N
         export.convert(network, SIDE, np.zeros((1, 1, SIDE, SIDE), np.float32), ["fp32.tflite"])
 
 
-def test_calibration_sees_training_images_alone(run: runs.Run, root: Path) -> None:
+def test_calibration_sees_training_images_alone(run: results.Run, root: Path) -> None:
     dataset = data.load("custom:easy", root)
     held_out = dataset.train_images[run.predictions["validation_indices"]]
     found = {image.tobytes() for image in quantization._calibration_images(dataset, run)}
@@ -163,14 +163,14 @@ def test_calibration_sees_training_images_alone(run: runs.Run, root: Path) -> No
     assert not found & {image.tobytes() for image in (*held_out, *dataset.test_images)}
 
 
-def trained_otherwise(run: runs.Run, **training: Any) -> runs.Run:
+def trained_otherwise(run: results.Run, **training: Any) -> results.Run:
     """Return a run whose config has other values, and lacks those that are None."""
     config = run.config.to_dict()
     values = {name: value for name, value in (config["training"] | training).items() if value is not None}
-    return runs.Run(run.folder, {"config": config | {"training": values}})
+    return results.Run(run.folder, {"config": config | {"training": values}})
 
 
-def test_scores_are_calibrated_by_what_was_held_out(run: runs.Run, root: Path) -> None:
+def test_scores_are_calibrated_by_what_was_held_out(run: results.Run, root: Path) -> None:
     dataset = data.load("custom:easy", root)
     indices, source = quantization._held_out(dataset, run)
     assert source == "validation"
@@ -186,14 +186,14 @@ def test_scores_are_calibrated_by_what_was_held_out(run: runs.Run, root: Path) -
     assert source is None and len(nothing) == 0
 
 
-def test_no_more_images_than_needed_are_held_out(run: runs.Run, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_more_images_than_needed_are_held_out(run: results.Run, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quantization, "HELD_OUT_IMAGES", 8)
     dataset = data.load("custom:easy", root)
     labels = dataset.train_labels[quantization._held_out(dataset, run)[0]]
     assert np.bincount(labels).tolist() == [2] * N_CLASSES
 
 
-def test_scores_are_recorded(run: runs.Run, record: dict[str, Any]) -> None:
+def test_scores_are_recorded(run: results.Run, record: dict[str, Any]) -> None:
     scores = record["scores"]
     assert (scores["held_out"], scores["images"]) == ("validation", 16)
     assert 0.1 <= scores["temperature"] <= 10
@@ -208,7 +208,7 @@ def test_scores_are_recorded(run: runs.Run, record: dict[str, Any]) -> None:
     assert loaded.temperature == scores["temperature"]
 
 
-def test_without_held_out_images_nothing_is_set(run: runs.Run, record: dict[str, Any], root: Path) -> None:
+def test_without_held_out_images_nothing_is_set(run: results.Run, record: dict[str, Any], root: Path) -> None:
     """The test images would do, and would then no longer test."""
     bare = trained_otherwise(run, validation_fraction=None)
     nobody = torch.nn.Identity()  # it is not even asked
@@ -224,7 +224,7 @@ def test_without_held_out_images_nothing_is_set(run: runs.Run, record: dict[str,
     assert "not calibrated" in quantization.text(older)
 
 
-def test_prediction_agrees_with_the_run(run: runs.Run, record: dict[str, Any], tmp_path: Path) -> None:
+def test_prediction_agrees_with_the_run(run: results.Run, record: dict[str, Any], tmp_path: Path) -> None:
     images, _ = easy_images(40, 1)  # the test set
     loaded = recognizer.load(run.folder / "model.dynamic_int8.tflite")
     assert list(loaded.classes) == run.classes and (loaded.form["size"], loaded.network.n_outputs) == (28, 4)

@@ -19,7 +19,6 @@ import yaml
 from PIL import Image
 
 from helpers import copy_checkout
-from hwr_utils.data import gnt
 from hwr_utils.data.idx import write_idx
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -47,37 +46,24 @@ class Rule:
 
 # A run on the tiny set of the fixture in place of the published one, or of a drawn one of full size.
 TINY_RUN = "--set epochs=1 --set train_size=100"
-TINY_HANZI = "--recipe quick --set epochs=1"
 TINY_NOTEBOOK = "-p epochs 1 -p train_size 100"
 ON_CUDA = {"code": 0, "says": "test accuracy"} if torch.cuda.is_available() else {"code": 2, "says": "CUDA"}
 
 RULES = (
     # What a target runs is read off a dry run. CI runs study, book and test: see test_ci_runs_the_first_commands.
-    Rule(r"make study", r"\g<0> --dry-run", says=r"environment\.py[^$]*\.venv/bin/hwr study"),
-    Rule(r"make book", r"\g<0> --dry-run", says=r"environment\.py[^$]*python book/build\.py"),
+    Rule(r"make study", r"\g<0> --dry-run", says=r"environment\.py[^$]*\.venv/bin/"),
+    Rule(r"make book", r"\g<0> --dry-run", says=r"environment\.py[^$]*\.venv/bin/"),
     Rule(r"make test", r"\g<0> --dry-run", says=r"environment\.py[^$]*-m ruff[^$]*-m mypy[^$]*-m pytest[^$]*--nbval"),
-    Rule(r"make test-all", r"\g<0> --dry-run", says=r"HWR_FUZZ_EXAMPLES=\d+[^$]*-m pytest[^$]*--nbval"),
-    Rule(r"make lint", r"\g<0> --dry-run", says=r"-m ruff check[^$]*-m mypy"),
-    Rule(r"make requirements", r"\g<0> --dry-run", says=r"environment\.py compile"),
-    Rule(r"make benchmark", r"\g<0> --dry-run && hwr benchmark training --help", says=r"hwr benchmark training"),
     Rule(r"python -m http\.server --directory _build/html", r"python -m http.server --help", says="--directory"),
     Rule(r"source \.venv/bin/activate", r"\g<0> && command -v hwr", says=r"\.venv/bin/hwr"),
     Rule(r"hwr synthesize digits-\S+", r"\g<0> --data-root _build/drawn --n-train 200 --n-test 100"),
-    Rule(r"hwr synthesize hanzi-synthetic", r"\g<0> --writers 6 --classes 4", says="hanzi-synthetic"),
-    Rule(r"hwr import-hwdb HWDB1\.1 .*", says=r"30 samples of 3 files; 3 of other characters left out"),
-    # what is imported here is not the published set, which is said
-    Rule(
-        r"(hwr train) --dataset hwdb1\.1 .*", code=2, says=r"is not CASIA-HWDB1\.1: its train part has 20 samples in 2"
-    ),
-    Rule(r"(hwr train --dataset hanzi-synthetic .*)", rf"\1 {TINY_HANZI}", says="test accuracy"),
-    Rule(r"hwr benchmark realism .*", code=2, says=r"HWDB-subset-tst_gnt\.zip is not there"),
-    Rule(r"(?:hwr notebook|papermill) .*digits-synthetic.*", rf"\g<0> {TINY_NOTEBOOK}"),
-    # with a network these fetch; without one they say what to put where
+    Rule(r"hwr notebook .*digits-synthetic.*", rf"\g<0> {TINY_NOTEBOOK}"),
+    # with a network this fetches; without one it says what to put where
     Rule(r"hwr download \S+", code=2, says=r"could not be downloaded.*get .* and put them into"),
     Rule(r"(hwr train) --dataset kmnist (.*)", rf"\1 --dataset digits-synthetic \2 {TINY_RUN}", says="test accuracy"),
     Rule(r"hwr train --dataset custom:mine .*", rf"\g<0> {TINY_RUN}", says="test accuracy"),
     Rule(
-        r"((?:hwr|python3 -m hwr_utils) train) --dataset mnist (--device cuda)",
+        r"(python3 -m hwr_utils train) --dataset mnist (--device cuda)",
         rf"\1 --dataset digits-synthetic \2 {TINY_RUN}",
         **ON_CUDA,  # type: ignore[arg-type]
     ),
@@ -85,9 +71,7 @@ RULES = (
     Rule(r"hwr quantize results/custom-mine-\S+", r"\g<0> --formats dynamic_int8.tflite", says=r"dynamic_int8\S+ +\d"),
     Rule(r"hwr predict .* --model \S+", says=r"/a/0\.png: [ab] \d"),
     # test_snakefile.py makes runs; here the lines are right, and there is no data for the paper's
-    Rule(r"snakemake --dry-run", says=r"rule run:(.|\n)*-dataset-digits-synthetic-seed-1"),
-    Rule(r"snakemake", r"\g<0> --dry-run", says=r"rule run:"),
-    Rule(r"snakemake --config profile=paper", says=r"runs wait for their data\. kmnist:(.|\n)*Nothing to be done"),
+    Rule(r"snakemake --config profile=paper", says=r"runs wait for their data"),
     Rule(r"snakemake .*--workflow-profile profiles/slurm", r"\g<0> --dry-run", says=r"runs wait for their data"),
 )
 
@@ -125,12 +109,6 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], subproces
             for index, image in enumerate(draw(np.full(n, label))):
                 Image.fromarray(255 - image).save(folder / f"{index}.png")
 
-    for part, writer in (("trn_gnt", 1001), ("trn_gnt", 1002), ("tst_gnt", 1241)):
-        folder = checkout / "HWDB1.1" / f"HWDB1.1{part}"
-        folder.mkdir(parents=True, exist_ok=True)
-        images = draw(np.arange(11) % 10)
-        codes = [gnt.encode(character) for character in "啊阿埃挨哎唉哀皑癌蔼，"]
-        (folder / f"{writer}-c.gnt").write_bytes(gnt.serialize(zip(codes, images + writer % 7, strict=True)))
     (checkout / "node_modules").symlink_to(ROOT / "node_modules")
 
     # no settings of whoever runs the tests, the package of the copy and not the installed one, and no network

@@ -1,6 +1,7 @@
 """Records: a run's name is what determines it, and only a whole and valid record is read."""
 
 import copy
+import csv
 import dataclasses
 import json
 import pickle
@@ -13,10 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hwr_utils import evaluation, files, records
+from hwr_utils import files, records
 from hwr_utils.errors import InputError
 from hwr_utils.recipes import configure
 from hwr_utils.records import RunConfig, run_id
+
+RESULTS = files.REPOSITORY / "results"
 
 MNIST = {  # SHA-256 of the published files, uncompressed
     "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
@@ -113,6 +116,7 @@ def test_everything_that_determines_a_run_is_in_its_name() -> None:
         *({"seed": 1}, {"dropout": True}, {"epochs": 51}, {"batch_size": 65}, {"learning_rate": 2e-4}),
         *({"patience": 9}, {"validation_fraction": 0.2}, {"image_size": 32}, {"train_size": 100}, {"n_outputs": 27}),
         *({"split": "random"}, {"split": "writer"}, {"schedule": "cosine"}),
+        *({"split": "folds"}, {"split": "folds", "pool_size": 100}),
     ):
         names.append(run_id(configure("mnist", "simple_cnn", **other), MNIST))
     names += [run_id(configure("mnist", "resnet50", pooling=pooling), MNIST) for pooling in ("global", "avg4")]
@@ -122,15 +126,6 @@ def test_everything_that_determines_a_run_is_in_its_name() -> None:
     names += [run_id(config, MNIST | {file: "f" * 64}) for file in MNIST]
     names += [run_id(config, MNIST | {"classes.txt": "0" * 64}), run_id(config, dict(list(MNIST.items())[1:]))]
     assert len({name.rsplit("-", 1)[1] for name in names}) == len(names)
-
-
-def test_every_value_of_a_recipe_is_tried_above() -> None:
-    from hwr_utils.recipes import MODEL_OPTIONS, PARAMETERS
-
-    tried = {"epochs", "batch_size", "learning_rate", "patience", "validation_fraction", "image_size", "train_size"}
-    assert tried | {"n_outputs", "split", "schedule"} == set(PARAMETERS)
-    options = {"simple_cnn": {"dropout": False}, "resnet50": {"pooling": "global"}, "inception_hccr": {}}
-    assert options == MODEL_OPTIONS
 
 
 def test_a_config_comes_back_from_json() -> None:
@@ -313,24 +308,43 @@ def test_another_version_is_refused_without_the_schema_library(monkeypatch: pyte
 
 
 def test_committed_records_agree_with_themselves() -> None:
-    for folder, record in records.read_all(files.REPOSITORY / "results"):
+    for folder, record in records.read_all(RESULTS):
         config = RunConfig.from_dict(record["config"])
         assert run_id(config, record["dataset"]["files"]) == record["run_id"] == folder.name
         assert config.dataset == record["dataset"]["name"]
         assert [row["epoch"] for row in record["history"]] == list(range(1, len(record["history"]) + 1))
         losses = [row["validation_loss"] for row in record["history"]]
-        if "validation_fraction" in config.training:
+        if config.training["validation_fraction"]:
             assert record["best_epoch"] == losses.index(min(losses)) + 1
             assert record["validation"]["loss"] == min(losses)
         else:  # nothing may be chosen
             assert record["best_epoch"] == len(losses) and "validation" not in record
         arrays = records.read_arrays(folder / "predictions.npz")
-        labels, classes = arrays["labels"], arrays["classes"]
-        assert len(labels) == record["test"]["n"] == record["dataset"]["n_test"]
-        assert (classes[:, 0] == labels).sum() == record["test"]["correct"]
-        assert record["test"]["accuracy"] == record["test"]["correct"] / record["test"]["n"]
-        confusion = evaluation.confusion_matrix(labels, classes[:, 0], len(record["dataset"]["classes"]))
-        assert evaluation.macro_f1(confusion) == pytest.approx(record["test"]["macro_f1"])
+        records.verify(record, arrays, folder)
         chosen = arrays["validation_indices"]
         held_out = record["validation"]["n"] if "validation" in record else 0
         assert len(np.unique(chosen)) == len(chosen) == held_out == record["dataset"]["n_validation"]
+
+
+def test_every_run_stays_in_the_log() -> None:
+    log = (RESULTS / "log.csv").read_text(encoding="utf-8").splitlines()
+    rows = {row["run"]: row for row in csv.DictReader(log)}
+    recorded = {folder.name: record for folder, record in records.read_all(RESULTS)}
+    assert set(recorded) <= set(rows), "a record that the log lacks"
+    for name, row in rows.items():
+        if name in recorded:
+            assert float(row["accuracy"]) == round(recorded[name]["test"]["accuracy"], 6)
+        else:
+            assert row["replaced"], f"{name} has no record any more, and the log does not say why"
+
+
+def test_an_edited_record_is_noticed() -> None:
+    folder, record = next(records.read_all(RESULTS))
+    arrays = records.read_arrays(folder / "predictions.npz")
+    edited = copy.deepcopy(record)
+    edited["test"]["accuracy"] = 0.999
+    with pytest.raises(InputError, match="are right"):
+        records.validate(edited, "x")
+    edited["test"] |= {"correct": 999, "n": 1000}
+    with pytest.raises(InputError, match="gives"):
+        records.verify(edited, arrays, "x")

@@ -16,7 +16,8 @@ import torch
 
 from helpers import LIMIT, STEPS, Server, environment, tiny, train_argv, until
 from hwr_utils import cli, files, records
-from hwr_utils.runs import Run, find, train_run
+from hwr_utils.results import Run, find
+from hwr_utils.runs import train_run
 
 KILLED = -signal.SIGKILL
 
@@ -154,7 +155,7 @@ def test_two_processes_on_one_run(
     assert server.run(argv) == 2
     assert cli.main(argv) == 2
     message = capsys.readouterr().err
-    assert f"another process (number {first}) is training {whole.folder.name}" in message
+    assert f"another process is training {whole.folder.name}" in message
     assert "Wait for it" in message and "Traceback" not in message
     assert (results / whole.folder.name / "checkpoint.pt").read_bytes() == before
     # another run is free to go on beside it

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -20,12 +21,14 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from helpers import N_CLASSES, environment, tiny, train_argv, write_easy, write_hands
-from hwr_utils import cli, data, distributed, evaluation, files, models, recipes, records, runs, training
+from hwr_utils import cli, data, distributed, evaluation, facts, files, models, recipes, records, runs, training
+from hwr_utils import results as reading
 from hwr_utils.data import idx
-from hwr_utils.errors import InputError, MissingFiles
+from hwr_utils.errors import InputError, MissingFiles, MissingRecord
 from hwr_utils.recipes import configure
 from hwr_utils.records import RunConfig
-from hwr_utils.runs import Run, find, load_or_train, train_run
+from hwr_utils.results import Run, find
+from hwr_utils.runs import load_or_train, train_run
 
 SHORT = {"epochs": 2}
 
@@ -80,9 +83,9 @@ def test_weights_give_the_recorded_predictions(done: Run, root: Path) -> None:
     model = models.build("simple_cnn", N_CLASSES, 16, {"dropout": True})
     model.load_state_dict(load_file(weights))
     dataset = data.load("custom:easy", root)
-    logits = evaluation.predict_logits(model, torch.from_numpy(dataset.test_images), 16)
-    found = evaluation.rank(logits, torch.from_numpy(dataset.test_labels))
-    summary = evaluation.summarise_test(dataset.test_labels, found, N_CLASSES)
+    logits = models.predict_logits(model, torch.from_numpy(dataset.test_images), 16)
+    found = models.rank(logits, torch.from_numpy(dataset.test_labels))
+    summary = evaluation.summarise_test(dataset.test_labels, found.classes.numpy(), found.losses.numpy(), N_CLASSES)
     assert summary == pytest.approx(done.record["test"], abs=1e-5)
     assert np.array_equal(done.predictions["classes"], found.classes)
     assert np.allclose(done.predictions["scores"], found.scores, atol=2e-3)
@@ -116,9 +119,10 @@ def test_the_last_epoch_is_measured_beside_the_best(
     for weights, key in ((kept[0].best, "test"), (kept[0].last, "test_last_epoch")):
         model = models.build("simple_cnn", N_CLASSES, 16, {"dropout": True})
         model.load_state_dict(weights)
-        logits = evaluation.predict_logits(model, torch.from_numpy(dataset.test_images), 16)
-        found = evaluation.rank(logits, torch.from_numpy(dataset.test_labels))
-        expected = evaluation.summarise_test(dataset.test_labels, found, N_CLASSES)
+        logits = models.predict_logits(model, torch.from_numpy(dataset.test_images), 16)
+        found = models.rank(logits, torch.from_numpy(dataset.test_labels))
+        answers = found.classes.numpy(), found.losses.numpy()
+        expected = evaluation.summarise_test(dataset.test_labels, *answers, N_CLASSES)
         assert run.record[key] == pytest.approx(expected, abs=1e-4)
     assert run.record["best_epoch"] == 1 and run.record["test"]["loss"] > run.record["test_last_epoch"]["loss"] + 0.01
     assert run.record["validation"]["loss"] == run.history["validation_loss"][0]
@@ -230,7 +234,7 @@ def test_the_seed_and_the_split_decide_what_is_held_out(hands: Path, tmp_path: P
 def test_a_hanzi_runs_command_makes_that_run() -> None:
     for changed in ({}, {"split": "writer"}, {"split": "official"}, {"validation_fraction": 0.1, "patience": 2}):
         config = configure("hwdb1.1", "inception_hccr", "paper", 2, **changed)  # type: ignore[arg-type]
-        given = cli._parser().parse_args(shlex.split(runs.command(config))[1:])
+        given = cli._parser().parse_args(shlex.split(reading.command(config))[1:])
         assert configure(given.dataset, given.architecture, given.recipe, given.seed, **dict(given.set)) == config
 
 
@@ -345,7 +349,7 @@ OVERRIDES = st.fixed_dictionaries(
 @given(st.sampled_from(list(recipes.RECIPES)), st.integers(0, 2**32 - 1), OVERRIDES)
 def test_a_runs_command_makes_that_run(recipe: str, seed: int, overrides: dict[str, Any]) -> None:
     config = configure("custom:a-b", "simple_cnn", recipe, seed, **overrides)
-    words = shlex.split(runs.command(config))
+    words = shlex.split(reading.command(config))
     assert words[0] == "hwr"
     given = cli._parser().parse_args(words[1:])
     assert configure(given.dataset, given.architecture, given.recipe, given.seed, **dict(given.set)) == config
@@ -353,9 +357,9 @@ def test_a_runs_command_makes_that_run(recipe: str, seed: int, overrides: dict[s
 
 def test_commands_are_short() -> None:
     paper = "hwr train --dataset mnist --architecture simple_cnn --recipe paper --seed 0"
-    assert runs.command(configure("mnist", "simple_cnn")) == paper
-    assert runs.command(configure("mnist", "simple_cnn", dropout=True)) == f"{paper} --set dropout=True"
-    assert runs.command(configure("mnist", "simple_cnn", epochs=3)) == f"{paper} --set epochs=3"
+    assert reading.command(configure("mnist", "simple_cnn")) == paper
+    assert reading.command(configure("mnist", "simple_cnn", dropout=True)) == f"{paper} --set dropout=True"
+    assert reading.command(configure("mnist", "simple_cnn", epochs=3)) == f"{paper} --set epochs=3"
 
 
 # load or train
@@ -372,7 +376,7 @@ def test_a_record_that_exists_is_not_trained_again(
     monkeypatch.setattr(training, "fit", never)
     for run in (
         load_or_train(tiny(**SHORT), results, root),
-        load_or_train(tiny(**SHORT), str(results), str(root), train=False),
+        load_or_train(tiny(**SHORT), str(results), str(root)),
         train_run(tiny(**SHORT), results, root, "cpu"),
     ):
         assert run is not None and run.record == done.record
@@ -384,14 +388,14 @@ def test_never_means_never(root: Path, tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("HWR_TRAIN", "never")
     monkeypatch.setattr(training, "fit", never)
     data_root = root if there else tmp_path / "no data"
-    assert load_or_train(tiny(), tmp_path / "results", data_root) is None
-    assert load_or_train(configure("mnist", "simple_cnn"), tmp_path / "results", data_root) is None
+    for config in (tiny(), configure("mnist", "simple_cnn")):
+        with pytest.raises(MissingRecord, match=re.escape(reading.command(config))):
+            load_or_train(config, tmp_path / "results", data_root)
     assert not (tmp_path / "results").exists()
 
 
 def test_what_is_missing_is_trained(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HWR_TRAIN", raising=False)
-    assert load_or_train(tiny(epochs=1), tmp_path, root, "cpu", train=False) is None
     run = load_or_train(tiny(epochs=1), tmp_path, root, "cpu")
     assert run is not None and run.folder.parent == tmp_path
     monkeypatch.setenv("HWR_TRAIN", "never")
@@ -403,7 +407,7 @@ def test_data_that_is_missing_is_told_when_it_is_needed(results: Path, tmp_path:
     run = load_or_train(tiny(**SHORT), results, tmp_path / "no data")  # the record is there, and enough
     assert run is not None
     with pytest.raises(MissingFiles, match=r"custom:easy: .* lacks train-images-idx3-ubyte\.gz"):
-        load_or_train(tiny(), results, tmp_path / "no data", "cpu", train=True)
+        load_or_train(tiny(), results, tmp_path / "no data", "cpu")
 
 
 def test_a_record_of_changed_data_is_not_the_answer(
@@ -411,7 +415,8 @@ def test_a_record_of_changed_data_is_not_the_answer(
 ) -> None:
     monkeypatch.setenv("HWR_TRAIN", "never")
     write_easy(tmp_path, seed=1)
-    assert load_or_train(tiny(**SHORT), results, tmp_path) is None
+    with pytest.raises(MissingRecord):
+        load_or_train(tiny(**SHORT), results, tmp_path)
     assert load_or_train(tiny(**SHORT), results, root) is not None
 
 
@@ -482,8 +487,16 @@ def test_a_file_in_the_place_of_the_runs_folder_is_told(done: Run, root: Path, t
     assert (tmp_path / done.folder.name).read_text() == "a file of another's"
 
 
-# a run of two epochs writes two checkpoints, the weights, two arrays and the record
-WRITES = ["checkpoint.pt", "checkpoint.pt", "model.safetensors", "predictions.npz", "errors.npz", "record.json"]
+# a run of two epochs writes two checkpoints, the weights, its line of the log, two arrays and the record
+WRITES = [
+    "checkpoint.pt",
+    "checkpoint.pt",
+    "model.safetensors",
+    "log.csv",
+    "predictions.npz",
+    "errors.npz",
+    "record.json",
+]
 
 
 @pytest.mark.parametrize("number", range(1, len(WRITES) + 1))
@@ -514,7 +527,7 @@ def test_a_full_disk_loses_nothing(
         monkeypatch.setattr(training, "train_one_epoch", never)
     run = train_run(config, results, root, "cpu")
     assert run.record["timing"]["sessions"] == (1 if number == 1 else 2)
-    assert {path.name for path in run.folder.iterdir()} == {*WRITES} - {"checkpoint.pt"}
+    assert {path.name for path in run.folder.iterdir()} == {*WRITES} - {"checkpoint.pt", "log.csv"}
 
 
 def test_a_record_that_is_damaged_is_told_and_left(results: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -602,24 +615,22 @@ def test_the_revision_is_told_where_there_is_one(monkeypatch: pytest.MonkeyPatch
     assert runs._git_revision() == "unknown"
 
 
-def test_facts_of_a_dataset_are_recorded_once(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert runs.dataset_facts("custom:easy", tmp_path, tmp_path / "no data") is None
-    found = runs.dataset_facts("custom:easy", tmp_path, root)
-    assert found is not None and found[1] is not None
-    assert (found[0]["train"]["n"], found[0]["test"]["n"]) == (160, 40)
-    monkeypatch.setattr(data, "load", never)
-    again = runs.dataset_facts("custom:easy", tmp_path, tmp_path / "no data")
-    assert again is not None and again[0] == found[0] and np.array_equal(again[1], found[1])
+def test_the_facts_of_a_dataset_are_read_without_it(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(MissingRecord, match="hwr describe custom:easy"):
+        reading.facts("custom:easy", tmp_path)
+    facts.record("custom:easy", tmp_path, root)
+    found = reading.facts("custom:easy", tmp_path)
+    assert (found["train"]["n"], found["test"]["n"]) == (160, 40)
+    assert reading.samples("custom:easy", tmp_path).shape == (4, 10, 28, 28)
     assert list(records.read_all(tmp_path)) == []  # facts are no runs
 
 
-def test_the_label_files_of_the_release_are_recorded_once(data_root: Path, tmp_path: Path) -> None:
+def test_the_label_files_of_the_release_are_measured(data_root: Path, tmp_path: Path) -> None:
     if not (data_root / "emnist-letters-labels").is_dir():
         pytest.skip(f"no emnist-letters-labels under {data_root}")
-    assert runs.emnist_label_facts(tmp_path, tmp_path / "no data") is None
-    found = runs.emnist_label_facts(tmp_path, data_root)
-    assert found is not None and found["train"]["n"] == 124_800 and found["test"]["n"] == 20_800
-    assert runs.emnist_label_facts(tmp_path, tmp_path / "no data") == found
+    facts.record("emnist-letters-labels", tmp_path, data_root)
+    found = reading.facts("emnist-letters-labels", tmp_path)
+    assert found["train"]["n"] == 124_800 and found["test"]["n"] == 20_800
 
 
 def test_training_needs_no_library_of_the_book(root: Path, tmp_path: Path) -> None:

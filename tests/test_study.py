@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from helpers import LIMIT, write_easy
-from hwr_utils import cli, notebooks, recipes, records, runs, study
+from hwr_utils import cli, notebooks, recipes, records, results, runs, study
 from hwr_utils.errors import InputError
 
 PROFILE = """
@@ -313,7 +313,7 @@ def test_what_is_missing_is_listed_with_its_command(
     assert study.missing("tiny") == study.missing("tiny", edition.results) == []
     next(edition.results.glob("letters-*/record.json")).unlink()
     (job,) = study.missing("tiny")
-    assert job.command == runs.command(job.config)
+    assert job.command == results.command(job.config)
     capsys.readouterr()
     assert cli.main(["study", "--profile", "tiny", "--list"]) == 0
     lines = capsys.readouterr().out.splitlines()

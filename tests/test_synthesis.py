@@ -170,8 +170,6 @@ def test_writing_again_does_nothing(written: Path, monkeypatch: pytest.MonkeyPat
         ),
         lambda folder: idx.write_idx(folder / "raw/t10k-labels-idx1-ubyte.gz", np.zeros(20, np.uint8)),
         lambda folder: (folder / "raw/train-labels-idx1-ubyte.gz").unlink(),
-        lambda folder: (folder / "classes.txt").unlink(),
-        lambda folder: (folder / "classes.txt").write_text("zero\n"),
         lambda folder: (folder / "manifest.json").unlink(),
         lambda folder: (folder / "manifest.json").write_text("[]"),
         lambda folder: (folder / "manifest.json").write_text('{"version": '),

@@ -117,8 +117,9 @@ def test_training_figures_are_means_over_images() -> None:
     result = fit(config)
     torch.manual_seed(config.seed)
     model = models.build("simple_cnn", N_CLASSES, 16, PLAIN)
-    logits = evaluation.predict_logits(model, torch.from_numpy(TRAIN[0]), 16)
-    expected = evaluation.summarise_test(TRAIN[1], evaluation.rank(logits, torch.from_numpy(TRAIN[1])), N_CLASSES)
+    logits = models.predict_logits(model, torch.from_numpy(TRAIN[0]), 16)
+    found = models.rank(logits, torch.from_numpy(TRAIN[1]))
+    expected = evaluation.summarise_test(TRAIN[1], found.classes.numpy(), found.losses.numpy(), N_CLASSES)
     assert result.history[0]["train_loss"] == pytest.approx(expected["loss"], rel=1e-4)
     assert result.history[0]["train_accuracy"] == pytest.approx(expected["accuracy"], abs=2 / 144)
 
@@ -160,7 +161,7 @@ def test_best_weights_are_those_of_the_lowest_validation_loss() -> None:
     images, labels = map(torch.from_numpy, VALIDATION)
     for weights, epoch in ((result.best, result.best_epoch), (result.last, 10)):
         model.load_state_dict(weights)
-        logits = evaluation.predict_logits(model.to(memory_format=torch.channels_last), images, 16)  # type: ignore[call-overload]
+        logits = models.predict_logits(model.to(memory_format=torch.channels_last), images, 16)  # type: ignore[call-overload]
         assert float(F.cross_entropy(logits, labels)) == losses[epoch - 1]
 
 

@@ -3,23 +3,22 @@
 import hashlib
 import os
 import tempfile
-import zipfile
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hwr_utils import preprocessing
+from hwr_utils import preprocessing, records
 from hwr_utils.data import catalog, folders, gnt, hwdb, idx, splits
 from hwr_utils.data.catalog import CATALOG, Entry, entry
-from hwr_utils.errors import InputError, MissingFiles
+from hwr_utils.data.sources import Source, listing, walk
+from hwr_utils.errors import InputError, MissingFiles, reading, warn
 from hwr_utils.files import REPOSITORY, sha256
 
 __all__ = [
     "CATALOG",
-    "FOLDS",
     "SIZE",
     "TEST_SHARE",
     "Dataset",
@@ -32,10 +31,8 @@ __all__ = [
 ]
 
 SIZE = 28  # pixels a side, of images that come as IDX files or in folders
-FOLDS = 5  # of a cross-validation
 TEST_SHARE = 0.2  # of the samples or writers that a split of an import holds out: K. Kim's 8:2, and HWDB1.1's 240:60
-
-Reader = Callable[[str, int], NDArray[np.uint8]]  # file name without .gz, dimensions -> array
+TALL = 0.95  # ink is as high as wide, or higher, in every script here: below this, images probably lie on their side
 
 
 @dataclass(frozen=True)
@@ -52,6 +49,7 @@ class Dataset:
     published: bool  # are these the published files?
     test_writers: NDArray[np.int64] | None = None  # (N,) who wrote each test image, where that is known
     test_indices: NDArray[np.int64] | None = None  # (N,) its place in an import, or in train and then test
+    drawn: dict[str, Any] | None = None  # how the project drew it, see `synthesis.write`; None of all others
 
 
 def default_root() -> Path:
@@ -69,6 +67,8 @@ def load(
 ) -> Dataset:
     """Return the dataset `name` from the files under `data_root`.
 
+    Warns where files of a user's own may not be what was meant: a class without images, pictures that were left out.
+
     Args:
         name: a name in `CATALOG`, or custom:NAME.
         data_root: the folder of all datasets, laid out as torchvision does.
@@ -84,22 +84,22 @@ def load(
         InputError: an unknown name; files that are missing, damaged, or other than what the name promises; a split that
             they do not allow.
     """
-    promise = entry(name)
-    root = Path(data_root)
-    try:
-        found = open_import(name, root)
-        if found is None:
-            if split not in ("official", "folds"):
-                raise InputError(
-                    f"split={split} of {name}, which comes with a test set of its own: only imports of GNT files are "
-                    "split so. Use split=official, or split=folds to cross-validate."
-                )
-            dataset = _load(promise, _folder(promise, root), root, download)
-            return _split_folds(dataset, pool_size, seed) if split == "folds" else dataset
+    promise, found = entry(name), open_import(name, data_root)
+    if found is not None:
         found.verify()
-        return _split_import(promise, found, split, seed)
-    except OSError as error:
-        raise InputError(f"{name}: cannot read {error.filename or root}: {error.strerror or error}.") from error
+        dataset = _split_import(promise, found, split, seed)
+    elif split not in ("official", "folds"):
+        raise InputError(
+            f"split={split} of {name}, which comes with a test set of its own: only imports of GNT files are split so. "
+            "Use split=official, or split=folds to cross-validate."
+        )
+    else:
+        dataset = _load(promise, Path(data_root), download)
+    if name.endswith("-synthetic"):
+        dataset = replace(dataset, drawn=_manifest(promise, Path(data_root), dataset.files))
+    if name not in CATALOG:
+        _check_classes(dataset)
+    return _split_folds(dataset, pool_size, seed) if split == "folds" else dataset
 
 
 def checksums(name: str, data_root: Path | str) -> dict[str, str]:
@@ -115,32 +115,53 @@ def open_import(name: str, data_root: Path | str) -> hwdb.Import | None:
         The import, its images on the disk; None where the dataset is no import. Errors as `load`.
     """
     promise, root = entry(name), Path(data_root)
-    folder = _folder(promise, root)
-    return _open_import(promise, folder, root) if promise.imported or hwdb.is_import(folder) else None
-
-
-def _folder(promise: Entry, root: Path) -> Path:
-    candidates = [root / path for path in promise.folders]
-    return next((path for path in candidates if _paths(promise, path)), candidates[0])
-
-
-def _open_import(promise: Entry, folder: Path, root: Path) -> hwdb.Import:
-    """Open an import, and see whether it is what the name promises."""
+    folder = root / promise.folders[0]
+    if not (promise.imported or hwdb.is_import(folder)):
+        return None
     if missing := [file for file in catalog.IMPORT if not (folder / file).is_file()]:
-        raise MissingFiles(f"{promise.name}: {folder} lacks {', '.join(missing)}. {promise.how.format(root=root)}")
+        raise MissingFiles(f"{name}: {folder} lacks {', '.join(missing)}. {promise.how.format(root=root)}")
     found = hwdb.read_import(folder)
-    if promise.writers is None:
-        return found
-    counts = zip(("train", "test"), promise.writers, (promise.n_train, promise.n_test), strict=True)
-    for part, writers, samples in counts:
-        kept = [source["kept"] for source in found.manifest["sources"] if source["part"] == part]
-        if (len(kept), sum(kept)) != (writers, samples):
-            raise InputError(
-                f"{folder} is not {promise.title}: its {part} part has {sum(kept):,} samples in {len(kept)} files, and "
-                f"{samples:,} in {writers} were expected. If it is other data, move the folder to "
-                f"{root / 'custom' / 'NAME'} and use it as custom:NAME. {promise.how.format(root=root)}"
-            )
+    if promise.writers:
+        counts = zip(("train", "test"), promise.writers, (promise.n_train, promise.n_test), strict=True)
+        for part, writers, samples in counts:
+            kept = [source["kept"] for source in found.manifest["sources"] if source["part"] == part]
+            if (len(kept), sum(kept)) != (writers, samples):
+                raise InputError(
+                    f"{folder} is not {promise.title}: its {part} part has {sum(kept):,} samples in {len(kept)} files, "
+                    f"and {samples:,} in {writers} were expected. If it is other data, move the folder to "
+                    f"{root / 'custom' / 'NAME'} and use it as custom:NAME. {promise.how.format(root=root)}"
+                )
     return found
+
+
+def _manifest(promise: Entry, root: Path, found: dict[str, str]) -> dict[str, Any]:
+    """Return what tells how a set was drawn, and see that its files are those that were drawn then."""
+    path = (root / promise.folders[0]).parent / "manifest.json"
+    told = records.read_json(path) if path.is_file() else {"sha256": None}
+    if told.pop("sha256", found) != found:  # the first hanzi sets have none
+        raise InputError(f"{path} is missing, or of other files than lie there. {promise.how.format(root=root)}")
+    return told
+
+
+def _check_classes(dataset: Dataset) -> None:
+    """Refuse classes that are only tested, and warn of those that are not tested or nowhere."""
+    trained, tested = (
+        np.bincount(labels, minlength=len(dataset.classes)) > 0
+        for labels in (dataset.train_labels, dataset.test_labels)
+    )
+
+    def named(which: NDArray[np.bool_]) -> str:
+        some = [dataset.classes[label] for label in np.flatnonzero(which)]
+        return f"{len(some)} classes ({', '.join(some[:5])}{' ...' if len(some) > 5 else ''})"
+
+    if (tested & ~trained).any():
+        raise InputError(
+            f"{dataset.name}: {named(tested & ~trained)} are in the test set alone, so no model can learn them. Add "
+            "training images of them, or remove them."
+        )
+    for which, part in ((~trained, "training"), (trained & ~tested, "test")):
+        if which.any():
+            warn(f"{dataset.name}: {named(which)} have no {part} image. Was that meant?")
 
 
 def _split_import(promise: Entry, found: hwdb.Import, split: str, seed: int) -> Dataset:
@@ -163,11 +184,6 @@ def _split_import(promise: Entry, found: hwdb.Import, split: str, seed: int) -> 
     else:
         raise InputError(f"split={split!r} is unknown, expected official, random or writer.")
     present = np.unique(found.labels)
-    if len(lonely := np.setdiff1d(found.labels[test], found.labels[train])):
-        raise InputError(
-            f"{promise.name}, split={split}: {len(lonely)} classes, {gnt.LEVEL_1[lonely[0]]} among them, are in the "
-            "test set alone, so no model can learn them. Import more files, or use split=random."
-        )
     labels = np.searchsorted(present, found.labels)
     return Dataset(
         promise.name,
@@ -193,121 +209,140 @@ def _split_folds(dataset: Dataset, pool_size: int | None, seed: int) -> Dataset:
             f"pool_size={size} is more than the {len(labels)} images of {dataset.name}. Use a smaller one, or none."
         )
     pool = splits.stratified_sample(labels, size, seed=0)
-    repetition, fold = divmod(seed, FOLDS)
-    numbers = splits.fold_numbers(labels[pool], FOLDS, repetition)
-    train, test = pool[numbers != fold], pool[numbers == fold]
-    return replace(
-        dataset,
-        train_images=images[train],
-        train_labels=labels[train],
-        test_images=images[test],
-        test_labels=labels[test],
-        test_indices=test,
-    )
+    repetition, fold = divmod(seed, splits.FOLDS)
+    tested = splits.fold_numbers(labels[pool], splits.FOLDS, repetition) == fold
+    train, test = pool[~tested], pool[tested]
+    new = {"train_images": images[train], "train_labels": labels[train], "test_labels": labels[test]}
+    return replace(dataset, test_images=images[test], test_indices=test, **new)
 
 
-def _load(promise: Entry, folder: Path, root: Path, download: bool) -> Dataset:
-    if promise.name.startswith("custom:"):
-        if (folder / "train").is_dir():
-            return _load_folders(promise, folder)
-        if any(folder.glob("test-images-idx3-ubyte*")):
-            promise = replace(promise, prefixes=("train", "test"))
-    paths = _paths(promise, folder)
-    if download and promise.md5 and len(paths) < len(promise.stored):
+def _find(promise: Entry, root: Path) -> tuple[Path, dict[str, Source]]:
+    """Return the folder of a set, and those of its IDX files that are there, by name, whatever their packing.
+
+    They may be gzipped, plain or in a zip archive, in a folder of their own, and be called train-images.idx3-ubyte.
+    """
+    for folder in (root / place for place in promise.folders):
+        top = folder.parent if folder.name == "raw" else folder
+        sources = walk(top) if top.is_dir() else []
+        sources.sort(key=lambda source: (source.file.suffix != ".gz", len(source.file.parts)), reverse=True)
+        named = {source.file.name.lower().removesuffix(".gz").replace(".", "-"): source for source in sources}
+        if found := {file: named[file] for file in promise.files if file in named}:
+            return folder, found
+    return root / promise.folders[0], {}
+
+
+def _load(promise: Entry, root: Path, download: bool) -> Dataset:
+    folder, found = _find(promise, root)
+    if promise.name not in CATALOG:
+        other = replace(promise, prefixes=("train", "test"))
+        if len(_find(other, root)[1]) > len(found):
+            promise, (folder, found) = other, _find(other, root)
+        if not found and {"train", "test"} <= (parts := folders.parts(folder)).keys():
+            return _load_folders(promise, parts["train"], parts["test"])
+    if download and promise.md5 and len(found) < len(promise.files):
         _download(promise, folder, root)
-        paths = _paths(promise, folder)
-    if missing := [file for file in promise.stored if file not in paths]:
-        raise MissingFiles(f"{promise.name}: {folder} lacks {', '.join(missing)}. {promise.how.format(root=root)}")
-    for file, expected in promise.md5.items():
-        with open(paths[file], "rb") as stream:
-            found = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-        if found != expected:
+        folder, found = _find(promise, root)
+    if missing := [file for file in promise.files if file not in found]:
+        lacking = promise.stored if promise.archive and not found else [f"{file}.gz" for file in missing]
+        raise MissingFiles(
+            f"{promise.name}: {folder} lacks {', '.join(lacking)}.{_instead(folder)} {promise.how.format(root=root)}"
+        )
+    return _load_idx(promise, folder, root, found)
+
+
+def _instead(folder: Path) -> str:
+    """Say what lies in a folder in place of a set's files, and what would make them of it."""
+    top = folder.parent if folder.name == "raw" else folder
+    names = [path.name for path in listing(top)] if top.is_dir() else []
+    told = f" Found there: {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}." if names else ""
+    held_out = [name for name in names if name.lower() in ("val", "valid", "validation")]
+    if held_out and "train" in folders.parts(top):
+        return f"{told} If {held_out[0]} is to be the test set, run `mv {top / held_out[0]} {top / 'test'}`."
+    if any(source.file.suffix in (".csv", ".npz", ".parquet", ".png", ".jpg") for source in walk(top) if names):
+        return f"{told} To make IDX files of it, run `hwr import-images {top} --out {folder}`."
+    return told
+
+
+def _load_idx(promise: Entry, folder: Path, root: Path, found: dict[str, Source]) -> Dataset:
+    """Read the four IDX files of a set, see whether they are the published ones, and undo how it stores them."""
+    arrays = {file: idx.read_idx(source, 3 if "images" in file else 1) for file, source in found.items()}
+    files = {file: idx.checksum(array) for file, array in arrays.items()}
+    md5 = {source.path: "" for file, source in found.items() if files[file] != promise.sha256.get(file)}
+    for path in md5 if promise.published else ():
+        with path.open("rb") as stream:
+            md5[path] = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        if md5[path] not in promise.md5.values():
             raise InputError(
-                f"{paths[file]} is not the published file of {promise.name}: its md5 is {found}, and {expected} was "
-                "expected. If it is other data, use it as custom:NAME. If its download broke, remove it. "
-                + promise.how.format(root=root)
+                f"{path} is not the published file of {promise.name}, or it was packed anew: its md5 is {md5[path]}, "
+                f"and {' or '.join(promise.md5.values())} was expected. If it is other data, use it as custom:NAME. If "
+                f"its download broke, remove it. {promise.how.format(root=root)}"
             )
-    if not promise.archive:
-        return _load_idx(promise, folder, lambda file, ndim: idx.read_idx(paths[f"{file}.gz"], ndim))
-    with zipfile.ZipFile(paths[promise.archive]) as archive:
-
-        def read_member(file: str, ndim: int) -> NDArray[np.uint8]:
-            with archive.open(f"gzip/{file}.gz") as stream:
-                return idx.read_stream(stream, f"{archive.filename}: gzip/{file}.gz", ndim)
-
-        return _load_idx(promise, folder, read_member)
-
-
-def _paths(promise: Entry, folder: Path) -> dict[str, Path]:
-    """Return where the files of a set are, by name: only those that are there."""
-    paths = {file: folder / file for file in promise.stored}
-    if not promise.published:  # no checksum of the compressed file is known, so an unpacked one will do
-        paths = {file: path if path.is_file() else path.with_suffix("") for file, path in paths.items()}
-    return {file: path for file, path in paths.items() if path.is_file()}
-
-
-def _load_idx(promise: Entry, folder: Path, read: Reader) -> Dataset:
-    """Read the four IDX files of a set and undo how it stores them."""
-    files: dict[str, str] = {}
+    custom = promise.name not in CATALOG
     classes = promise.classes
     names_file = folder / "classes.txt"
-    if not classes and names_file.is_file():
+    if custom and names_file.is_file():
         classes = _read_classes(names_file)
         files[names_file.name] = sha256(names_file)
-    images_of, labels_of = [], []  # train, test
-    for images_file, labels_file in (promise.files[:2], promise.files[2:]):
-        images, raw_labels = read(images_file, 3), read(labels_file, 1)
-        files |= {images_file: idx.checksum(images), labels_file: idx.checksum(raw_labels)}
-        if len(images) != len(raw_labels):
+    images, labels = ([arrays[file] for file in promise.files[start::2]] for start in (0, 1))
+    for part in (0, 1):
+        if len(images[part]) != len(labels[part]) or images[part].shape[1:] != (SIZE, SIZE):
             raise InputError(
-                f"{folder}: {images_file} holds {len(images)} images and {labels_file} {len(raw_labels)} labels; "
-                "equal counts were expected. Are they of two different sets?"
+                f"{folder}: {promise.files[2 * part]} holds {images[part].shape}, and {promise.files[2 * part + 1]} "
+                f"{len(labels[part])} labels; as many images of {SIZE}x{SIZE} were expected. Are they of two different "
+                "sets? Images of other sizes go into folders, one a class: these are resized."
             )
-        if images.shape[1:] != (SIZE, SIZE):
+    values: NDArray[Any] = np.arange(len(classes)) + promise.first_label
+    if custom:
+        named, seen = bool(classes), np.unique(labels[0])
+        values = seen if not named else values + (seen[0] > 0 and seen[-1] == len(classes))
+        classes = classes or tuple(map(str, seen))
+        if not np.array_equal(values, np.arange(len(values))):
+            called = "the lines of classes.txt" if named else "the labels themselves, for want of a classes.txt"
+            warn(
+                f"{promise.name}: the labels are {values[0]} to {values[-1]}, and not 0 to {len(values) - 1}. Its "
+                f"{len(values)} classes are called by {called}."
+            )
+    for file, found_labels in zip(promise.files[1::2], labels, strict=True):
+        if not np.isin(found_labels, values).all():
             raise InputError(
-                f"{folder}: {images_file} holds images of {images.shape[1]}x{images.shape[2]}; {SIZE}x{SIZE} was "
-                "expected. Images of other sizes go into folders, one a class: these are resized."
+                f"{folder}: {file} holds labels {found_labels.min()} to {found_labels.max()}; {values[0]} to "
+                f"{values[-1]} was expected, for {len(classes)} classes. Correct the labels, or the classes."
             )
-        labels = raw_labels.astype(np.int64) - promise.first_label
-        # a custom set without classes.txt has the classes that its training labels name
-        classes = classes or tuple(str(label) for label in range(int(labels.max()) + 1))
-        if not 0 <= labels.min() <= labels.max() < len(classes):
-            low, high = promise.first_label, promise.first_label + len(classes) - 1
-            raise InputError(
-                f"{folder}: {labels_file} holds labels {raw_labels.min()} to {raw_labels.max()}; "
-                f"{low} to {high} was expected, for {len(classes)} classes. Correct the labels, or the classes."
+    if promise.transposed:
+        images = [np.ascontiguousarray(part.transpose(0, 2, 1)) for part in images]
+    if custom:
+        if preprocessing.is_dark_on_light(images[0]):
+            images = [255 - part for part in images]
+        ink = images[0] > preprocessing.INK
+        if ink.any(2).sum() < TALL * ink.any(1).sum():
+            warn(
+                f"{promise.name}: the ink of its images is wider than high, so they may lie transposed as those of "
+                "EMNIST do. If so, turn them; EMNIST's own letters are read as emnist-letters."
             )
-        images_of.append(np.ascontiguousarray(images.transpose(0, 2, 1)) if promise.transposed else images)
-        labels_of.append(labels)
-    if promise.name.startswith("custom:") and preprocessing.is_dark_on_light(images_of[0]):
-        images_of = [255 - images for images in images_of]
-    return Dataset(
-        promise.name, classes, images_of[0], labels_of[0], images_of[1], labels_of[1], files, promise.published
-    )
+    train_labels, test_labels = (np.searchsorted(values, part).astype(np.int64) for part in labels)
+    return Dataset(promise.name, classes, images[0], train_labels, images[1], test_labels, files, promise.published)
 
 
 def _read_classes(path: Path) -> tuple[str, ...]:
     """Read the names of classes, one a line, in the order of their labels."""
-    try:
-        classes = tuple(line.strip() for line in path.read_text("utf-8").rstrip().split("\n"))
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: {error}. One class a line in UTF-8 was expected.") from error
+    with reading(path, "one class a line in UTF-8", "Correct it."):
+        classes = tuple(line.strip() for line in path.read_text("utf-8-sig").rstrip().split("\n"))
     if "" in classes or len(set(classes)) < len(classes):
         raise InputError(f"{path}: found an empty or repeated line; one different class a line was expected.")
     return classes
 
 
-def _load_folders(promise: Entry, folder: Path) -> Dataset:
-    """Read train/ and test/, whose folders are the classes; test/ may lack some classes, and adds none."""
-    images, labels, classes = folders.read_class_folders(folder / "train")
-    test_images, found, test_classes = folders.read_class_folders(folder / "test")
+def _load_folders(promise: Entry, train: Path, test: Path) -> Dataset:
+    """Read two folders whose folders are the classes; the test part may lack some classes, and adds none."""
+    images, labels, classes, digest = folders.read(train)
+    test_images, found, test_classes, test_digest = folders.read(test)
     if extra := sorted(set(test_classes) - set(classes)):
         raise InputError(
-            f"{folder / 'test'}: class {extra[0]!r} is not in {folder / 'train'}, so no model can learn it. "
-            "Add training images of it, or remove it."
+            f"{test}: class {extra[0]!r} is not in {train}, so no model can learn it. Add training images of it, or "
+            "remove it."
         )
     test_labels = np.array([classes.index(name) for name in test_classes], np.int64)[found]
-    files = {split: folders.checksum(folder / split) for split in ("train", "test")}
+    files = {"train": digest, "test": test_digest}
     return Dataset(promise.name, classes, images, labels, test_images, test_labels, files, published=False)
 
 
@@ -329,8 +364,9 @@ def _download(promise: Entry, folder: Path, root: Path) -> None:
                 source = Path(temporary)
             else:
                 source = Path({"mnist": MNIST, "kmnist": KMNIST}[promise.name](temporary, download=True).raw_folder)
-            for file in set(promise.stored) - set(_paths(promise, folder)):
-                os.replace(source / file, folder / file)
+            for file in promise.stored:
+                if not (folder / file).exists():
+                    os.replace(source / file, folder / file)
     # torchvision raises RuntimeError and URLError, which is an OSError; so are a full disk and a lost connection
     except (RuntimeError, OSError) as error:
         raise MissingFiles(

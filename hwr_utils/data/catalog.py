@@ -1,16 +1,16 @@
-"""What each dataset name promises: its files, classes and terms."""
+"""What each dataset name promises: its files, classes and terms. The promises themselves are in `catalog.toml`."""
 
 import difflib
 import re
-import string
+import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from hwr_utils.errors import InputError
 
-LETTERS = tuple(string.ascii_uppercase)
 IMPORT = ("images.npy", "labels.npy", "writers.npy", "manifest.json")  # what `data.hwdb` makes of GNT files
-HIRAGANA = tuple("あいうえおかきくけこさしすせそたちつてとなにぬねのはひふへほまみむめもやゆよらりるれろわをん")
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,8 @@ class Entry:
     prefixes: tuple[str, str] = ("train", "t10k")  # of the train and test files' names
     citation: tuple[str, ...] = ()  # keys in the bibliography
     md5: Mapping[str, str] = field(default_factory=dict)  # of the published .gz or .zip files, by name
-    archive: str = ""  # the zip file that holds the IDX files, under gzip/
+    sha256: Mapping[str, str] = field(default_factory=dict)  # of the uncompressed content, by name without .gz
+    archive: str = ""  # the zip file that holds the IDX files
     first_label: int = 0
     transposed: bool = False  # images are stored column by column
     pictures: bool = True  # may its images be shown?
@@ -48,144 +49,22 @@ class Entry:
 
     @property
     def stored(self) -> tuple[str, ...]:
-        """Name the files as they lie in the folder."""
+        """Name the files as they are published."""
         if self.imported:
             return IMPORT
         return (self.archive,) if self.archive else tuple(f"{file}.gz" for file in self.files)
 
 
-# the md5s are those of torchvision.datasets.{MNIST,KMNIST}.resources and EMNIST.md5; a test compares them
-_MNIST = Entry(
-    name="mnist",
-    title="MNIST",
-    licence="CC BY-SA 3.0",
-    folders=("MNIST/raw", "canonical/MNIST/raw"),
-    how="With a network, run `hwr download mnist --data-root {root}`; or copy the files there.",
-    classes=tuple(string.digits),
-    citation=("lecun1998mnist",),
-    md5={
-        "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
-        "train-labels-idx1-ubyte.gz": "d53e105ee54ea40749a09fcbcd1e9432",
-        "t10k-images-idx3-ubyte.gz": "9fb629c4189551a2d022fa330f9573f3",
-        "t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
-    },
-    n_train=60_000,
-    n_test=10_000,
-)
-_KMNIST = Entry(
-    name="kmnist",
-    title="Kuzushiji-MNIST",
-    licence="CC BY-SA 4.0",
-    folders=("KMNIST/raw", "canonical/KMNIST/raw"),
-    how="With a network, run `hwr download kmnist --data-root {root}`; or copy the files there.",
-    classes=tuple("おきすつなはまやれを"),
-    citation=("clanuwat2018kmnist",),
-    md5={
-        "train-images-idx3-ubyte.gz": "bdb82020997e1d708af4cf47b453dcf7",
-        "train-labels-idx1-ubyte.gz": "e144d726b3acfaa3e44228e80efcd344",
-        "t10k-images-idx3-ubyte.gz": "5c965bf0a639b31b8f53240b1b52f4d7",
-        "t10k-labels-idx1-ubyte.gz": "7320c461ea6c1c855c0b718fb2a4b134",
-    },
-    n_train=60_000,
-    n_test=10_000,
-)
-_LETTERS = Entry(
-    name="emnist-letters",
-    title="EMNIST letters",
-    licence="derived from NIST Special Database 19",
-    folders=("EMNIST/raw", "canonical/EMNIST/raw"),
-    how="With a network, run `hwr download emnist-letters --data-root {root}`; or copy the files there.",
-    classes=LETTERS,
-    prefixes=("emnist-letters-train", "emnist-letters-test"),
-    citation=("cohen2017emnist",),
-    md5={"gzip.zip": "58c8d27c78d21e728a6bc7b3cc06412e"},
-    archive="gzip.zip",
-    first_label=1,
-    transposed=True,
-    n_train=124_800,
-    n_test=20_800,
-)
-
-_HWDB = Entry(
-    name="hwdb1.1",
-    title="CASIA-HWDB1.1",
-    licence="CASIA, for research only",
-    folders=("hwdb1.1",),
-    how=(
-        "Get its archives from CASIA, HWDB1.1trn_gnt and HWDB1.1tst_gnt, in a folder HWDB1.1, and run "
-        "`hwr import-hwdb HWDB1.1 --drop-others --out {root}/hwdb1.1`."
-    ),
-    citation=("liu2011casia",),
-    pictures=False,
-    imported=True,
-    # CASIA publishes no checksums: the study knows the set by these, which are of the 3,755 characters alone
-    n_train=897_758,
-    n_test=223_991,
-    writers=(240, 60),
-)
+def _entry(name: str, values: dict[str, Any]) -> Entry:
+    lists = {key: tuple(value) for key, value in values.items() if isinstance(value, list) or key == "classes"}
+    return Entry(name, **values | lists)
 
 
-def _sample(whole: Entry, folder: str, note: str) -> Entry:
-    return replace(
-        whole,
-        name=f"{whole.name}-sample",
-        title=f"{whole.title}, a sample: {note}",
-        folders=(folder,),
-        how="This sample is not distributed; where you have it, copy its four files there.",
-        md5={},
-        archive="",
-        n_train=None,
-        n_test=None,
-    )
-
-
-def _synthetic(name: str, classes: tuple[str, ...]) -> Entry:
-    return Entry(
-        name=f"{name}-synthetic",
-        title=f"{name.capitalize()} drawn by this project",
-        licence="CC BY 4.0",
-        folders=(f"synthetic/{name}-synthetic/raw",),
-        how=f"Run `hwr synthesize {name}-synthetic --data-root {{root}}`, which draws it in a minute.",
-        classes=classes,
-    )
-
-
-CATALOG: dict[str, Entry] = {
-    entry.name: entry
-    for entry in (
-        _MNIST,
-        _KMNIST,
-        _LETTERS,
-        _sample(_KMNIST, "sample/KMNIST/raw", "its 10,000 test images split again"),
-        _sample(_LETTERS, "sample/EMNIST/raw", "21,305 images, none of J, Q, X, Y and Z"),
-        _synthetic("digits", _MNIST.classes),
-        _synthetic("letters", LETTERS),
-        _synthetic("hiragana", HIRAGANA),
-        _HWDB,
-        Entry(
-            name="hwdb-subset",
-            title="CASIA-HWDB1.1, 64 of its characters",
-            licence=_HWDB.licence,
-            folders=("hwdb-subset",),
-            how=(
-                "This subset is not distributed; where you have it, run `hwr import-hwdb HWDB-subset "
-                "--out {root}/hwdb-subset`."
-            ),
-            citation=_HWDB.citation,
-            pictures=False,
-            imported=True,
-            files_are_writers=False,
-        ),
-        Entry(
-            name="hanzi-synthetic",
-            title="Hanzi drawn by this project",
-            licence="CC BY 4.0; drawn from strokes under the Arphic Public License",
-            folders=("synthetic/hanzi-synthetic/arrays",),
-            how="Run `hwr synthesize hanzi-synthetic --data-root {root}`, which draws it.",
-            imported=True,
-        ),
-    )
+CATALOG = {
+    name: _entry(name, values)
+    for name, values in tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8")).items()
 }
+LETTERS, HIRAGANA = CATALOG["emnist-letters"].classes, CATALOG["hiragana-synthetic"].classes
 
 
 def entry(name: str) -> Entry:

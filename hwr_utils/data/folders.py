@@ -1,66 +1,75 @@
-"""Read images from folders, one folder a class."""
+"""Read pictures from folders, one folder a class."""
 
 import hashlib
-import unicodedata
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hwr_utils import preprocessing
-from hwr_utils.errors import InputError
+from hwr_utils.data.sources import listing, natural, normal
+from hwr_utils.errors import InputError, warn
 from hwr_utils.files import sha256
 
-SUFFIXES = (".png", ".jpg", ".jpeg")
-IGNORED = ("Thumbs.db", "desktop.ini")  # what file managers leave, beside files whose names begin with a dot
+# how people call the parts of a set; what is held out for choosing between models is not a test set
+PARTS = {"train": "train", "training": "train", "trn": "train", "test": "test", "testing": "test", "tst": "test"}
 
 
-def read_class_folders(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64], tuple[str, ...]]:
-    """Return (N, 28, 28) images, white on black, (N,) labels and the classes, which are the sorted folder names.
+def parts(folder: Path) -> dict[str, Path]:
+    """Return the folders of the training and the test pictures by "train" and "test": those that are there.
+
+    They are found in any letter case, and where an archive was unpacked into a folder of its own name.
+    """
+    inside = [path for path in listing(folder) if path.is_dir()] if folder.is_dir() else []
+    if len(inside) == 1 and inside[0].name.lower() in (folder.name.lower(), "data", "images"):
+        return parts(inside[0])
+    found = {PARTS[path.name.lower()]: path for path in inside if path.name.lower() in PARTS}
+    for part, path in found.items():
+        deeper = listing(path)
+        if len(deeper) == 1 and deeper[0].is_dir() and PARTS.get(deeper[0].name.lower()) == part:
+            found[part] = deeper[0]
+    return found
+
+
+def read(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64], tuple[str, ...], str]:
+    """Read a folder of class folders, and leave out what is no readable picture, or a blank one, with a warning.
+
+    Returns:
+        (N, 28, 28) images, white on black; (N,) labels; the classes, which are the folders' names, 2 before 10; one
+        SHA-256 over the names and contents of the images.
 
     Raises:
-        InputError: no folders, a folder without images, a file of another kind, or an image that cannot be read.
+        InputError: there are no folders, one holds no readable picture, or its name is not UTF-8.
     """
-    found = _images(path)
-    index = {name: label for label, name in enumerate(dict.fromkeys(name for name, _ in found))}
-    images = np.stack([preprocessing.from_file(file) for _, file in found])
-    labels = np.array([index[name] for name, _ in found], np.int64)
-    return images, labels, tuple(index)
-
-
-def checksum(path: Path) -> str:
-    """Return one SHA-256 over the relative names and contents of the images under `path`."""
+    images: list[NDArray[np.uint8]] = []
+    labels: list[int] = []
+    classes: list[str] = []
+    bad: list[str] = []
     digest = hashlib.sha256()
-    for name, file in _images(path):
-        digest.update(f"{name}/{_normal(file.name)}\0{sha256(file)}\n".encode())
-    return digest.hexdigest()
-
-
-def _normal(name: str) -> str:
-    return unicodedata.normalize("NFC", name)  # macOS may store が as two characters
-
-
-def _listing(path: Path) -> list[Path]:
-    try:
-        files = [file for file in path.iterdir() if not file.name.startswith(".") and file.name not in IGNORED]
-    except OSError as error:
-        raise InputError(f"cannot list {path}: {error.strerror}. Folders of images were expected there.") from error
-    return sorted(files, key=lambda file: _normal(file.name))
-
-
-def _images(path: Path) -> list[tuple[str, Path]]:
-    """List class and path of every image, sorted."""
-    found: list[tuple[str, Path]] = []
-    for folder in _listing(path):
+    for folder in sorted(listing(path), key=lambda one: natural(one.name)):
         if not folder.is_dir():
-            raise InputError(f"{folder} lies beside the class folders; move it into the folder of its class.")
-        files = _listing(folder)
-        if not files:
-            raise InputError(f"{folder} holds no image. Put PNG or JPEG files there, or remove it.")
-        for file in files:
-            if file.suffix.lower() not in SUFFIXES or not file.is_file():
-                raise InputError(f"{file} is not a file that ends in {', '.join(SUFFIXES)}. Convert or remove it.")
-            found.append((_normal(folder.name), file))
-    if not found:
-        raise InputError(f"{path} holds no folders. One folder of PNG or JPEG images a class was expected.")
-    return found
+            bad.append(f"{folder} lies beside the class folders")
+            continue
+        name, before = normal(folder.name), len(labels)
+        if not name.isprintable():  # which a name that is not UTF-8 is not either
+            raise InputError(f"the folder {folder} has characters in its name that cannot be shown. Rename it.")
+        for file in listing(folder):
+            try:
+                image = preprocessing.from_file(file)
+                if np.ptp(image) < preprocessing.MIN_CONTRAST:
+                    raise InputError(f"{file} is blank")
+            except InputError as error:
+                bad.append(str(error).rstrip("."))
+                continue
+            images.append(image)
+            labels.append(len(classes))
+            digest.update(f"{name}/{normal(file.name)}\0{sha256(file)}\n".encode(errors="surrogateescape"))
+        if len(labels) == before:
+            told = f" Found: {'; '.join(bad[-3:])}." if bad else ""
+            raise InputError(f"{folder} holds no picture that can be read. Put some there, or remove it.{told}")
+        classes.append(name)
+    if not images:
+        raise InputError(f"{path} holds no folders. One folder of pictures a class was expected.")
+    if bad:
+        warn(f"{path}: {len(bad)} files were left out: {'; '.join(bad)}.")
+    return np.stack(images), np.array(labels, np.int64), tuple(classes), digest.hexdigest()

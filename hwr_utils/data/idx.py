@@ -6,86 +6,69 @@ the elements. Source: http://yann.lecun.com/exdb/mnist/, section "The IDX file f
 
 import gzip
 import hashlib
-import io
 import math
 import struct
-import zlib
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hwr_utils.errors import InputError
+from hwr_utils.data.sources import AGAIN, Source
+from hwr_utils.errors import InputError, kind
 from hwr_utils.files import write_bytes
 
 MAX_BYTES = 4 * 2**30  # EMNIST's largest file has 0.6 GB
 CHUNK = 2**20
-TYPES = {8: "uint8", 9: "int8", 11: "int16", 12: "int32", 13: "float32", 14: "float64"}
 
 
-def read_idx(path: str | Path, ndim: int | None = None) -> NDArray[np.uint8]:
+def read_idx(source: str | Path | Source, ndim: int | None = None) -> NDArray[np.uint8]:
     """Return the uint8 array in an IDX file, gzipped or plain: the content decides, not the name.
 
+    The memory taken is bounded by what the header declares and by what the file really holds, whichever is less.
+
     Args:
-        path: the file.
+        source: the file.
         ndim: the number of dimensions that the caller needs: 3 for images, 1 for labels.
 
     Raises:
         InputError: the file cannot be opened, is damaged, or is not what was asked for.
     """
-    try:
-        with open(path, "rb") as stream:
-            return read_stream(stream, str(path), ndim)
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}.") from error
-
-
-def read_stream(stream: IO[bytes], where: str, ndim: int | None = None) -> NDArray[np.uint8]:
-    """Read as `read_idx` from an open file that can seek; `where` names it in errors.
-
-    The memory taken is bounded by what the header declares and by what the file really holds, whichever is less.
-    """
-    again = "Download or write the file again."
-    gzipped = stream.read(2) == b"\x1f\x8b"
-    stream.seek(0)
-    source: IO[bytes] | gzip.GzipFile = gzip.GzipFile(fileobj=stream) if gzipped else stream
-    try:
-        shape = _read_shape(source, where, ndim)
+    source = source if isinstance(source, Source) else Source(Path(source))
+    with source.open("an IDX file") as stream:
+        gzipped = stream.read(2) == b"\x1f\x8b"
+        stream.seek(0)
+        unpacked: IO[bytes] | gzip.GzipFile = gzip.GzipFile(fileobj=stream) if gzipped else stream
+        shape = _read_shape(unpacked, source, ndim)
         expected = math.prod(shape)
         content = bytearray()
         # one byte more than declared, to see trailing bytes and to make gzip check its CRC
-        while chunk := source.read(min(CHUNK, expected + 1 - len(content))):
+        while chunk := unpacked.read(min(CHUNK, expected + 1 - len(content))):
             content += chunk
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise InputError(f"{where} is a damaged or truncated gzip file: {error}. {again}") from error
     if len(content) != expected:
         found = f"only {len(content)}" if len(content) < expected else "more"
-        raise InputError(f"{where} declares {shape}, which is {expected} bytes, and holds {found}. {again}")
+        raise InputError(f"{source} declares {shape}, which is {expected} bytes, and holds {found}. {AGAIN}")
     return np.frombuffer(content, np.uint8).reshape(shape)
 
 
-def _read_shape(source: IO[bytes] | gzip.GzipFile, where: str, ndim: int | None) -> tuple[int, ...]:
+def _read_shape(stream: IO[bytes] | gzip.GzipFile, source: Source, ndim: int | None) -> tuple[int, ...]:
     """Parse and check the header, so that nothing is read or allocated on the word of a damaged one."""
-    magic = source.read(4)
-    if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in TYPES or not 1 <= magic[3] <= 3:
+    magic = stream.read(16)
+    n = magic[3] if len(magic) > 3 else 0
+    if magic[:3] != b"\0\0\x08" or not 1 <= n <= 3 or len(magic) < 4 + 4 * n:
         raise InputError(
-            f"{where} is not an IDX file: it begins with {magic.hex() or 'nothing'}, "
-            "and 00000801 (labels) or 00000803 (images) was expected."
+            f"{source} is {kind(magic)}; an IDX file of uint8 was expected, which begins with 00000801 (labels) or "
+            f"00000803 (images). {AGAIN}"
         )
-    if magic[2] != 8:
-        raise InputError(f"{where} holds {TYPES[magic[2]]} values, and uint8 was expected. Convert it to uint8.")
-    if ndim is not None and magic[3] != ndim:
+    if ndim not in (None, n):
         raise InputError(
-            f"{where} has {magic[3]} dimension(s), and {ndim} was expected "
-            "(images have 3, labels 1). Are the image and label files mixed up?"
+            f"{source} has {n} dimension(s), and {ndim} was expected (images have 3, labels 1). Are the image and "
+            "label files mixed up?"
         )
-    sizes = source.read(4 * magic[3])
-    if len(sizes) < 4 * magic[3]:
-        raise InputError(f"{where} ends inside its header. Download or write the file again.")
-    shape = struct.unpack(f">{magic[3]}I", sizes)
+    stream.seek(4 + 4 * n)
+    shape = struct.unpack(f">{n}I", magic[4 : 4 + 4 * n])
     if not 0 < math.prod(shape) <= MAX_BYTES:
-        raise InputError(f"{where} declares {shape}: 1 to {MAX_BYTES} bytes were expected, so its header is damaged.")
+        raise InputError(f"{source} declares {shape}; 1 to {MAX_BYTES} bytes were expected. {AGAIN}")
     return shape
 
 
@@ -99,9 +82,7 @@ def _header(array: NDArray[np.uint8]) -> bytes:
 
 def checksum(array: NDArray[np.uint8]) -> str:
     """Return the SHA-256 of the uncompressed IDX file that holds `array`, without reading that file again."""
-    digest = hashlib.sha256(_header(array))
-    digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
+    return hashlib.sha256(_header(array) + array.tobytes()).hexdigest()
 
 
 def write_idx(path: str | Path, array: NDArray[np.uint8], compress: bool = True) -> None:
@@ -111,9 +92,4 @@ def write_idx(path: str | Path, array: NDArray[np.uint8], compress: bool = True)
         InputError: an array that is empty, not uint8 or not of 1 to 3 dimensions; a place that cannot be written.
     """
     data = _header(array) + array.tobytes()
-    if compress:
-        buffer = io.BytesIO()
-        with gzip.GzipFile(filename="", mode="wb", fileobj=buffer, mtime=0) as file:
-            file.write(data)
-        data = buffer.getvalue()
-    write_bytes(path, data)
+    write_bytes(path, gzip.compress(data, mtime=0) if compress else data)

@@ -1,15 +1,16 @@
-"""Split records by a seed: class by class, or writer by writer."""
+"""Split records by a seed: class by class, or writer by writer. Equal arguments give equal splits on every machine."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hwr_utils.errors import InputError
 
+FOLDS = 5  # of a cross-validation
+Indices = NDArray[np.int64]  # sorted
 
-def stratified_split(
-    labels: NDArray[np.int64], fraction: float, seed: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the sorted indices of those kept and those held out; equal arguments give equal splits.
+
+def stratified_split(labels: NDArray[np.int64], fraction: float, seed: int) -> tuple[Indices, Indices]:
+    """Return the indices of those kept and those held out.
 
     Args:
         labels: (N,) class of each record.
@@ -20,24 +21,22 @@ def stratified_split(
     Raises:
         InputError: a fraction or seed out of range.
     """
-    draws = _draws(len(labels), fraction, seed)
+    draws = _draws(len(labels), seed, fraction)
     chosen = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
-        count = int(len(members) * fraction + 0.5)
-        count = min(max(count, 1), len(members) - 1)
+        count = min(max(int(len(members) * fraction + 0.5), 1), len(members) - 1)
         chosen[members[np.argsort(draws[members], kind="stable")[:count]]] = True
     return np.flatnonzero(~chosen), np.flatnonzero(chosen)
 
 
-def stratified_sample(labels: NDArray[np.int64], size: int, seed: int) -> NDArray[np.int64]:
-    """Return the sorted indices of exactly `size` of the records; each class keeps its share, by largest remainder."""
+def stratified_sample(labels: NDArray[np.int64], size: int, seed: int) -> Indices:
+    """Return the indices of exactly `size` of the records; each class keeps its share, by largest remainder."""
     classes, members = np.unique(labels, return_counts=True)
     # whole numbers throughout, so that no machine rounds otherwise
     counts, remainders = np.divmod(members * size, len(labels))
     counts[np.argsort(-remainders, kind="stable")[: size - counts.sum()]] += 1
-    draws = np.random.Generator(np.random.PCG64(seed)).random(len(labels))  # as in stratified_split
-    order = np.argsort(draws, kind="stable")
+    order = np.argsort(_draws(len(labels), seed), kind="stable")
     return np.sort(np.concatenate([order[labels[order] == c][:n] for c, n in zip(classes, counts, strict=True)]))
 
 
@@ -47,29 +46,18 @@ def fold_numbers(labels: NDArray[np.int64], folds: int, seed: int) -> NDArray[np
     The records of each class are dealt out in a random order, one fold after the other, and the next class goes on
     where the last one ended. So the folds differ by one record at most, in each class and as a whole.
 
-    Args:
-        labels: (N,) class of each record.
-        folds: how many, 2 to N.
-        seed: 0 or more.
-
     Raises:
-        InputError: fewer records than folds.
+        InputError: fewer records than folds, or fewer than two folds.
     """
     if not 2 <= folds <= len(labels):
         raise InputError(f"found {len(labels)} records; cross-validation with {folds} folds needs {folds} or more.")
-    draws = np.random.Generator(np.random.PCG64(seed)).random(len(labels))  # as in stratified_split
     found = np.empty(len(labels), np.int64)
-    found[np.lexsort((draws, labels))] = np.arange(len(labels)) % folds
+    found[np.lexsort((_draws(len(labels), seed), labels))] = np.arange(len(labels)) % folds
     return found
 
 
-def writer_split(writers: NDArray[np.int64], fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the sorted indices of those kept and those held out, with nobody on both sides.
-
-    Args:
-        writers: (N,) who wrote each record.
-        fraction: share of the writers that is held out, in (0, 1), rounded to the nearest writer, and at least one.
-        seed: 0 or more.
+def writer_split(writers: NDArray[np.int64], fraction: float, seed: int) -> tuple[Indices, Indices]:
+    """Return the indices of those kept and those held out, with nobody on both sides; `fraction` is of the writers.
 
     Raises:
         InputError: there is only one writer, or a fraction or seed out of range.
@@ -77,19 +65,13 @@ def writer_split(writers: NDArray[np.int64], fraction: float, seed: int) -> tupl
     everyone = np.unique(writers)
     if len(everyone) < 2:
         raise InputError(f"found {len(everyone)} writers, and a split by writers needs two or more.")
-    draws = _draws(len(everyone), fraction, seed)
-    count = min(max(int(len(everyone) * fraction + 0.5), 1), len(everyone) - 1)
-    held_out = np.isin(writers, everyone[np.argsort(draws, kind="stable")[:count]])
+    chosen = stratified_split(np.zeros(len(everyone), np.int64), fraction, seed)[1]
+    held_out = np.isin(writers, everyone[chosen])
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 
-def _draws(count: int, fraction: float, seed: int) -> NDArray[np.float64]:
-    """Draw a number for each; those with the lowest are held out.
-
-    Plain uniform draws are the part of NumPy's generators least likely to change between versions.
-    """
-    if not 0 < fraction < 1:
-        raise InputError(f"fraction: found {fraction}, expected a number between 0 and 1, such as 0.1.")
-    if seed < 0:
-        raise InputError(f"seed: found {seed}, expected 0 or more.")
+def _draws(count: int, seed: int, fraction: float = 0.5) -> NDArray[np.float64]:
+    """Draw a number for each: plain uniform draws are the part of NumPy's generators least likely to change."""
+    if not 0 < fraction < 1 or seed < 0:
+        raise InputError(f"fraction={fraction}, seed={seed}: expected a number between 0 and 1, and 0 or more.")
     return np.random.Generator(np.random.PCG64(seed)).random(count)

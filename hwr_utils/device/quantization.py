@@ -21,7 +21,7 @@ from safetensors.torch import load as load_safetensors
 from torch import nn
 from tqdm.auto import tqdm
 
-from hwr_utils import data, evaluation, files, models, preprocessing, recipes, records, runs
+from hwr_utils import data, evaluation, files, models, preprocessing, recipes, records, results, runs
 from hwr_utils.data import splits
 from hwr_utils.device import calibration, export, recognizer, reports
 from hwr_utils.device.calibration import Labels, Logits
@@ -149,7 +149,7 @@ def untrained_sizes(
         "versions": versions(),
         "rows": rows,
     }
-    files.write_json(Path(results_dir or runs.RESULTS_DIR) / "benchmarks" / f"sizes-{architecture}.json", record)
+    files.write_json(Path(results_dir or results.RESULTS_DIR) / "benchmarks" / f"sizes-{architecture}.json", record)
     return record
 
 
@@ -174,12 +174,12 @@ def versions() -> dict[str, str]:
     return {name: one.version for one in metadata.distributions() if (name := one.name) in LIBRARIES}
 
 
-def open_run(folder: str | Path) -> runs.Run:
+def open_run(folder: str | Path) -> results.Run:
     """Return the run of a folder that a user gave; an InputError where it holds no record, or a damaged one."""
     path = Path(folder) / "record.json"
     if not path.is_file():
         raise InputError(f"{folder} holds no record.json. Give the folder of a run, as results/ has them.")
-    return runs.Run(path.parent, records.read(path))
+    return results.Run(path.parent, records.read(path))
 
 
 def some_of(labels: Labels, images: int | None, what: str) -> NDArray[np.int64]:
@@ -191,10 +191,10 @@ def some_of(labels: Labels, images: int | None, what: str) -> NDArray[np.int64]:
     return splits.stratified_sample(labels, images, seed=0)
 
 
-def _network(run: runs.Run) -> tuple[bytes, nn.Module]:
+def _network(run: results.Run) -> tuple[bytes, nn.Module]:
     """Read a run's weights, see that they are the record's, and return them and the network that has them."""
     path, config = run.folder / "model.safetensors", run.config
-    command = f"{runs.command(config)} --results-dir {run.folder.parent}"
+    command = f"{results.command(config)} --results-dir {run.folder.parent}"
     again = f"To make them again, remove {run.folder / 'record.json'} and run `{command}`."
     if not path.is_file():
         raise InputError(f"{path} is missing: weights are not committed. {again}")
@@ -215,7 +215,7 @@ def _network(run: runs.Run) -> tuple[bytes, nn.Module]:
     return content, model.eval()
 
 
-def _data(run: runs.Run, root: Path) -> data.Dataset:
+def _data(run: results.Run, root: Path) -> data.Dataset:
     training = run.config.training
     split, pool_size = training.get("split", "official"), training.get("pool_size")
     dataset = data.load(run.config.dataset, root, split=split, seed=run.config.seed, pool_size=pool_size)
@@ -227,14 +227,14 @@ def _data(run: runs.Run, root: Path) -> data.Dataset:
     return dataset
 
 
-def _calibration_images(dataset: data.Dataset, run: runs.Run) -> NDArray[np.uint8]:
+def _calibration_images(dataset: data.Dataset, run: results.Run) -> NDArray[np.uint8]:
     """Return (N, H, W) images that the run was trained on: neither of its test set nor of its validation set."""
     seen, _ = runs.training_split(dataset, run.config)
     n = min(CALIBRATION_IMAGES, len(seen))
     return dataset.train_images[seen[splits.stratified_sample(dataset.train_labels[seen], n, seed=0)]]
 
 
-def _held_out(dataset: data.Dataset, run: runs.Run) -> tuple[NDArray[np.int64], str | None]:
+def _held_out(dataset: data.Dataset, run: results.Run) -> tuple[NDArray[np.int64], str | None]:
     """Return the indices of training images that the run was not trained on, and which they are.
 
     They are its validation images, which no more than chose the epoch; else those that `train_size` left out.
@@ -249,11 +249,11 @@ def _held_out(dataset: data.Dataset, run: runs.Run) -> tuple[NDArray[np.int64], 
 
 
 def _predict(model: nn.Module, images: torch.Tensor, size: int) -> Logits:
-    return evaluation.predict_logits(model, images, size, batch_size=50).numpy()
+    return models.predict_logits(model, images, size, batch_size=50).numpy()
 
 
 def _scores(
-    run: runs.Run, model: nn.Module, dataset: data.Dataset, form: Mapping[str, Any], test: tuple[Logits, Labels]
+    run: results.Run, model: nn.Module, dataset: data.Dataset, form: Mapping[str, Any], test: tuple[Logits, Labels]
 ) -> tuple[dict[str, Any], recognizer.Rejector | None]:
     """Return what `calibration.measure` finds and on which images; a temperature of 1 alone where there are none."""
     indices, source = _held_out(dataset, run)
@@ -268,7 +268,7 @@ def _scores(
 
 
 def _describe(
-    run: runs.Run,
+    run: results.Run,
     contents: Mapping[str, bytes],
     form: Mapping[str, Any],
     temperature: float,

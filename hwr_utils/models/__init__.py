@@ -1,4 +1,4 @@
-"""The networks, a file each, built by name; and what every one of them shares: its input and its count of work."""
+"""The networks, a file each, built by name; and what all of them share: input, answers and the count of their work."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,6 +11,8 @@ from torch.nn import functional as F
 from hwr_utils.models.inception_hccr import InceptionHCCR
 from hwr_utils.models.resnet50 import ResNet50
 from hwr_utils.models.simple_cnn import SimpleCNN
+
+TOP_K = 10  # classes that are kept of each answer
 
 _BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "inception_hccr": InceptionHCCR,
@@ -48,6 +50,53 @@ def to_input(images: Tensor, image_size: int) -> Tensor:
     if batch.shape[-2:] != (image_size, image_size):
         batch = F.interpolate(batch, size=(image_size, image_size), mode="bilinear", align_corners=False)
     return batch.contiguous(memory_format=torch.channels_last)
+
+
+def predict_logits(model: nn.Module, images: Tensor, image_size: int, batch_size: int | None = None) -> Tensor:
+    """Run a network over images without gradients.
+
+    Args:
+        model: any network of the study; put into evaluation mode and left there.
+        images: (N, H, W) uint8 on the model's device.
+        image_size: side of the network's input in pixels.
+        batch_size: images at a time; None takes 500 on a GPU and 100 on a CPU, whose caches hold the maps of so many
+            (at 56 pixels 500 at a time took 1.6 times as long).
+
+    Returns:
+        (N, C) float32 logits on the same device.
+    """
+    model.eval()
+    batch_size = batch_size or (500 if images.device.type == "cuda" else 100)
+    with torch.inference_mode():
+        batches = [model(to_input(batch, image_size)).float() for batch in images.split(batch_size)]
+    return torch.cat(batches)
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What is kept of a network's answers to N images, of which all logits would be gigabytes at 3,755 classes.
+
+    Attributes:
+        classes: (N, k) int64, best first.
+        scores: (N, k) float32, the probabilities of these, by softmax over all C classes.
+        losses: (N,) float32, cross-entropy in nats.
+    """
+
+    classes: Tensor
+    scores: Tensor
+    losses: Tensor
+
+
+def rank(logits: Tensor, labels: Tensor, k: int = TOP_K) -> Predictions:
+    """Rank the classes of each image, best first.
+
+    Args:
+        logits: (N, C) float.
+        labels: (N,) int64 true classes, on the same device.
+        k: how many to keep; C where C is smaller.
+    """
+    scores, classes = logits.softmax(dim=1).topk(min(k, logits.shape[1]), dim=1)
+    return Predictions(classes, scores, F.cross_entropy(logits, labels, reduction="none"))
 
 
 @dataclass(frozen=True)

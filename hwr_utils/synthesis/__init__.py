@@ -6,15 +6,15 @@ writers. They are no measure of how well a model reads people.
 """
 
 import difflib
-import json
 import operator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hwr_utils import files
+from hwr_utils import files, records
 from hwr_utils.errors import InputError
 from hwr_utils.synthesis import drawing
 from hwr_utils.synthesis.strokes import source, strokes_for
@@ -76,23 +76,30 @@ def draw(name: str, n: int, seed: int, split: str = "train") -> tuple[NDArray[np
     return np.concatenate(images)[:n], labels[:n]
 
 
-def write(name: str, data_root: str | Path, seed: int = 0, **sizes: Any) -> Path:
+def write(name: str, data_root: str | Path, seed: int = 0, processes: int | None = None, **sizes: Any) -> Path:
     """Draw a dataset into the files of its published model, unless they are there already and of the same arguments.
+
+    The set is drawn into a folder of its own, which takes its place when it is whole: what was killed starts again, and
+    two at once never mix. Its manifest.json tells what was drawn, and what `data.load` then finds there.
 
     Args:
         name: one of `NAMES`, or `HANZI`.
         data_root: the folder of all datasets.
         seed: 0 or more.
+        processes: that draw hanzi; None takes one a core.
         sizes: what `SIZES` has for this dataset. Of `NAMES`: n_train and n_test, the numbers of images, written as IDX
-            files. Of `HANZI`: writers and classes, written as GNT files and imported, see `hanzi_gnt.write`.
+            files, raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte.gz, and classes.txt, a class a line, by label. Of
+            `HANZI`: writers and classes, written as GNT files and imported, see `hanzi_gnt`.
 
     Returns:
         The folder <data_root>/synthetic/<name>.
 
     Raises:
-        InputError: an unknown name or size, an impossible number, a folder that cannot be written; of `HANZI`, whatever
-            `hanzi_gnt.write` raises.
+        InputError: an unknown name or size, an impossible number, a folder that cannot be written or has too little
+            room; of `HANZI`, that the stroke data are absent or a process was killed.
     """
+    from hwr_utils import data  # here: it lies above synthesis, and only writing needs it
+
     defaults = SIZES[_known(name)]
     if unknown := sorted(set(sizes) - set(defaults)):
         raise InputError(f"{name} has no size {unknown[0]!r}; {' and '.join(defaults)} were expected.")
@@ -101,51 +108,40 @@ def write(name: str, data_root: str | Path, seed: int = 0, **sizes: Any) -> Path
     if name == HANZI:
         from hwr_utils.synthesis import hanzi_gnt  # imports processes and the reader of GNT files, for this alone
 
-        return hanzi_gnt.write(data_root, seed, _whole("writers", sizes["writers"], 1), sizes["classes"])
-    return _write_idx(name, Path(data_root), seed, **sizes)
-
-
-def _write_idx(name: str, data_root: Path, seed: int, n_train: int, n_test: int) -> Path:
-    """Draw a dataset into IDX files, unless they are there already, whole and of the same arguments.
-
-    Writes raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte.gz, classes.txt (a class a line, by label) and, last,
-    manifest.json, which tells what was drawn and holds the SHA-256 of each uncompressed file.
-    """
-    from hwr_utils.data import idx  # here: data lies above synthesis, and only writing needs it
-
-    text = "".join(f"{character}\n" for character in classes(name))
-    counts = {"train": _whole("n_train", n_train, 1), "test": _whole("n_test", n_test, 1)}
-    manifest: dict[str, Any] = {
-        "dataset": name,
-        "version": VERSION,
-        "strokes_sha256": files.sha256(source().encode()),
-        "seed": seed,
-        "n_train": counts["train"],
-        "n_test": counts["test"],
-    }
-    folder = data_root / "synthetic" / name
-    raw = folder / "raw"
-    names = {
-        split: (f"{prefix}-images-idx3-ubyte", f"{prefix}-labels-idx1-ubyte")
-        for split, prefix in (("train", "train"), ("test", "t10k"))
-    }
-    try:
-        found = {file: idx.checksum(idx.read_idx(raw / f"{file}.gz")) for pair in names.values() for file in pair}
-        told = json.loads((folder / "manifest.json").read_text("utf-8"))
-        if told == {**manifest, "sha256": found} and (folder / "classes.txt").read_text("utf-8") == text:
+        manifest = hanzi_gnt.plan(seed, _whole("writers", sizes["writers"], 1), sizes["classes"])
+        needed, make = hanzi_gnt.needed(manifest), hanzi_gnt.write
+    else:
+        manifest = {
+            "dataset": name,
+            "version": VERSION,
+            "strokes_sha256": files.sha256(source().encode()),
+            "seed": seed,
+        }
+        manifest |= {size: _whole(size, value, 1) for size, value in sizes.items()}
+        needed, make = (sizes["n_train"] + sizes["n_test"]) * (data.SIZE**2 + 1), _write_idx
+    folder = Path(data_root) / "synthetic" / name
+    with suppress(InputError):  # missing or damaged, so drawn again
+        told = manifest | {"sha256": data.checksums(name, data_root)}
+        if records.read_json(folder / "manifest.json") in (told, manifest):
             return folder
-    except (OSError, ValueError):
-        pass  # missing or damaged, so drawn again
-
-    found = {}
-    for split, pair in names.items():
-        images, labels = draw(name, counts[split], seed, split)
-        for file, array in zip(pair, (images, labels.astype(np.uint8)), strict=True):
-            idx.write_idx(raw / f"{file}.gz", array)
-            found[file] = idx.checksum(array)
-    files.write_text(folder / "classes.txt", text)
-    files.write_json(folder / "manifest.json", {**manifest, "sha256": found})
+    with files.new_folder(folder, needed) as part:
+        found = make(part, manifest, processes)
+        files.write_json(part / "manifest.json", manifest | {"sha256": found})
     return folder
+
+
+def _write_idx(folder: Path, manifest: dict[str, Any], processes: int | None = None) -> dict[str, str]:
+    """Draw a dataset into IDX files, in this process; return the SHA-256 of each uncompressed file."""
+    from hwr_utils.data import idx
+
+    name, found = manifest["dataset"], {}
+    for split, prefix in (("train", "train"), ("test", "t10k")):
+        images, labels = draw(name, manifest[f"n_{split}"], manifest["seed"], split)
+        for kind, array in (("images-idx3", images), ("labels-idx1", labels.astype(np.uint8))):
+            idx.write_idx(folder / "raw" / f"{prefix}-{kind}-ubyte.gz", array)
+            found[f"{prefix}-{kind}-ubyte"] = idx.checksum(array)
+    files.write_text(folder / "classes.txt", "".join(f"{character}\n" for character in classes(name)))
+    return found
 
 
 def _whole(parameter: str, value: int, least: int) -> int:

@@ -1,24 +1,17 @@
 """Write drawn hanzi as GNT files, one a writer as in HWDB, and import them as HWDB is imported."""
 
 import functools
-import os
-import shutil
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
-from hwr_utils import files, records
+from hwr_utils import files
+from hwr_utils import processes as pool
 from hwr_utils.data import gnt, hwdb
 from hwr_utils.errors import InputError
 from hwr_utils.synthesis import hanzi, medians
 
-NAME = "hanzi-synthetic"
 BYTES = 6_700  # on the disk of a sample: some 3,500 in the GNT file, 56 x 56 + 4 in the arrays
 
 
@@ -49,117 +42,55 @@ def choose(classes: int | str | None) -> str:
     return "".join(sorted(classes, key=hwdb.LABELS.__getitem__))
 
 
-def write(
-    data_root: str | Path, seed: int, writers: int, classes: int | str | None = None, processes: int | None = None
-) -> Path:
-    """Draw the characters once in the hand of each writer, and import that; what is there already is kept.
+def plan(seed: int, writers: int, classes: int | str | None) -> dict[str, Any]:
+    """Return what determines a set: each character once in the hand of each writer.
 
-    Writes gnt/0001.gnt and so on, a file a writer, each with every character in the order of GB 2312; arrays/, which is
-    what `hwdb.import_gnt` makes of them; and, last, manifest.json. The same arguments give the same bytes whatever the
-    number of processes. Fewer writers are the first of the same writers, and fewer classes the same images of these.
-
-    A set that was stopped goes on with the writer where it stopped. A set of another seed, of other classes or by
-    another version is drawn over; one of more writers is cut to the first ones.
+    Fewer writers are the first of the same writers, and fewer classes the same images of these.
 
     Args:
-        data_root: the folder of all datasets.
         seed: 0 to 2^64 - 1.
         writers: 1 to 9,999.
         classes: see `choose`.
-        processes: None takes one a core.
-
-    Returns:
-        The folder <data_root>/synthetic/hanzi-synthetic.
 
     Raises:
-        InputError: an impossible argument; the stroke data are absent; the disk is full or cannot be written; a process
-            was killed. What is done stays.
+        InputError: an impossible argument, or the stroke data are absent.
     """
     characters = choose(classes)
     if not 1 <= writers <= 9_999:
         raise InputError(f"writers is {writers}; 1 to 9999 was expected.")
     if not 0 <= seed < 2**64:
         raise InputError(f"seed is {seed}; 0 to 2^64 - 1 was expected.")
-    folder = Path(data_root) / "synthetic" / NAME
-    plan: dict[str, Any] = {
-        "dataset": NAME,
+    return {
+        "dataset": "hanzi-synthetic",
         "version": hanzi.VERSION,
         "seed": seed,
         "characters": characters,
         "strokes": f"{medians.PACKAGE.name}, {medians.LICENCE}",
         "strokes_sha256": medians.read(characters).sha256,  # before any process is forked, which then has them too
+        "writers": writers,
+        "samples": writers * len(characters),
     }
-    manifest = {**plan, "writers": writers, "samples": writers * len(characters)}
-    names = [f"{number + 1:04}.gnt" for number in range(writers)]
-    with _telling(folder):
-        present = {path.name for path in (folder / "gnt").glob("*.gnt")}
-        if present == set(names) and _read(folder / "manifest.json") == manifest:
-            return folder
-        (folder / "manifest.json").unlink(missing_ok=True)
-        same = _read(folder / "gnt" / "plan.json") == plan
-        for stale in (folder / "arrays", folder / f"arrays{files.UNFINISHED}"):
-            if not same or _sources(stale) != names:
-                shutil.rmtree(stale, ignore_errors=True)
-        if not same:
-            shutil.rmtree(folder / "gnt", ignore_errors=True)
-            present = set()
-        for name in present - set(names):
-            (folder / "gnt" / name).unlink()
-        (folder / "gnt").mkdir(parents=True, exist_ok=True)
-        files.remove_unfinished(folder / "gnt")
-        files.write_json(folder / "gnt" / "plan.json", plan)
-        todo = [number for number, name in enumerate(names) if name not in present]
-        needed, free = len(todo) * len(characters) * BYTES, shutil.disk_usage(folder).free
-        if needed > free:
-            raise InputError(
-                f"{folder} needs some {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free. Free some space, or "
-                "draw fewer writers or classes."
-            )
-    _in_processes(functools.partial(_write_file, folder / "gnt", seed, characters), todo, processes)
-    paths = [folder / "gnt" / name for name in names]
+
+
+def needed(manifest: dict[str, Any]) -> int:
+    """Return the bytes that a set takes on the disk."""
+    return manifest["samples"] * BYTES
+
+
+def write(folder: Path, manifest: dict[str, Any], processes: int | None = None) -> dict[str, str]:
+    """Draw a set into gnt/0001.gnt and so on, a file a writer, and import that into arrays/; return its checksum.
+
+    The same manifest gives the same bytes whatever the number of processes. Errors as `synthesis.write`.
+    """
+    (folder / "gnt").mkdir()
+    step = functools.partial(_write_file, folder / "gnt", manifest["seed"], manifest["characters"])
+    paths = pool.run(step, range(manifest["writers"]), "drawing", "writer", processes)
     hwdb.import_gnt(paths, folder / "arrays", workers=processes)
-    files.write_json(folder / "manifest.json", manifest)
-    return folder
+    return {"samples": hwdb.read_import(folder / "arrays").sha256}
 
 
-def _read(path: Path) -> Any:
-    """Return the content of a JSON file, or None where there is none that can be read."""
-    try:
-        return records.read_json(path)
-    except InputError:
-        return None
-
-
-def _sources(arrays: Path) -> list[str]:
-    """Return the names of the files that an import, or its beginning, is of."""
-    told = _read(arrays / "manifest.json") or _read(arrays / "plan.json") or {"sources": []}
-    return [source["name"] for source in told["sources"]]
-
-
-def _write_file(folder: Path, seed: int, characters: str, writer: int) -> None:
+def _write_file(folder: Path, seed: int, characters: str, writer: int) -> Path:
     images = hanzi.draw(seed, writer, characters)
-    content = gnt.serialize(zip(map(gnt.encode, characters), images, strict=True))
-    files.write_bytes(folder / f"{writer + 1:04}.gnt", content)
-
-
-def _in_processes(step: "functools.partial[None]", writers: list[int], processes: int | None) -> None:
-    with ProcessPoolExecutor(processes or os.cpu_count()) as pool:
-        try:
-            for _ in tqdm(pool.map(step, writers), total=len(writers), unit="writer", desc="drawing"):
-                pass
-        except BrokenProcessPool as error:
-            raise InputError(
-                "a process that drew was killed, as it happens where memory runs out. What is done stays; run the same "
-                "command again."
-            ) from error
-        except BaseException:  # a full disk, or Ctrl-C
-            pool.shutdown(cancel_futures=True)
-            raise
-
-
-@contextmanager
-def _telling(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise InputError(f"cannot write {folder}: {error.strerror or error}. Make it writable.") from error
+    path = folder / f"{writer + 1:04}.gnt"
+    files.write_bytes(path, gnt.serialize(zip(map(gnt.encode, characters), images, strict=True)))
+    return path

@@ -1,4 +1,4 @@
-"""Count and measure what datasets hold, as records that pages show where the data itself is absent."""
+"""Count and measure what datasets hold, as records (`hwr describe`) that `results.facts` reads."""
 
 import hashlib
 from pathlib import Path
@@ -7,13 +7,51 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hwr_utils import data, files, records, results
 from hwr_utils.data import Dataset, catalog, gnt, hwdb
 from hwr_utils.data.catalog import LETTERS
 from hwr_utils.data.idx import checksum, read_idx
-from hwr_utils.errors import InputError
+from hwr_utils.errors import InputError, MissingFiles
+from hwr_utils.synthesis import medians
 
 INK = 128  # the level from which a pixel counts as ink
 CHUNK = 10_000  # images that are counted at a time
+LABEL_FILES = "emnist-letters-labels"  # the release's label files alone, as a folder of the data root
+
+
+def record(name: str, results_dir: str | Path | None = None, data_root: str | Path | None = None) -> Path:
+    """Count and measure a dataset from its files, and write its record anew; return the record's folder.
+
+    Args:
+        name: a name of the catalogue, or custom:NAME, or `LABEL_FILES` for what `label_file_facts` gives.
+        results_dir: the record is `datasets/<name>/` in it; None takes `results.RESULTS_DIR`.
+        data_root: folder of the datasets; None takes `data.default_root()`.
+
+    Raises:
+        InputError: the files are missing or damaged, or the folder cannot be written; an older record is kept.
+    """
+    root = Path(data_root or data.default_root())
+    folder = Path(results_dir or results.RESULTS_DIR) / "datasets" / name.replace(":", "-")
+    if name == LABEL_FILES:
+        train, test = (root / name / f"emnist-letters-{split}-labels-idx1-ubyte.gz" for split in ("train", "test"))
+        if not (train.exists() and test.exists()):
+            raise MissingFiles(
+                f"{train.parent} lacks {train.name} or {test.name}. Copy them there out of EMNIST's gzip.zip."
+            )
+        found = label_file_facts(train, test)
+    else:
+        samples = data.open_import(name, root)
+        if samples is not None:
+            found = describe_import(name, samples)
+            found["sheet"], sheet = import_sheet(samples)
+            found["strokes"] = medians.stroke_counts("".join(found["classes"]))
+        else:
+            dataset = data.load(name, root)
+            found, sheet = describe(dataset), sample_sheet(dataset)
+        if catalog.entry(name).pictures:
+            records.write_arrays(folder / "samples.npz", {"samples": sheet})
+    files.write_json(folder / "facts.json", found)
+    return folder
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:
@@ -92,7 +130,34 @@ def _split_facts(
         "per_class": np.bincount(labels, minlength=classes).tolist(),
         **_pixel_facts(np.bincount(images.ravel(), minlength=256), images.size),
         "duplicates": len(hashes) - len(set(hashes)),
+        "complexity": _summary(perimetric_complexity(images)),
     }
+
+
+def perimetric_complexity(images: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return how intricate each image's ink is: its perimeter squared, over its area and 4 pi; 1 for a disc.
+
+    After Pelli et al. (Vision Research 46, 2006), for whom it predicts how hard a letter is to identify. Pixels of at
+    least half brightness are ink; the perimeter counts the sides between ink and paper, so a square has 4 / pi.
+
+    Args:
+        images: (N, H, W) uint8, white ink on black.
+
+    Returns:
+        (N,) float64; NaN for an image without ink.
+    """
+    found = np.empty(len(images))
+    for start in range(0, len(images), CHUNK):
+        ink = np.pad(images[start : start + CHUNK] >= INK, ((0, 0), (1, 1), (1, 1)))
+        perimeter = sum((ink != np.roll(ink, 1, axis)).sum((1, 2)) for axis in (1, 2))
+        area = ink.sum((1, 2)).astype(float)
+        area[area == 0] = np.nan
+        found[start : start + CHUNK] = perimeter**2 / (4 * np.pi * area)
+    return found
+
+
+def _summary(values: NDArray[np.float64]) -> dict[str, float]:
+    return {"mean": round(float(np.nanmean(values)), 4), "deviation": round(float(np.nanstd(values)), 4)}
 
 
 def _pixel_facts(levels: NDArray[np.int64], pixels: int) -> dict[str, float]:

@@ -1,0 +1,107 @@
+"""Make IDX files of the other forms in which people share small images: CSV, npz, Parquet, class folders."""
+
+import importlib.util
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hwr_utils import files, preprocessing
+from hwr_utils.data import folders, idx, splits
+from hwr_utils.data.sources import Source, natural, walk
+from hwr_utils.errors import InputError, warn
+
+SIDE = 28  # pixels, of the images in IDX files
+Part = tuple[str, Any, Any]  # train or test, images, labels; images and labels may come one after the other
+
+
+def import_images(paths: Iterable[str | Path], out: str | Path) -> dict[str, int]:
+    """Write train-images-idx3-ubyte.gz and so on into `out`, and classes.txt where the labels are names.
+
+    Kaggle's CSV has a label and the pixels of an image in each row; Keras' npz x_train, y_train, x_test and y_test;
+    Hugging Face's Parquet the columns image and label. The names of files and arrays tell what is training and what is
+    test; where nothing is called test, a fifth of each class is held out.
+
+    Returns:
+        The number of training and of test images.
+
+    Raises:
+        InputError: nothing that can be read, images without labels, or `out` holds such files already.
+    """
+    found: dict[str, tuple[list[Any], list[Any]]] = {"train": ([], []), "test": ([], [])}
+    for name, *new in (part for path in paths for part in _parts(Path(path))):
+        for kept, values in zip(found[name], new, strict=True):
+            kept.extend(values)
+    (train, train_labels), (test, test_labels) = found.values()
+    if not train or (len(train), len(test)) != (len(train_labels), len(test_labels)):
+        raise InputError(
+            f"found {len(train)} training images and {len(train_labels)} labels, {len(test)} test images and "
+            f"{len(test_labels)} labels; training images with a label each were expected. Give other files."
+        )
+    images = np.stack([_fit(image) for image in (*train, *test)])
+    names = sorted({str(label) for label in (*train_labels, *test_labels)}, key=natural)
+    numbers = all(name.isdecimal() and int(name) < 256 for name in names)
+    labels = np.array([int(x) if numbers else names.index(str(x)) for x in (*train_labels, *test_labels)], np.int64)
+    split = np.split(np.arange(len(labels)), [len(train)]) if test else splits.stratified_split(labels, 0.2, 0)
+    out = Path(out)
+    if len(names) > 256 or (out.is_dir() and any(out.glob("*ubyte*"))):
+        raise InputError(f"cannot write {len(names)} classes into {out}: IDX labels are 0 to 255, or it holds some.")
+    for prefix, chosen in zip(("train", "t10k"), split, strict=True):
+        idx.write_idx(out / f"{prefix}-images-idx3-ubyte.gz", images[chosen])
+        idx.write_idx(out / f"{prefix}-labels-idx1-ubyte.gz", labels[chosen].astype(np.uint8))
+    if not numbers:
+        files.write_text(out / "classes.txt", "".join(f"{name}\n" for name in names))
+    return {"train": len(split[0]), "test": len(split[1])}
+
+
+def _parts(path: Path) -> Iterator[Part]:
+    readers = {".csv": _csv, ".npz": _npz, ".parquet": _parquet}
+    sources = [source for source in walk(path) if source.file.suffix.lower() in readers]
+    for source in sources:
+        with source.open("images with their labels") as stream:
+            yield from readers[source.file.suffix.lower()](stream, source)
+    if not sources:
+        for name, folder in (folders.parts(path) or {"train": path}).items():
+            images, labels, classes, _ = folders.read(folder)
+            yield name, images, np.array(classes)[labels]
+
+
+def _csv(stream: Any, source: Source) -> Iterator[Part]:
+    words = stream.readline().decode().replace('"', "").strip().split(",")
+    header = 0 if any(not word.replace(".", "").isdecimal() for word in words) else None
+    stream.seek(0)
+    table = pd.read_csv(stream, header=header)
+    label = next((column for column in table if str(column).lower() in ("label", "class")), table.columns[0])
+    pixels = table.drop(columns=label).to_numpy()
+    side = int(pixels.shape[1] ** 0.5)
+    if side < 8 or side * side != pixels.shape[1]:
+        warn(f"{source} was left out: it has {len(table.columns)} columns, and a label and N x N pixels were expected.")
+    else:
+        yield source.part or "train", pixels.reshape(-1, side, side), table[label].to_numpy()
+
+
+def _npz(stream: Any, source: Source) -> Iterator[Part]:
+    for name, array in np.load(stream, allow_pickle=False).items():
+        part = "test" if "test" in name else "train" if "train" in name else source.part or "train"
+        flat = array.size == len(array)
+        yield (part, [], array.ravel()) if flat else (part, array.mean(-1) if array.ndim == 4 else array, [])
+
+
+def _parquet(stream: Any, source: Source) -> Iterator[Part]:
+    if importlib.util.find_spec("pyarrow") is None:
+        raise InputError(f"{source}: to read Parquet, install pyarrow: `pip install pyarrow`.")
+    table = pd.read_parquet(stream)
+    pictures = (value["bytes"] if isinstance(value, dict) else value for value in table["image"])
+    yield source.part or "train", [preprocessing.decode(one, source) for one in pictures], table["label"].to_numpy()
+
+
+def _fit(image: Any) -> Any:
+    """Return an image as (28, 28) uint8; of another size, white on black and fitted as pictures are."""
+    if image.dtype.kind == "f" and image.max() <= 1:
+        image = image * 255
+    if image.min() < 0 or image.max() > 255:
+        raise InputError(f"found pixels of {image.min()} to {image.max()}; 0 to 255 was expected.")
+    gray = image.round().astype(np.uint8)
+    return gray if gray.shape == (SIDE, SIDE) else preprocessing.to_square(preprocessing.white_on_black(gray), SIDE)

@@ -1,0 +1,96 @@
+"""Find files where people keep them: in folders at any depth and in zip archives."""
+
+import re
+import unicodedata
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from hwr_utils.errors import InputError, reading
+
+# what file managers, macOS and network disks leave beside the data, besides names that begin with a dot
+LEFT_BEHIND = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "@eadir", "__macosx", "$recycle.bin", "#recycle"}
+AGAIN = "Download or copy it again."
+
+
+def is_data(name: str) -> bool:
+    """Tell whether none of the parts of a relative path is hidden or left behind by a program."""
+    return not any(part.startswith(".") or part.lower() in LEFT_BEHIND for part in PurePosixPath(name).parts)
+
+
+def normal(name: str) -> str:
+    """Return a name in one Unicode form: macOS may store が as two characters."""
+    return unicodedata.normalize("NFC", name)
+
+
+def natural(name: str) -> tuple[list[tuple[str, int]], str]:
+    """Return a key that sorts names as people do: 2 before 10."""
+    return [(text, int(digits or 0)) for text, digits in re.findall(r"(\D*)(\d*)", normal(name))], normal(name)
+
+
+def listing(folder: Path) -> list[Path]:
+    """Return what lies in a folder, by name, without what is no data."""
+    with reading(folder, "a folder", "Check its name."):
+        return sorted((path for path in folder.iterdir() if is_data(path.name)), key=lambda path: normal(path.name))
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file, on the disk or in a zip archive."""
+
+    path: Path  # of the file, or of the archive
+    member: str = ""  # its name in the archive
+
+    def __str__(self) -> str:
+        """Its path, in an archive after a colon: for messages."""
+        return f"{self.path}: {self.member}" if self.member else str(self.path)
+
+    @property
+    def file(self) -> PurePosixPath:
+        """Its path in its archive, or on the disk."""
+        return PurePosixPath(self.member or self.path.as_posix())
+
+    @property
+    def part(self) -> str | None:
+        """The side of the published split, "train" or "test", by a name with a word that begins so, or with trn or tst.
+
+        So CASIA names its archives: HWDB1.1trn_gnt_P1.zip, or Gnt1.1TrainPart1.zip. The names nearest to the file
+        decide: its own, those inside its archive, that of its archive, and at last that of the folder it lies in.
+        """
+        for name in reversed((*self.path.parts[-2:], *PurePosixPath(self.member).parts)):
+            if found := re.search(r"(?<![a-z])(?:(trn|train)|tst|test)", name.lower()):
+                return "train" if found[1] else "test"
+        return None
+
+    @contextmanager
+    def open(self, expected: str) -> Iterator[IO[bytes]]:
+        """Open it; what is raised while it is read becomes an `InputError` that tells what was `expected`."""
+        with reading(self, expected, AGAIN):
+            if not self.member:
+                with self.path.open("rb") as stream:
+                    yield stream
+            else:
+                with zipfile.ZipFile(self.path) as archive, archive.open(self.member) as stream:
+                    yield stream
+
+    def read(self, expected: str, limit: int) -> bytes:
+        """Return the whole content, of at most `limit` bytes, whatever an archive declares; errors as `open`."""
+        with self.open(expected) as stream:
+            content = stream.read(limit + 1)
+        if len(content) > limit:
+            raise InputError(f"{self} has more than {limit:,} bytes, too many for {expected}. Is it what it says?")
+        return content
+
+
+def walk(path: Path) -> list[Source]:
+    """Return the files at a path, in the order of their names: itself, or those in a folder or zip archive."""
+    if path.is_dir():
+        return [source for inside in listing(path) for source in walk(inside)]
+    if path.suffix.lower() != ".zip":
+        return [Source(path)]
+    with reading(path, "a zip archive", AGAIN), zipfile.ZipFile(path) as archive:
+        members = sorted(archive.namelist())
+    return [Source(path, name) for name in members if is_data(name) and not name.endswith("/")]

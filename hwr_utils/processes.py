@@ -1,0 +1,55 @@
+"""Spread work over processes that end with the one that started them."""
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+from tqdm import tqdm
+
+from hwr_utils.errors import InputError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def run(
+    step: Callable[[Item], Result], items: Sequence[Item], title: str, unit: str = "file", workers: int | None = None
+) -> list[Result]:
+    """Call `step` with each item in processes of their own, and show a bar; return the results in the items' order.
+
+    The first error stops the rest.
+
+    Args:
+        step: what can be pickled: a function of a module, or a `functools.partial` of one.
+        items: its arguments.
+        title: of the bar.
+        unit: what the bar counts.
+        workers: processes; None takes one a core.
+
+    Raises:
+        InputError: a process was killed. And whatever `step` raises.
+    """
+    with ProcessPoolExecutor(workers or os.cpu_count(), initializer=_end_with_parent) as pool:
+        try:
+            return list(tqdm(pool.map(step, items), total=len(items), unit=unit, desc=title))
+        except BrokenProcessPool as error:
+            raise InputError(
+                f"a process was killed while {title}, as it happens where memory or the disk runs out. Free some, "
+                "and run the same command again."
+            ) from error
+
+
+def _end_with_parent() -> None:
+    """Watch the process that started this one: nobody stops the workers of a process that was killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

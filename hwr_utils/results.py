@@ -1,0 +1,253 @@
+"""Read what runs have left: one run, all of them as one table, and the command that makes one that is missing.
+
+This is the read side of a record. Nothing here imports torch: `runs` is the write side.
+"""
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hwr_utils import evaluation, files, recipes, records
+from hwr_utils.data.splits import FOLDS
+from hwr_utils.errors import InputError, MissingRecord
+from hwr_utils.records import RunConfig
+
+RESULTS_DIR = files.REPOSITORY / "results"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that has ended: its folder and its record, with the arrays read when they are asked for."""
+
+    folder: Path
+    record: dict[str, Any]
+
+    @property
+    def config(self) -> RunConfig:
+        """The run's config."""
+        return RunConfig.from_dict(self.record["config"])
+
+    @property
+    def classes(self) -> list[str]:
+        """The characters, by label."""
+        return list(self.record["dataset"]["classes"])
+
+    @property
+    def has_validation(self) -> bool:
+        """Were images held out to choose the epoch? If not, the history's validation columns are of the test set."""
+        return "validation" in self.record
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """One row an epoch; the columns of `training.FitResult.history`."""
+        return pd.DataFrame(self.record["history"])
+
+    @cached_property
+    def predictions(self) -> dict[str, np.ndarray]:
+        """Test labels (N,), top classes (N, k) and scores (N, k) best first, and validation_indices (M,) of train.
+
+        Of an import also test_indices (N,) in it, and writers (N,) where they are known.
+        """
+        return records.read_arrays(self.folder / "predictions.npz")
+
+    @cached_property
+    def gallery(self) -> dict[str, np.ndarray] | None:
+        """The surest errors: images (K, H, W), index, labels, predicted, scores; None where they may not be shown."""
+        path = self.folder / "errors.npz"
+        return records.read_arrays(path) if path.exists() else None
+
+    @property
+    def confusion(self) -> np.ndarray:
+        """The (C, C) confusion matrix of the test set; rows are true classes."""
+        return evaluation.confusion_matrix(
+            self.predictions["labels"], self.predictions["classes"][:, 0], len(self.classes)
+        )
+
+    def banner(self) -> str:
+        """Say in one line of Markdown which run this is, and where and when it was made."""
+        environment = self.record["environment"]
+        dataset = self.record["dataset"]
+        kind = "the published files" if dataset["published"] else "**not** the published data set"
+        return (
+            f"**Run record** `{self.record['run_id']}`: trained on {self.record['created'][:10]} on "
+            f"{environment['device_name']} ({environment['device']}), torch {environment['torch']}; "
+            f"data `{dataset['name']}` ({kind}), seed {self.record['config']['seed']}, "
+            f"{self.record['test']['n']:,} test images."
+        )
+
+
+def changes(config: RunConfig) -> dict[str, Any]:
+    """Return the values of a config that depart from its recipe and its architecture's defaults.
+
+    A custom run is measured against the recipe `paper`.
+    """
+    recipe = config.recipe if config.recipe in recipes.RECIPES else "paper"
+    base = records.DEFAULTS | recipes.RECIPES[recipe][config.architecture] | recipes.MODEL_OPTIONS[config.architecture]
+    values = dict(config.training) | dict(config.model)
+    return {name: value for name, value in sorted(values.items()) if value != base.get(name)}
+
+
+def command(config: RunConfig) -> str:
+    """Return the shell command that makes this run."""
+    recipe = config.recipe if config.recipe in recipes.RECIPES else "paper"
+    words = ["hwr", "train", "--dataset", config.dataset, "--architecture", config.architecture]
+    words += ["--recipe", recipe, "--seed", str(config.seed)]
+    for name, value in changes(config).items():
+        words += ["--set", f"{name}={value}"]
+    return shlex.join(words)
+
+
+def find(
+    config: RunConfig, results_dir: str | Path | None = None, data_files: Mapping[str, str] | None = None
+) -> Run | None:
+    """Look for the record of a config.
+
+    Args:
+        config: what was asked for.
+        results_dir: folder of run folders; None takes `RESULTS_DIR`.
+        data_files: the data's checksums where it is at hand; only a run on that very data is then found.
+
+    Raises:
+        InputError: a record is damaged, or several runs on different data answer and `data_files` cannot decide.
+    """
+    wanted = config.to_dict()
+    found = [
+        Run(folder, record)
+        for folder, record in records.read_all(results_dir or RESULTS_DIR)
+        if record["config"] == wanted and (data_files is None or record["dataset"]["files"] == dict(data_files))
+    ]
+    if len(found) > 1:
+        names = ", ".join(run.folder.name for run in found)
+        raise InputError(
+            f"{results_dir or RESULTS_DIR}: {names} answer to one config on different data, and the data is not there "
+            "to decide. Delete those that are out of date, or put the data under the data root."
+        )
+    return found[0] if found else None
+
+
+def require(config: RunConfig, results_dir: str | Path | None = None) -> Run:
+    """Return the recorded run of a config; arguments and errors as `find`.
+
+    Raises:
+        MissingRecord: there is none; gives the command that makes it.
+    """
+    run = find(config, results_dir)
+    if run is None:
+        raise MissingRecord(f"{results_dir or RESULTS_DIR} has no record of this run. Make it: {command(config)}")
+    return run
+
+
+def load_all(results_dir: str | Path | None = None) -> list[Run]:
+    """Return every ended run under `results_dir` (None: `RESULTS_DIR`), in the order of their names."""
+    return [Run(folder, record) for folder, record in records.read_all(results_dir or RESULTS_DIR)]
+
+
+def experiment(config: RunConfig) -> RunConfig:
+    """Return the config without its seed: runs that share it are repetitions of one experiment."""
+    return replace(config, seed=0)
+
+
+def variant(config: RunConfig) -> str:
+    """Say in words how a config departs from its architecture's and recipe's defaults; empty where it does not."""
+    words = {
+        "dropout=True": "with dropout",
+        "pooling=avg4": "with corner pooling",
+        "split=writer": "split by writers",
+        "split=official": "on the published test set",
+        "split=folds": "in five folds",
+    }
+    said = (f"{name}={value}" for name, value in changes(config).items())
+    return ", ".join(words.get(change, change) for change in said)
+
+
+def frame(results_dir: str | Path | None = None) -> pd.DataFrame:
+    """Return one row a run, ready to filter, group and join.
+
+    Returns:
+        Columns: run (its id, the index), dataset, architecture, recipe, options (`variant`), experiment (the id
+        without seed: rows that share it are repetitions), seed, fold (0 to 4 in a cross-validation, else missing),
+        split, image_size, epochs (those that were trained), classes (their number), n_train, n and correct (test
+        images), accuracy, top5 and macro_f1 (0..1), last_accuracy (of the last epoch's weights), seconds (of training
+        steps), images_per_second, parameters, device, published, created (date), folder.
+    """
+    rows = []
+    for run in load_all(results_dir):
+        config, record = run.config, run.record
+        split = config.training["split"]
+        rows.append(
+            {
+                "run": record["run_id"],
+                "dataset": config.dataset,
+                "architecture": config.architecture,
+                "recipe": config.recipe,
+                "options": variant(config),
+                "experiment": records.run_id(experiment(config), record["dataset"]["files"]),
+                "seed": config.seed,
+                "fold": config.seed % FOLDS if split == "folds" else None,
+                "split": split,
+                "image_size": config.training["image_size"],
+                "epochs": len(record["history"]),
+                "classes": len(run.classes),
+                "n_train": record["dataset"]["n_train"],
+                "n": record["test"]["n"],
+                "correct": record["test"]["correct"],
+                "accuracy": record["test"]["accuracy"],
+                "top5": record["test"]["top5"],
+                "macro_f1": record["test"]["macro_f1"],
+                "last_accuracy": record["test_last_epoch"]["accuracy"],
+                "seconds": record["timing"]["seconds"],
+                "images_per_second": record["timing"]["images_per_second"],
+                "parameters": record["model"]["parameters"],
+                "device": record["environment"]["device"],
+                "published": record["dataset"]["published"],
+                "created": record["created"][:10],
+                "folder": run.folder,
+            }
+        )
+    return pd.DataFrame(rows).set_index("run") if rows else pd.DataFrame()
+
+
+def paired(first: Run, second: Run) -> tuple[np.ndarray, np.ndarray]:
+    """Return which test images either of two runs has read right, as two (N,) bool arrays of the same images.
+
+    Raises:
+        InputError: they have not been tested on the same images.
+    """
+    one, other = first.predictions, second.predictions
+    same = np.array_equal(one["labels"], other["labels"])
+    if same and "test_indices" in one and "test_indices" in other:
+        same = np.array_equal(one["test_indices"], other["test_indices"])
+    if not same:
+        raise InputError(
+            f"{first.folder.name} and {second.folder.name} were tested on different images, so they cannot be compared "
+            "image by image. Compare runs on one dataset with one split and, where the split is drawn, one seed."
+        )
+    first_right, second_right = (found["classes"][:, 0] == found["labels"] for found in (one, other))
+    return first_right, second_right
+
+
+def facts(dataset: str, results_dir: str | Path | None = None) -> dict[str, Any]:
+    """Return what `facts.record` has measured of a dataset.
+
+    Raises:
+        MissingRecord: nothing has; gives the command that does.
+        InputError: the record is damaged.
+    """
+    path = Path(results_dir or RESULTS_DIR) / "datasets" / dataset.replace(":", "-") / "facts.json"
+    if not path.exists():
+        raise MissingRecord(f"{path} is missing. Measure the dataset: hwr describe {dataset}")
+    return records.read_json(path)
+
+
+def samples(dataset: str, results_dir: str | Path | None = None) -> np.ndarray:
+    """Return the recorded sheet of a dataset's images, (C, K, H, W) uint8, white on black. Errors as `facts`."""
+    path = Path(results_dir or RESULTS_DIR) / "datasets" / dataset.replace(":", "-") / "samples.npz"
+    if not path.exists():
+        raise MissingRecord(f"{path} is missing. Measure the dataset: hwr describe {dataset}")
+    return records.read_arrays(path)["samples"]
