@@ -145,7 +145,8 @@ def stage(results: Path, notebooks: Path, edition: str, source: Path, cache: Pat
     import generated
     import playground
 
-    from hwr_utils import comparison, quantization, records, study
+    from hwr_utils import comparison, records, study
+    from hwr_utils.device import reports
 
     shutil.rmtree(source, ignore_errors=True)
     found = comparison.load_all(results)
@@ -165,7 +166,7 @@ def stage(results: Path, notebooks: Path, edition: str, source: Path, cache: Pat
         folder = source / "runs" / run.folder.name
         folder.mkdir(parents=True)
         pictures = {name: f"{run.folder.name}/{file}" for name, file in figures.run(run, folder, cache).items()}
-        quantized = quantization.read(run.folder)
+        quantized = reports.read(run.folder)
         for name in ("record.json", "predictions.npz", *(["quantization.json"] if quantized else [])):
             shutil.copy2(run.folder / name, folder / name)
         files.write_text(source / "runs" / f"{run.folder.name}.md", generated.run_page(run, pictures, quantized))

@@ -9,9 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hwr_utils import comparison, evaluation, files, literature, quantization, recipes, results, transfer
+from hwr_utils import comparison, evaluation, files, literature, recipes, results
 from hwr_utils.comparison import percent
 from hwr_utils.data import catalog, gnt
+from hwr_utils.device import reports
 from hwr_utils.records import RunConfig
 from hwr_utils.results import Run
 
@@ -185,7 +186,7 @@ def run_page(run: Run, figures: Mapping[str, str], quantized: Mapping[str, Any] 
     Args:
         run: the run.
         figures: "history", "confusion" and, where images may be shown, "gallery" -> path of the picture from the page.
-        quantized: its record of `hwr_utils.quantization.quantize`, where there is one.
+        quantized: its record of `hwr_utils.device.quantization.quantize`, where there is one.
     """
     name, record, config = run.folder.name, run.record, run.config
     history, best = record["history"], record["best_epoch"]
@@ -327,7 +328,7 @@ def _quantized(run: Run, record: Mapping[str, Any]) -> str:
         f"on one thread of {environment['device_name']} at a load of {environment['load']}, on "
         f"{record['created'][:10]}; their ratio is to `{record['latency']['ratio_to']}` in the same rounds."
     )
-    rows = [quantization.describe(row) for row in record["formats"]]
+    rows = [reports.describe(row) for row in record["formats"]]
     columns = list(rows[0])
     name = f"tab-quantized-{run.folder.name}"
     return "## On a device\n\n" + table(
@@ -380,7 +381,7 @@ def _model_card(run: Run) -> str:
     drawn = provenance(config.dataset) == "synthetic"
     of = "characters that the project drew" if drawn else "handwritten characters"
     rows = [["the run's test set", f"`{config.dataset}`", *_score(run.record["test"] | _top10(run))]]
-    for other in transfer.read_all(run.folder):
+    for other in reports.read_evaluations(run.folder):
         rows.append(["people's handwriting", f"`{other['dataset']['name']}`", *_score(other)])
     limits = [
         "One character at a time, upright and alone in its picture, out of those it knows: no words, no other script.",

@@ -12,9 +12,10 @@ from typing import Any
 
 import yaml
 
-from hwr_utils import evaluation, files, prediction, quantization, records, transfer
+from hwr_utils import evaluation, files, records
 from hwr_utils.comparison import percent
 from hwr_utils.data import catalog
+from hwr_utils.device import recognizer, reports
 from hwr_utils.errors import InputError
 
 REPOSITORY = files.REPOSITORY
@@ -71,13 +72,13 @@ def models(results: Path = RESULTS) -> list[Model]:
     found = []
     for entry in entries():
         folder = results / entry["run"]
-        file, description = folder / MODEL, folder / prediction.DESCRIPTION
+        file, description = folder / MODEL, folder / recognizer.DESCRIPTION
         if not file.is_file():
             raise InputError(
                 f"{file} is missing: config/playground.yaml names it. Make it by `{entry['command']}`, and then "
                 f"`hwr quantize {folder}`."
             )
-        about = prediction.read_description(description)
+        about = recognizer.read_description(description)
         if files.sha256(file) != about["files"].get(MODEL, {}).get("sha256"):
             raise InputError(
                 f"{file} is not the file that {description} was written for. Restore both, or make them again with "
@@ -90,8 +91,8 @@ def models(results: Path = RESULTS) -> list[Model]:
 
 def _test(folder: Path, record: Mapping[str, Any], dataset: str) -> dict[str, Any] | None:
     if record["config"]["dataset"] != dataset:
-        return transfer.read(folder, dataset)
-    costs = quantization.read(folder) or {}
+        return reports.read(folder, reports.evaluation(dataset))
+    costs = reports.read(folder) or {}
     return record["test"] | {"declined": costs.get("scores", {}).get("declined", {}).get("test")}
 
 

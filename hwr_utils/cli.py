@@ -107,7 +107,7 @@ def _study(arguments: argparse.Namespace) -> None:
 def _quantize(arguments: argparse.Namespace) -> None:
     if (arguments.run_folder is None) == (arguments.untrained is None):
         raise InputError("quantize takes the folder of a run, or --untrained ARCHITECTURE: one of the two.")
-    from hwr_utils import quantization
+    from hwr_utils.device import quantization
 
     formats = {"formats": arguments.formats} if arguments.formats else {}
     if arguments.untrained:
@@ -115,24 +115,24 @@ def _quantize(arguments: argparse.Namespace) -> None:
     else:
         places = {"images": arguments.images, "data_root": arguments.data_root}
         record = quantization.quantize(arguments.run_folder, **formats, **places)
-    print(quantization.table(record))
+    print(quantization.text(record))
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
-    from hwr_utils import transfer
+    from hwr_utils.device import transfer
 
     print(transfer.text(transfer.evaluate(arguments.run_folder, arguments.on, arguments.images, arguments.data_root)))
 
 
 def _predict(arguments: argparse.Namespace) -> None:
-    from hwr_utils import prediction
+    from hwr_utils.device import recognizer
 
     answers = []
-    for found in prediction.predict(arguments.pictures, arguments.model, arguments.top_k):
-        candidates = [{"character": one.character, "score": round(one.score, 6)} for one in found.candidates]
+    for found in recognizer.predict(arguments.pictures, arguments.model, arguments.top_k):
+        candidates = [{"character": one, "score": round(score, 6)} for one, score in found.candidates]
         answers.append({"file": found.picture, "likely": found.likely, "candidates": candidates})
         if not arguments.json:
-            told = ", ".join(f"{one.character} {one.score:.2%}" for one in found.candidates)
+            told = ", ".join(f"{one} {score:.2%}" for one, score in found.candidates)
             print(f"{found.picture}:", told if found.likely else f"no likely character ({told})")
     if arguments.json:
         print(json.dumps(answers, ensure_ascii=False, indent=1))

@@ -5,8 +5,11 @@ in another language and compared on test vectors.
 """
 
 import io
+import warnings
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +40,20 @@ def from_file(path: str | Path, size: int = 28, margin: int = 4) -> NDArray[np.u
     return to_square(white_on_black(gray), size, margin)
 
 
+def from_picture(path: str | Path, size: int, margin: int, centre: str) -> NDArray[np.uint8]:
+    """Return the character in a picture as `prepare` does.
+
+    Raises:
+        InputError: as `from_file`; and the file is animated, or shows nothing.
+    """
+    gray = read_gray(path)
+    if int(gray.max()) - int(gray.min()) < MIN_CONTRAST:
+        raise InputError(f"{path} is blank: no ink was found on its paper. Give a picture of one character.")
+    if gray.shape == (size, size):
+        return 255 - gray if is_dark_on_light(gray) else gray
+    return prepare(white_on_black(gray), size, margin, centre)
+
+
 def read_gray(path: str | Path) -> NDArray[np.uint8]:
     """Decode a picture file into (H, W) uint8, upright, in the polarity it has; errors as `from_file`."""
     with reading(path, "a picture", "Save it anew as PNG, or remove it."):
@@ -46,7 +63,9 @@ def read_gray(path: str | Path) -> NDArray[np.uint8]:
 def decode(content: bytes, where: object) -> NDArray[np.uint8]:
     """Decode the content of a picture file as `read_gray`; `where` names it in messages."""
     try:
-        image = Image.open(io.BytesIO(content), formats=FORMATS)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # what is too large is an error below
+            image = Image.open(io.BytesIO(content), formats=FORMATS)
     except UnidentifiedImageError as error:
         raise InputError(
             f"{where} is {kind(content)}, and no picture that can be read: {', '.join(FORMATS)} were expected. Save it "
@@ -59,6 +78,9 @@ def decode(content: bytes, where: object) -> NDArray[np.uint8]:
                 f"{where} has {width} x {height} pixels; at most {MAX_PIXELS:,} were expected, and {MAX_SIDE:,} a "
                 "side. Scale it down."
             )
+        frames = 1 if image.format == "JPEG" else getattr(image, "n_frames", 1)  # JPEGs may hold previews
+        if frames > 1:
+            raise InputError(f"{where} is animated: it has {frames} pictures, and one was expected. Save one alone.")
         return to_gray(ImageOps.exif_transpose(image))
 
 
@@ -127,6 +149,19 @@ def to_square(image: NDArray[np.uint8], size: int = 28, margin: int = 4) -> NDAr
     return square
 
 
+def prepare(image: NDArray[np.uint8], size: int, margin: int, centre: str) -> NDArray[np.uint8]:
+    """Bring (H, W) white on black into the form of a data set's images: (size, size) uint8, white on black.
+
+    Args:
+        image: (H, W) uint8, ink bright.
+        size: of the data set's images in pixels a side; this and the rest are what model.json says under `image`.
+        margin: pixels left free on each side.
+        centre: what is put into the middle: "box", the ink's, or "mass", its centre of mass.
+    """
+    square = to_square(image, size, margin)
+    return centre_mass(square) if centre == "mass" else square
+
+
 def centre_mass(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Move (H, W) white on black by whole pixels until its centre of mass is in the middle, as MNIST's images have it.
 
@@ -171,3 +206,43 @@ def _kept_weights(old: int, new: int) -> NDArray[np.float64]:
     weights = np.asarray(weights / weights.sum(1, keepdims=True))
     weights.flags.writeable = False  # it is handed out again
     return weights
+
+
+def to_input(image: NDArray[np.uint8], shape: Sequence[int]) -> NDArray[np.float32]:
+    """Turn a prepared image into what a network takes: `models.to_input`, in NumPy.
+
+    Args:
+        image: (H, W) uint8, white on black.
+        shape: (1, 1, height, width) of the result, which is float32 in 0..1.
+    """
+    rows, columns = (_bilinear(old, new) for old, new in zip(image.shape, shape[2:], strict=True))
+    return (rows @ (image / 255.0) @ columns.T).astype(np.float32).reshape(tuple(shape))
+
+
+def _bilinear(old: int, new: int) -> NDArray[np.float64]:
+    """Return the (new, old) weights of linear interpolation between pixel centres, edges repeated."""
+    place = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
+    weights: NDArray[np.float64] = np.clip(1 - np.abs(place[:, None] - np.arange(old)), 0, None)
+    return weights
+
+
+def framing(images: NDArray[np.uint8]) -> dict[str, Any]:
+    """Measure how the (N, H, W) images of a dataset hold their ink, so that others can be brought into the same form.
+
+    Returns:
+        size: H; margin: pixels left free around the longer side of the ink; centre: "box" or "mass", whichever lies
+        nearer to the middle of the images.
+    """
+    side = images.shape[1]
+    sides, box, mass = [], 0.0, 0.0
+    for image in images:
+        ink = image > INK
+        if not ink.any():
+            continue
+        spans = [np.flatnonzero(ink.any(axis)) for axis in (1, 0)]
+        sides.append(max(int(span[-1] - span[0]) + 1 for span in spans))
+        sums = [image.sum(axis, dtype=np.int64) for axis in (1, 0)]
+        box += sum(abs((span[0] + span[-1]) - (side - 1)) / 2 for span in spans)
+        mass += sum(abs(np.average(np.arange(side), weights=one) - (side - 1) / 2) for one in sums)
+    margin = int((side - np.median(sides)) // 2) if sides else 0
+    return {"size": side, "margin": margin, "centre": "mass" if mass < box else "box"}

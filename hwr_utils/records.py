@@ -130,28 +130,6 @@ def validate(record: Any, source: str | Path) -> None:
             )
 
 
-def validate_measurement(record: Mapping[str, Any], kind: str, source: str | Path) -> None:
-    """Check a measurement of a run against `<kind>.schema.json`.
-
-    Args:
-        record: what was measured.
-        kind: "quantization", by `hwr quantize`, or "evaluation", by `hwr evaluate`.
-        source: its name in messages.
-
-    Raises:
-        InputError: it breaks the schema; says where.
-    """
-    import jsonschema  # here, as in `validate`: it comes with the book's tools
-
-    schema = json.loads((Path(__file__).parent / f"{kind}.schema.json").read_text())
-    if error := jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema).iter_errors(record)):
-        where = "/".join(map(str, error.absolute_path)) or "the top level"
-        raise InputError(f"{source}: at {where}: {error.message}. Remove it, and run `hwr {_VERBS[kind]}` again.")
-
-
-_VERBS = {"quantization": "quantize", "evaluation": "evaluate"}
-
-
 def write(folder: Path, record: Mapping[str, Any], arrays: Mapping[str, Mapping[str, np.ndarray]]) -> None:
     """Write a run's arrays and then its record, each in one step.
 

@@ -55,7 +55,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def few_scribbles() -> Iterator[None]:
     """Let networks be calibrated with few scribbles: drawing one takes milliseconds."""
-    from hwr_utils import calibration
+    from hwr_utils.device import calibration
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(calibration, "LEARNED", (100, 0))

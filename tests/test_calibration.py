@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hwr_utils import calibration, files, preprocessing
+from hwr_utils import files, preprocessing
+from hwr_utils.device import calibration
 from hwr_utils.synthesis import scribbles
 
 FRAMING: dict[str, Any] = {"size": 28, "margin": 4, "centre": "box"}

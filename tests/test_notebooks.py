@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers import write_easy
-from hwr_utils import cli, notebooks, quantization, recipes, records, runs
+from hwr_utils import cli, notebooks, recipes, records, runs
+from hwr_utils.device import quantization, reports
 from hwr_utils.errors import InputError
 
 REAL = sorted(notebooks.FOLDER.glob("*.ipynb"))
@@ -253,7 +254,7 @@ def test_the_quantization_notebook_shows_what_is_recorded(tmp_path: Path, monkey
     assert not [one for one in outputs if "text/html" in one.get("data", {})], "a library talks into the page"
     assert run.banner() in shown and "20 of 40 test images, stratified" in shown
     for name, row in rows.items():
-        cells = quantization.describe(row)
+        cells = reports.describe(row)
         assert f"{row['bytes']:,}" in shown and cells["95 % interval"] in shown and cells["time ratio"] in shown, name
     for name, size in chart.items():
         assert f"{size:,}" in shown, name

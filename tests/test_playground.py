@@ -21,8 +21,9 @@ import yaml
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 import strokes
-from hwr_utils import canvas, files, prediction, preprocessing
+from hwr_utils import files, preprocessing
 from hwr_utils.data import catalog, gnt
+from hwr_utils.device import canvas, recognizer
 from hwr_utils.errors import InputError
 from hwr_utils.synthesis import drawing, scribbles
 
@@ -113,10 +114,10 @@ def html(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for path in (source / "book").glob("*.md"):
         if path.stem not in ("playground", "bibliography", "glossary"):
             path.unlink()
-    files.write_text(source / "api" / "hwr_utils.canvas.md", generated.module_page("hwr_utils.canvas"))
+    files.write_text(source / "api" / "hwr_utils.device.canvas.md", generated.module_page("hwr_utils.device.canvas"))
     settings = build.configure(yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8")), "paper")
     files.write_text(source / "_config.yml", yaml.safe_dump(settings, allow_unicode=True, sort_keys=False))
-    pages = ["book/glossary", "book/bibliography", "api/hwr_utils.canvas"]
+    pages = ["book/glossary", "book/bibliography", "api/hwr_utils.device.canvas"]
     toc = {"format": "jb-book", "root": "book/playground", "chapters": [{"file": page} for page in pages]}
     files.write_text(source / "_toc.yml", yaml.safe_dump(toc, sort_keys=False))
     built = build.render(source, work)
@@ -209,7 +210,7 @@ def test_javascript_prepares_what_python_prepares(open_page: Callable[..., Page]
             assert base64.b64decode(drawn) == canvas.draw(set_, PENS[name]).tobytes(), character
             theirs = np.frombuffer(base64.b64decode(prepared), np.uint8).reshape(image.shape)
             assert np.abs(theirs.astype(int) - image).max() <= 1, character
-            ours = prediction.to_input(image, shape).ravel()
+            ours = preprocessing.to_input(image, shape).ravel()
             assert np.abs(np.array(given) - ours).max() <= 1 / 255 + 1e-6, character
             assert ours.max() > 0.5
             compared += 1
@@ -431,7 +432,7 @@ def test_the_drawing_can_be_saved_and_outlives_a_reload(digits: Page, tmp_path: 
     with digits.expect_download() as download:
         digits.locator("#playground-save").click()
     download.value.save_as(tmp_path / download.value.suggested_filename)
-    (read,) = prediction.predict([tmp_path / "drawing.png"], playground.models()[0].file)
+    (read,) = recognizer.predict([tmp_path / "drawing.png"], playground.models()[0].file)
     assert read.candidates[0].character == "4"
 
 
@@ -476,9 +477,9 @@ def test_strokes_that_no_network_has_seen(open_page: Callable[..., Page], capsys
         assert right >= 0.85 * n
         assert declined <= 0.2 and scribbles_declined >= 0.7
 
-        ours = prediction.load(models[name].file)
-        pictures = (canvas.prepare(set_, PENS[name], ours.size, ours.margin, ours.centre) for set_ in sets)
-        logits = np.stack([ours.network(prediction.to_input(one, ours.network.input_shape)) for one in pictures])
+        ours = recognizer.load(models[name].file)
+        pictures = (canvas.prepare(set_, PENS[name], **ours.form) for set_ in sets)
+        logits = np.stack([ours.network(preprocessing.to_input(one, ours.network.input_shape)) for one in pictures])
         assert (ours.accepts(logits) == likely).mean() > 0.95  # but for roundings, where it is a close thing
     n = sum(map(len, RECORDED.values()))
     with capsys.disabled():
@@ -498,7 +499,7 @@ def test_the_page_agrees_with_hwr_predict(digits: Page, tmp_path: Path) -> None:
     from PIL import Image
 
     Image.fromarray(np.array(drawn, np.uint8).reshape(28, 28)).save(tmp_path / "5.png")
-    (ours,) = prediction.predict([tmp_path / "5.png"], model.file)
+    (ours,) = recognizer.predict([tmp_path / "5.png"], model.file)
     assert shown[:2] == [one.character for one in ours.candidates[:2]]
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from helpers import easy_images, tiny, write_easy, write_network
-from hwr_utils import cli, data, files, prediction, preprocessing, quantization, records, runs, transfer
+from hwr_utils import cli, data, files, preprocessing, records, runs
+from hwr_utils.device import recognizer, reports, transfer
 from hwr_utils.errors import InputError
 
 N_TEST = 40  # images of custom:other, ten of each class
@@ -41,10 +42,10 @@ def describe(folder: Path, **changed: Any) -> None:
         "weights_sha256": record["weights"]["sha256"],
         "classes": list("0123"),
         "input": {"shape": [1, 1, 28, 28]},
-        "image": quantization.framing(easy_images(N_TEST, 11)[0]),
+        "image": preprocessing.framing(easy_images(N_TEST, 11)[0]),
         "files": {transfer.FILE: {"sha256": files.sha256(folder / transfer.FILE)}},
     }
-    files.write_json(folder / prediction.DESCRIPTION, description | changed)
+    files.write_json(folder / recognizer.DESCRIPTION, description | changed)
 
 
 def name_classes(root: Path, *names: str) -> None:
@@ -54,7 +55,7 @@ def name_classes(root: Path, *names: str) -> None:
 def test_a_run_is_tested_on_other_data(folder: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     name_classes(root, *"0123")
     assert cli.main(["evaluate", str(folder), "--on", "custom:other", "--data-root", str(root)]) == 0
-    record = transfer.read(folder, "custom:other")
+    record = reports.read(folder, reports.evaluation("custom:other"))
     assert record is not None
     assert json.loads((folder / "evaluation.custom-other.json").read_text()) == record
     assert (record["n"], record["correct"], record["accuracy"]) == (N_TEST, N_TEST, 1)
@@ -100,8 +101,8 @@ def test_another_framing_is_put_right(folder: Path, root: Path, monkeypatch: pyt
     name_classes(root, *"0123")
     describe(folder, image={"size": 28, "margin": 5, "centre": "box"})
     seen = []
-    to_input = prediction.to_input
-    monkeypatch.setattr(prediction, "to_input", lambda image, shape: seen.append(image) or to_input(image, shape))
+    to_input = preprocessing.to_input
+    monkeypatch.setattr(preprocessing, "to_input", lambda image, shape: seen.append(image) or to_input(image, shape))
     record = transfer.evaluate(folder, "custom:other", data_root=root)
     assert record["framing"]["fitted_anew"] and record["framing"]["model"]["margin"] == 5
     test = data.load("custom:other", root).test_images
@@ -150,23 +151,26 @@ def test_what_does_not_fit_is_told(folder: Path, root: Path, capsys: pytest.Capt
 def test_a_record_that_breaks_the_schema_is_told(folder: Path, root: Path, path: tuple[str, ...], value: Any) -> None:
     name_classes(root, *"0123")
     transfer.evaluate(folder, "custom:other", 4, root)
-    place = transfer.place(folder, "custom:other")
+    place = folder / reports.evaluation("custom:other")
     record: Any = records.read_json(place)
     part = record
     for step in path[:-1]:
         part = part[step]
     part[path[-1]] = value
     files.write_json(place, record)
-    with pytest.raises(InputError, match=r"evaluation\.custom-other\.json: at .*Remove it, and run `hwr evaluate`"):
-        transfer.read(folder, "custom:other")
+    with pytest.raises(
+        InputError,
+        match=r"custom-other\.json: at .*Remove it, and run `hwr evaluate",
+    ):
+        reports.read(folder, reports.evaluation("custom:other"))
 
 
 def test_a_record_of_other_weights_is_told(folder: Path, root: Path) -> None:
-    assert transfer.read(folder, "custom:other") is None
+    assert reports.read(folder, reports.evaluation("custom:other")) is None
     name_classes(root, *"0123")
     transfer.evaluate(folder, "custom:other", 4, root)
     record = records.read_json(folder / "record.json")
     record["weights"]["sha256"] = "0" * 64
     files.write_json(folder / "record.json", record)
     with pytest.raises(InputError, match=r"is of other weights than the run has now\. Run `hwr evaluate"):
-        transfer.read(folder, "custom:other")
+        reports.read(folder, reports.evaluation("custom:other"))

@@ -1,5 +1,5 @@
 /**
- * From the strokes of a pen to what a network takes: hwr_utils/canvas.py, preprocessing.py and prediction.to_input in
+ * From the strokes of a pen to what a network takes: hwr_utils/device/canvas.py and preprocessing.py in
  * JavaScript. A test compares both, pixel by pixel; whoever changes one changes the other.
  *
  * A picture is white on black, row by row, with its height and width.

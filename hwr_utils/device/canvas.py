@@ -20,10 +20,7 @@ Stroke = Sequence[tuple[float, float]]  # x and y in 0..1 of the pad, y downward
 
 
 def draw(strokes: Sequence[Stroke], pen: float, side: int = SIDE) -> NDArray[np.uint8]:
-    """Draw strokes in the middle of a picture, as large as fits, with a round pen.
-
-    Where on the pad a character stands and how large it is makes no difference, and the pen is as wide relative to the
-    character whatever that is: so are the images that the networks learned from.
+    """Draw strokes in the middle of a picture, as large as fits, with a round pen as wide relative to the character.
 
     Args:
         strokes: each a polyline; of one point, a dot.
@@ -39,8 +36,7 @@ def draw(strokes: Sequence[Stroke], pen: float, side: int = SIDE) -> NDArray[np.
     if not 0 < pen <= 0.5:
         raise InputError(f"pen={pen} is out of range, expected a part of the character's size: above 0, at most 0.5.")
     picture = np.zeros((side, side))
-    points = [point for stroke in strokes for point in stroke]
-    if points:
+    if points := [point for stroke in strokes for point in stroke]:
         box = side - 2 * EDGE
         radius = pen * box / 2
         lows, highs = ([end(point[axis] for point in points) for axis in (0, 1)] for end in (min, max))
@@ -70,27 +66,16 @@ def _ink(picture: NDArray[np.float64], ax: float, ay: float, bx: float, by: floa
     np.maximum(window, coverage, out=window)
 
 
-def prepare(
-    strokes: Sequence[Stroke], pen: float, size: int = 28, margin: int = 4, centre: str = "box"
-) -> NDArray[np.uint8]:
-    """Return drawn strokes in the form of a data set's images: (size, size) uint8, white on black.
-
-    Args:
-        strokes: as of `draw`, and so is the next.
-        pen: width.
-        size: of the data set's images in pixels a side; this and the rest are what model.json says under `image`.
-        margin: pixels left free on each side.
-        centre: what is put into the middle: "box", the ink's, or "mass", its centre of mass.
-    """
-    image = preprocessing.to_square(draw(strokes, pen), size, margin)
-    return preprocessing.centre_mass(image) if centre == "mass" else image
+def prepare(strokes: Sequence[Stroke], pen: float, size: int, margin: int, centre: str) -> NDArray[np.uint8]:
+    """Return drawn strokes in the form of a data set's images, as `preprocessing.prepare` does with a picture's ink."""
+    return preprocessing.prepare(draw(strokes, pen), size, margin, centre)
 
 
 def pen_width(images: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Return the width of the pen in each of (N, H, W) images, as a part of the longer side of the ink.
 
-    A long line of width w has w / 2 of ink for each pixel of its two edges; the edges' length is what brightness
-    changes by, summed up. Corners and crossings make it a little less than the width, and the same little for everyone.
+    A long line of width w has w / 2 of ink for each pixel of its two edges, whose length is the sum of what brightness
+    changes by. Corners and crossings make it a little less than the width, and the same little for everyone.
     """
     padded = np.pad(images.astype(np.float64), ((0, 0), (1, 1), (1, 1)))
     across, down = np.diff(padded, axis=2)[:, :-1], np.diff(padded, axis=1)[:, :, :-1]

@@ -1,0 +1,1 @@
+"""Everything after training: files for devices, what they cost, and reading pictures with them."""

@@ -1,0 +1,132 @@
+"""Calibrate the scores of a network, and let it decline what is no character.
+
+The scores of a network that was trained until it errs no more are too high. Dividing its logits by one number, the
+temperature, puts that right and changes no answer (Guo et al., On Calibration of Modern Neural Networks, ICML 2017).
+The number is found on images that the network was neither trained on nor is tested on.
+
+A good score does not make a picture a character: of 3,755 hanzi one resembles any scribble. So a `recognizer.Rejector`
+learns to tell the logits of those images from those of scribbles that the project draws. Scribbles to learn from are
+the idea of Hendrycks, Mazeika and Dietterich (Deep Anomaly Detection with Outlier Exposure, ICLR 2019); here they do
+not touch the network, so that its answers stay as they are. The limit is such that few of the images are declined,
+whatever becomes of scribbles; how many are declined is measured on others, and on kinds that the rejector never saw.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+from sklearn.preprocessing import StandardScaler
+
+from hwr_utils.device import canvas
+from hwr_utils.device.recognizer import Rejector, features, softmax
+from hwr_utils.synthesis import scribbles
+
+DECLINED = 0.02  # share of real characters that may be declined
+BINS = 15  # of the expected calibration error, as Guo et al. have
+BOUNDS = (0.1, 10.0)  # of the temperature: where every answer is right, lower would always be better
+LEARNED, COUNTED = (2000, 0), (500, 2)  # number and seed of scribbles; by those of seed 1 the features were chosen
+STRENGTH = 1e4  # of the scribbles and characters against the rejector's preference for small weights
+
+Images = NDArray[np.uint8]  # (N, H, W)
+Logits = NDArray[np.float32]  # (N, C)
+Labels = NDArray[np.int64]  # (N,)
+Predict = Callable[[Images], Logits]  # of prepared images
+
+
+def measure(
+    predict: Predict, form: Mapping[str, Any], held_out: tuple[Images, Labels], test: tuple[Logits, Labels]
+) -> tuple[dict[str, Any], Rejector]:
+    """Find the temperature of a network and its rejector, and say what they achieve.
+
+    Args:
+        predict: the network.
+        form: size, margin and centre of the images that it takes.
+        held_out: images, one or more, that it was neither trained on nor is tested on; their labels.
+        test: logits of test images; their labels.
+
+    Returns:
+        What is recorded, described by `quantization.schema.json`, and the rejector.
+    """
+    known, (tested, truth), width = predict(held_out[0]), test, pen(held_out[0])
+    learned, counted = (predict(pictures(n, seed, form, width)) for n, seed in (LEARNED, COUNTED))
+    heat, rejector = temperature(known, held_out[1]), fit_rejector(known, learned)
+    limit = threshold(best_scores(known, heat), DECLINED)
+    kinds = {name: slice(number, None, len(scribbles.KINDS)) for number, name in enumerate(scribbles.KINDS)}
+    others = {name: fit_rejector(known, np.delete(learned, kind, axis=0)) for name, kind in kinds.items()}
+    right = tested.argmax(axis=1) == truth
+    errors = {"before": best_scores(tested), "after": best_scores(tested, heat)}
+    groups = {"test": tested, "scribbles": counted}
+    shares = {name: _declined(rejector, logits) for name, logits in groups.items()} | {
+        "by_kind": {name: _declined(rejector, counted[kind]) for name, kind in kinds.items()},
+        "unseen": {name: _declined(others[name], counted[kind]) for name, kind in kinds.items()},
+        "by_score": {name: float((best_scores(one, heat) < limit).mean()) for name, one in groups.items()},
+    }
+    ece = {name: calibration_error(scores, right) for name, scores in errors.items()}
+    return {"temperature": heat, "ece": ece, "declined": shares}, rejector
+
+
+def _declined(rejector: Rejector, logits: Logits) -> float:
+    return float((~rejector.accepts(logits)).mean())
+
+
+def fit_rejector(known: Logits, drawn: Logits) -> Rejector:
+    """Learn to tell logits of characters that the network has not seen from those of scribbles, as weighty as they.
+
+    It learns from a half of the characters; of the other half at most `DECLINED` fall below the limit.
+    """
+    order = np.random.Generator(np.random.PCG64(0)).permutation(len(known))
+    learned, others = known[order[::2]], known[order[1::2]] if len(known) > 1 else known
+    rows, is_known = features(np.concatenate([learned, drawn])), np.arange(len(learned) + len(drawn)) < len(learned)
+    scaler = StandardScaler().fit(rows)
+    model = LogisticRegression(C=STRENGTH / len(rows), class_weight="balanced", max_iter=500)
+    found = model.fit(scaler.transform(rows), is_known).coef_[0] / scaler.scale_
+    weights = np.array([f"{weight:.6g}" for weight in found], np.float64)
+    return Rejector(weights, -threshold(features(others) @ weights, DECLINED))
+
+
+def temperature(logits: Logits, labels: Labels) -> float:
+    """Return the number within `BOUNDS` by which logits are divided for the least mean cross-entropy."""
+
+    def loss(exponent: float) -> float:
+        return float(log_loss(labels, softmax(logits, np.exp(exponent)), labels=range(logits.shape[1])))
+
+    found = minimize_scalar(loss, bounds=np.log(BOUNDS), method="bounded", options={"xatol": 1e-6})
+    return round(float(np.exp(found.x)), 4)
+
+
+def best_scores(logits: NDArray[np.floating], heat: float = 1.0) -> NDArray[np.float64]:
+    """Return the score (N,) of the best class of (N, C) logits, by softmax at a temperature."""
+    scores: NDArray[np.float64] = softmax(logits, heat).max(axis=1)
+    return scores
+
+
+def calibration_error(scores: NDArray[np.float64], right: NDArray[np.bool_], bins: int = BINS) -> float:
+    """Return the expected calibration error: how far scores are from the share of right answers, 0..1.
+
+    It is the mean distance of an answer's bin, of so many of equal width, between its mean score and the share in it
+    that is right. `scores` (N,) are those of the answers, and `right` (N,) says which of them are.
+    """
+    where = np.minimum((scores * bins).astype(np.int64), bins - 1)
+    return float(np.abs(np.bincount(where, weights=scores - right)).sum() / len(scores))
+
+
+def threshold(scores: NDArray[np.float64], share: float) -> float:
+    """Return the greatest limit that at most this share of the (N,) scores is below, cut to four decimals."""
+    limit = np.sort(scores)[int(share * len(scores))]
+    return float(np.floor(limit * 10_000) / 10_000)
+
+
+def pen(images: Images) -> float:
+    """Return the median of `canvas.pen_width` over the (N, H, W) images that have ink; 0.1 where none has."""
+    widths = canvas.pen_width(images[images.any(axis=(1, 2))])
+    return float(np.clip(np.median(widths), 0.01, 0.5)) if len(widths) else 0.1
+
+
+def pictures(n: int, seed: int, form: Mapping[str, Any], width: float) -> Images:
+    """Return (n, size, size) scribbles of a seed as a network of this form takes them, drawn with so wide a pen."""
+    drawn = ([stroke.tolist() for stroke in strokes] for strokes in scribbles.draw(n, seed))
+    return np.stack([canvas.prepare(strokes, width, **form) for strokes in drawn])

@@ -1,0 +1,291 @@
+"""Read characters in pictures with an exported network: what `hwr predict` does, with LiteRT, NumPy and Pillow alone.
+
+Beside the exported files of a run lies `model.json`, which says what they take and what their outputs mean:
+
+- `classes`: the character of each logit.
+- `input`: `shape` [1, 1, H, W] float32; 0 is paper and 1 is ink. With one channel, (1, H, W, 1) is the same bytes.
+- `image`: how a picture becomes that: `preprocessing.from_file` with this `size` and `margin`; where `centre` is "mass"
+  and not "box", also `preprocessing.centre_mass`; then `to_input`, which divides by 255 and scales to H and W where the
+  network takes another size than the dataset's images have.
+- `files`: bytes and SHA-256 of each file that it holds for, by name.
+- `scores`: how sure the network is, see `calibration`. Its logits are divided by `temperature` before the softmax; and
+  where `rejector` is there, a `Rejector` by its `weights` and `bias` says whether the picture shows a character at all.
+  Without `scores`, the temperature is 1 and nothing is declined.
+- `run_id`, `dataset`, `architecture`, `weights_sha256`: where they come from.
+
+A model file is trusted like code: LiteRT's interpreter may end the process on a damaged one. So a file comes to it only
+after its checksum has been compared with model.json.
+"""
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwr_utils import files, preprocessing
+from hwr_utils.errors import InputError
+
+SCHEMA_VERSION = 1
+DESCRIPTION = "model.json"
+IDENTIFIER = b"TFL3"  # bytes 4 to 8 of every TFLite file
+RANKED = 10  # greatest logits that a rejector sees in their order
+AGAIN = "Copy it anew together with its model.json, or make both again with `hwr quantize RUN`."
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was read in a picture.
+
+    The likeliest characters come first, each with its score: its probability by the network, 0..1. If the picture is
+    not `likely` to show a character, all of them are guesses.
+    """
+
+    picture: str
+    candidates: list[tuple[str, float]]
+    likely: bool
+
+
+@dataclass(frozen=True)
+class Rejector:
+    """A linear classifier of characters against scribbles, by a network's logits.
+
+    Its `weights` (F,) float64 are those of `features`; the limit is in its `bias`, so that 0 separates the two.
+    """
+
+    weights: NDArray[np.float64]
+    bias: float
+
+    def accepts(self, logits: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """Say of (..., C) logits whether they are those of a character (...)."""
+        accepted: NDArray[np.bool_] = features(logits) @ self.weights + self.bias >= 0
+        return accepted
+
+
+def features(logits: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return what a rejector sees of (..., C) logits, (..., F): all, their squares, the `RANKED` greatest in order."""
+    wide = logits.astype(np.float64)
+    return np.concatenate([wide, wide**2, -np.sort(-wide, axis=-1)[..., :RANKED]], axis=-1)
+
+
+class Network:
+    """A network from a TFLite file, on one thread, that takes an image of `input_shape` and gives `n_outputs` logits.
+
+    Raises:
+        InputError: not a TFLite file, one that the interpreter refuses, or the interpreter is not installed.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self._path, content = path, read(path)
+        try:
+            from ai_edge_litert.interpreter import Interpreter
+
+            with quiet():  # it greets on stderr
+                self._interpreter: Any = Interpreter(model_content=content, num_threads=1)
+                self._interpreter.allocate_tensors()
+            taken, given = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+        except ImportError as error:
+            raise InputError(
+                f"{path} needs LiteRT's interpreter, which is not there ({error}). Run `pip install ai-edge-litert`."
+            ) from error
+        except (RuntimeError, ValueError) as error:
+            said = " ".join(str(error).split())[:200]
+            raise InputError(f"{path}: LiteRT's interpreter refuses it ({said}). {AGAIN}") from error
+        shapes = [[(*map(int, one["shape"]), one["dtype"].__name__) for one in some] for some in (taken, given)]
+        if len(taken) != 1 or [(one[0], one[2:]) for one in shapes[1]] != [(1, ("float32",))]:
+            raise InputError(
+                f"{path} takes {shapes[0]} and gives {shapes[1]}; one float32 image and one row of logits were "
+                f"expected. {AGAIN}"
+            )
+        self.input_shape: tuple[int, ...] = shapes[0][0][:-1]
+        self.n_outputs: int = shapes[1][0][1]
+        self._input, self._output = taken[0]["index"], given[0]["index"]
+
+    def __call__(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the (C,) logits of an image; an InputError where one of them is not a finite number."""
+        self._interpreter.set_tensor(self._input, image)
+        self._interpreter.invoke()
+        logits: NDArray[np.float32] = self._interpreter.get_tensor(self._output)[0]
+        if not np.isfinite(logits).all():
+            raise InputError(f"{self._path} answers with numbers that are not finite, so it is damaged. {AGAIN}")
+        return logits
+
+
+@dataclass(frozen=True)
+class Recognizer:
+    """A network with what is needed to use it.
+
+    Attributes:
+        network: takes one image.
+        classes: the C characters.
+        form: size, margin and centre of the images that it learned from, as `preprocessing` takes them.
+        temperature: by which logits are divided.
+        rejector: says which pictures show no character; None declines none.
+    """
+
+    network: Network
+    classes: tuple[str, ...]
+    form: dict[str, Any]
+    temperature: float = 1.0
+    rejector: Rejector | None = None
+
+    def read(self, picture: str | Path, k: int = 10) -> Reading:
+        """Return the k likeliest characters of a picture, and whether there is a likely one.
+
+        Raises:
+            InputError: the file cannot be read, is animated, is damaged, too large, or blank.
+        """
+        logits = self.logits(preprocessing.from_picture(picture, **self.form))
+        scores = softmax(logits, self.temperature)
+        best = np.argsort(-scores, kind="stable")[:k]
+        found = [(self.classes[label], float(scores[label])) for label in best]
+        return Reading(str(picture), found, bool(self.accepts(logits)))
+
+    def logits(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the (C,) logits of a prepared image: (size, size) uint8, white on black."""
+        return self.network(preprocessing.to_input(image, self.network.input_shape))
+
+    def accepts(self, logits: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """Say of (..., C) logits whether they are those of a character (...)."""
+        return np.ones(logits.shape[:-1], np.bool_) if self.rejector is None else self.rejector.accepts(logits)
+
+
+def predict(pictures: Sequence[str | Path], model: str | Path, k: int = 10) -> Iterator[Reading]:
+    """Yield what is read in each picture.
+
+    Args:
+        pictures: PNG or JPEG files.
+        model: a .tflite file, with the model.json of its run beside it.
+        k: how many candidates, at least 1.
+
+    Raises:
+        InputError: k is not positive; the network or a picture is missing, damaged or does not fit.
+    """
+    if k < 1:
+        raise InputError(f"top-k={k} is out of range, expected 1 or more.")
+    recognizer = load(model)
+    for picture in pictures:
+        yield recognizer.read(picture, k)
+
+
+def softmax(logits: NDArray[np.floating], temperature: float = 1.0) -> NDArray[np.float64]:
+    """Turn (..., C) logits, divided by a temperature, into (..., C) scores, each 0..1, that sum to 1."""
+    wide = logits.astype(np.float64) / temperature
+    scores: NDArray[np.float64] = np.exp(wide - wide.max(-1, keepdims=True))
+    return scores / scores.sum(-1, keepdims=True)
+
+
+def load(path: str | Path) -> Recognizer:
+    """Open a .tflite file by the model.json beside it; an InputError where they are missing or do not match."""
+    path = Path(path)
+    digest, place = files.sha256(read(path)), path.with_name(DESCRIPTION)
+    found = read_description(place)
+    if digest not in [entry["sha256"] for entry in found["files"].values()]:
+        raise InputError(
+            f"{path}: its SHA-256 is {digest[:12]}..., and {place} knows {len(found['files'])} files, none of them "
+            f"this one. It is damaged, or of another run. {AGAIN}"
+        )
+    network, shape, classes = Network(path), tuple(found["input"]["shape"]), tuple(found["classes"])
+    if network.input_shape != shape:
+        raise InputError(f"{path} takes an image of {network.input_shape}, and {place} says {shape}. {AGAIN}")
+    if network.n_outputs != len(classes):
+        raise InputError(
+            f"{path} has {network.n_outputs} outputs, and {place} lists {len(classes)} classes; as many were expected. "
+            f"{AGAIN}"
+        )
+    form = {name: found["image"][name] for name in ("size", "margin", "centre")}
+    scores = found.get("scores", {"temperature": 1.0})
+    given = scores.get("rejector")
+    rejector = given and Rejector(np.array(given["weights"], np.float64), given["bias"])
+    return Recognizer(network, classes, form, scores["temperature"], rejector)
+
+
+def read(path: str | Path) -> bytes:
+    """Read a file; an InputError where it cannot be read, or begins like no TFLite file."""
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"cannot read {path}: {error.strerror}. A .tflite file was expected, as `hwr quantize RUN` makes them."
+        ) from error
+    if content[4:8] != IDENTIFIER:
+        raise InputError(
+            f"{path} is not a TFLite file: found {len(content)} bytes that begin with {content[:8].hex(' ')}, "
+            f"expected {IDENTIFIER.decode()} at byte 4. {AGAIN}"
+        )
+    return content
+
+
+def read_description(path: Path) -> dict[str, Any]:
+    """Read a model.json; an InputError where it is missing, no JSON, or without what this module's docstring lists."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        _check(found)
+    except OSError as error:
+        raise InputError(
+            f"cannot read {path}: {error.strerror}. It lies beside a .tflite file and names its classes. {AGAIN}"
+        ) from error
+    except KeyError as error:
+        raise InputError(f"{path} lacks {error}. {AGAIN}") from error
+    except (TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+        raise InputError(f"{path} is no description of a model: {error}. {AGAIN}") from error
+    return dict(found)
+
+
+def _check(found: Any) -> None:
+    """Raise KeyError, TypeError, ValueError or the like where a description does not fit."""
+
+    def expect(holds: bool, name: str, value: Any, expected: str) -> None:
+        if not holds:
+            raise ValueError(f"{name} is {str(value)[:60]}, expected {expected}")
+
+    expect(isinstance(found, dict), "it", type(found).__name__, "an object")
+    expect(found.get("schema_version") == SCHEMA_VERSION, "schema_version", found.get("schema_version"), "1")
+    classes, shape, form = found["classes"], found["input"]["shape"], found["image"]
+    named = isinstance(classes, list) and all(isinstance(one, str) and one for one in classes)
+    expect(named and len(classes) > 1, "classes", classes, "a list of two or more characters")
+    sides = [*shape[2:], form["size"], form["margin"] + 1]
+    fits = all(type(side) is int and 0 < side <= preprocessing.MAX_SIDE for side in sides)
+    expect(fits and len(shape) == 4 and shape[:2] == [1, 1], "input/shape", shape, "[1, 1, height, width]")
+    expect(2 * form["margin"] < form["size"], "image", form, "a size and a margin in pixels that leave room")
+    expect(form["centre"] in ("box", "mass"), "image/centre", form["centre"], "'box' or 'mass'")
+    digests = [entry["sha256"] for entry in found["files"].values()]
+    expect(bool(digests) and all(isinstance(one, str) for one in digests), "files", digests, "a sha256 of each")
+    scores = found.get("scores", {"temperature": 1})
+    heat, rejector = scores["temperature"], scores.get("rejector")
+    expect(_finite(heat, 1) and heat > 0, "scores/temperature", heat, "a number above 0")
+    n = 2 * len(classes) + min(RANKED, len(classes))
+    holds = rejector is None or (_finite(rejector["weights"], n) and _finite(rejector["bias"], 1))
+    expect(holds, "scores/rejector", rejector, f"{n} finite numbers as weights and one as bias")
+
+
+def _finite(value: Any, n: int) -> bool:
+    array = np.array(value)
+    return array.dtype.kind in "if" and array.size == n and bool(np.isfinite(array).all())
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep what libraries print, from C++ too, off the terminal: of the whole process, other threads as well."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept, disabled = (os.dup(1), os.dup(2)), logging.root.manager.disable
+    # in a notebook, print() does not write to file 1
+    with open(os.devnull, "w") as null, redirect_stdout(null), redirect_stderr(null):
+        try:
+            logging.disable()
+            for stream in (1, 2):
+                os.dup2(null.fileno(), stream)
+            yield
+        finally:
+            for stream, copy in zip((1, 2), kept, strict=True):
+                os.dup2(copy, stream)
+                os.close(copy)
+            logging.disable(disabled)

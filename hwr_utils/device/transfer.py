@@ -1,0 +1,137 @@
+"""Test a run on the images of another dataset: real handwriting, for a model that was trained on drawn one.
+
+It is the file `model.dynamic_int8.tflite` that is tested, by LiteRT's interpreter and the `model.json` beside it: what
+devices and the playground run. A dataset's classes are matched with the model's by their characters.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm.auto import tqdm
+
+from hwr_utils import data, files, preprocessing, runs
+from hwr_utils.device import quantization, recognizer, reports
+from hwr_utils.errors import InputError
+from hwr_utils.training import choose_execution
+
+FILE = "model.dynamic_int8.tflite"
+
+
+def evaluate(
+    folder: str | Path, name: str, images: int | None = None, data_root: str | Path | None = None
+) -> dict[str, Any]:
+    """Test a run on the official test images of another dataset, and write `evaluation.<dataset>.json` beside it.
+
+    Images of characters that the model does not have are counted and left out; an answer may be any of its classes.
+    Where the dataset frames its ink as the model's own data does, images are taken as they are. Else they are cropped
+    and fitted anew, as pictures and drawings are before they are read.
+
+    Args:
+        folder: of a run that has its record and `FILE`.
+        name: a dataset, of another source than the run's own.
+        images: how many, stratified; None takes all.
+        data_root: None is `data.default_root()`.
+
+    Returns:
+        The record that `evaluation.schema.json` describes.
+
+    Raises:
+        InputError: no record, or no such file; a dataset that is unknown, missing or the run's own; no character that
+            both have; more images than there are.
+    """
+    run = quantization.open_run(folder)
+    own, other, place = data.entry(run.config.dataset), data.entry(name), run.folder / FILE
+    if name == own.name or (other.citation and other.citation == own.citation):  # a sample is of its whole
+        raise InputError(
+            f"{run.folder.name} was trained on {own.name}, which is of the same source as {name}: it may have seen "
+            "these images. What its own test set says is in its record.json. Give a dataset of another source."
+        )
+    if not place.is_file():
+        raise InputError(f"{place} is missing. Make it with `hwr quantize {folder} --formats {FILE[6:]}`.")
+    model = recognizer.load(place)
+    about = recognizer.read_description(place.with_name(recognizer.DESCRIPTION))
+    if about.get("weights_sha256") != run.record["weights"]["sha256"]:
+        raise InputError(f"{place} is of other weights than the run's record. Run `hwr quantize {folder}` again.")
+    dataset = data.load(name, data_root or data.default_root())
+    classes, labels = match(dataset.classes, model.classes, dataset.test_labels)
+    shared = np.flatnonzero(labels >= 0)
+    if not len(shared):
+        raise InputError(
+            f"{run.folder.name} and {name} share no character: the model reads {_some(model.classes)}, and {name} has "
+            f"{_some(dataset.classes)}. Give a dataset of characters that the model has."
+        )
+    what = f"{name}'s test images of shared characters"
+    chosen = shared[quantization.some_of(labels[shared], images, what)]
+    found = preprocessing.framing(dataset.test_images[chosen])
+    logits = np.empty((len(chosen), len(model.classes)), np.float32)
+    for row, index in enumerate(tqdm(chosen, desc=name, unit="image")):
+        image = dataset.test_images[index]
+        logits[row] = model.logits(image if found == model.form else preprocessing.prepare(image, **model.form))
+    record = {
+        "schema_version": reports.SCHEMA_VERSION,
+        "run_id": run.record["run_id"],
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "file": {"name": FILE, "sha256": files.sha256(place)},
+        "weights_sha256": run.record["weights"]["sha256"],
+        "dataset": {
+            "name": dataset.name,
+            "published": dataset.published,
+            "files": dict(sorted(dataset.files.items())),
+            "n_test": len(dataset.test_labels),
+            "left_out": len(dataset.test_labels) - len(shared),
+        },
+        "framing": {"dataset": found, "model": model.form, "fitted_anew": found != model.form},
+        "stratified": images is not None,
+        "classes": classes,
+        "environment": runs.describe_environment(choose_execution("cpu")) | {"versions": quantization.versions()},
+    } | score(logits, labels[chosen], model)
+    reports.write(run.folder / reports.evaluation(name), record)
+    return record
+
+
+def match(
+    theirs: tuple[str, ...], ours: tuple[str, ...], labels: NDArray[np.int64]
+) -> tuple[list[str], NDArray[np.int64]]:
+    """Return the characters that both a dataset and a model have, and the model's labels of the dataset's (N,) images.
+
+    A label is -1 where the model does not have the character. Characters without images are left out.
+    """
+    known = {character: label for label, character in enumerate(ours)}
+    translated = np.array([known.get(character, -1) for character in theirs], np.int64)[labels]
+    return [ours[label] for label in np.unique(translated[translated >= 0])], translated
+
+
+def score(logits: NDArray[np.float32], labels: NDArray[np.int64], model: recognizer.Recognizer) -> dict[str, Any]:
+    """Compare a model's (N, C) logits with the true (N,) classes; `evaluation.schema.json` says what is returned."""
+    ranked = np.argsort(-logits, axis=1, kind="stable")[:, :10]
+    right = ranked == labels[:, None]
+    counts = {label: right[labels == label, 0] for label in np.unique(labels)}
+    return quantization.accuracy(right[:, 0]) | {
+        "top5": float(right[:, :5].any(axis=1).mean()),
+        "top10": float(right.any(axis=1).mean()),
+        "declined": float((~model.accepts(logits)).mean()),
+        "per_class": [
+            {"character": model.classes[label], "n": len(one), "correct": int(one.sum())}
+            for label, one in counts.items()
+        ],
+    }
+
+
+def text(record: Mapping[str, Any]) -> str:
+    """Say the findings of a record in two lines."""
+    dataset, fitted = record["dataset"], record["framing"]["fitted_anew"]
+    return (
+        f"{record['run_id']} on {dataset['name']}: {record['accuracy']:.4f} ({record['correct']:,} of {record['n']:,} "
+        f"test images, 95 % interval {record['low']:.4f} to {record['high']:.4f}); among the first 5 "
+        f"{record['top5']:.4f}, among the first 10 {record['top10']:.4f}\n"
+        f"{len(record['classes'])} shared characters; {dataset['left_out']:,} images of others were left out; images "
+        + ("cropped and fitted as the model's own are" if fitted else "taken as they are")
+    )
+
+
+def _some(classes: tuple[str, ...]) -> str:
+    return f"{len(classes)} such as {' '.join(classes[:5])}"
