@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
-import generated
 import yaml
 from bs4 import BeautifulSoup
 from PIL import Image, ImageDraw
@@ -180,7 +179,7 @@ def speed(results: Path) -> str:
         return "It has not been measured yet: `python tools/playground_speed.py` does it.\n"
     record = records.read_json(path)
     titles = {entry["name"]: entry["title"] for entry in entries()}
-    rows = [
+    rows: list[list[str]] = [
         [
             titles.get(row["model"], row["model"]),
             f"{row['throttling']}x",
@@ -197,7 +196,8 @@ def speed(results: Path) -> str:
         f"median and worst of {record['strokes']}. {record['throttled']}"
     )
     header = ["Model", "Slowed down", "Ready", "Stroke to candidates", "Worst"]
-    return generated.table(caption, "tab-playground-speed", header, rows, numbers=(2, 3, 4))
+    lines = ["| " + " | ".join(row) + " |" for row in (header, [":---", ":---", *["---:"] * 3], *rows)]
+    return "\n".join([f":::{{table}} {caption}", ":name: tab-playground-speed", ":align: left", "", *lines, ":::", ""])
 
 
 def install(html: Path, found: Iterable[Model]) -> None:

@@ -4,6 +4,7 @@ Every function returns a figure on a white card, so it reads the same on a light
 has kana and hanzi.
 """
 
+import re
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -49,6 +50,17 @@ def use_style() -> None:
     )
 
 
+def plain(text: str, figure: bool = False) -> str:
+    """Escape a text of a record or a class list, which may hold any character, so that it is shown as it is.
+
+    Args:
+        text: a name that somebody else has given, for instance a class or a processor.
+        figure: for a text in a figure, where a pair of $ would begin a formula; else for Markdown, where < and * and
+            others have a meaning.
+    """
+    return text.replace("$", r"\$") if figure else re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", text)
+
+
 def show_table(frame: pd.DataFrame) -> None:
     """Show a data frame in a notebook as a plain table without row numbers; its cells are shown as they are."""
     from IPython.display import Markdown, display
@@ -92,6 +104,7 @@ def confusion(run: Run) -> Figure:
         chosen = _most_confused(counts)
         share, classes = share[np.ix_(chosen, chosen)], [classes[label] for label in chosen]
         title += f", among the {len(chosen)} of {len(run.classes):,} classes confused most"
+    classes = [plain(name, figure=True) for name in classes]
     size = max(5.0, 0.28 * len(classes) + 1.5)
     figure, axis = plt.subplots(figsize=(size + 1, size))
     sns.heatmap(
@@ -142,7 +155,7 @@ def gallery(run: Run, n: int = 24) -> Figure | None:
     for axis, image, label, predicted in zip(
         axes.flat, content["images"], content["labels"], content["predicted"], strict=False
     ):
-        _tile(axis, image, f"{run.classes[label]}→{run.classes[predicted]}")
+        _tile(axis, image, plain(f"{run.classes[label]}→{run.classes[predicted]}", figure=True))
     return figure
 
 
@@ -161,7 +174,8 @@ def contact_sheet(samples: np.ndarray, classes: Sequence[str], title: str = "") 
     size = min(9.0, 0.55 * n_classes + 0.5)
     figure, axis = plt.subplots(figsize=(size, size * per_class / n_classes + 0.7))
     axis.imshow(sheet, cmap="gray_r", vmin=0, vmax=255, interpolation="nearest", aspect="equal")
-    axis.set_xticks(np.arange(n_classes) * width + width / 2 - 0.5, classes)
+    names = [plain(name, figure=True) for name in classes]
+    axis.set_xticks(np.arange(n_classes) * width + width / 2 - 0.5, names)
     axis.set(yticks=[], title=title)
     axis.xaxis.tick_top()
     axis.tick_params(length=0)
