@@ -177,7 +177,8 @@ def execute(
                 cwd=cwd,
                 progress_bar=progress and {"desc": path.stem},
                 extra_arguments=["--log-level=ERROR"],  # of the kernel, or it warns that it runs without encryption
-                **({"km": kernel} if kernel else {}),
+                # of many short ones the draft need not be written after every cell
+                **({"km": kernel, "request_save_on_cell_execute": False} if kernel else {}),
             )
         except (papermill.PapermillExecutionError, DeadKernelError) as error:
             files.write_bytes(failed, draft.read_bytes())

@@ -1,7 +1,7 @@
 """The Snakefile makes what a profile lacks, goes on after a kill, and nothing but a record decides what it trains.
 
-Everything runs as users run it, in a copy of the checkout with a tiny profile. The folder of the checkout has a name that
-a shell, Snakemake and a regular expression would each like to read otherwise.
+Everything runs as users run it, in a copy of the checkout with a tiny profile. The folder of the checkout has a name
+that a shell, Snakemake and a regular expression would each like to read otherwise.
 """
 
 import os
@@ -82,10 +82,16 @@ class Checkout:
         (folder,) = self.results.glob(f"{start}*")
         return folder
 
-    def training(self, start: str) -> int:
-        """Return the number of the process that trains a run, or did."""
-        (lock,) = (self.results / ".locks").glob(f"{start}*")
-        return int(lock.read_text())
+    def training(self, dataset: str) -> int:
+        """Return the number of the process that trains a run on a dataset."""
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                words = (process / "cmdline").read_bytes().decode().split("\0")
+                if words[1:6] == ["-m", "hwr_utils", "train", "--dataset", dataset] and self.folder.samefile(
+                    process / "cwd"
+                ):
+                    return int(process.name)
+        raise AssertionError(f"nothing trains on {dataset}")
 
     def written(self) -> dict[str, int]:
         """Run id -> when its record was written; all records are valid."""
@@ -101,8 +107,6 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     os.killpg(killed.pid, signal.SIGKILL)
     killed.communicate(timeout=LIMIT)
     run = made.folder_of("letters-synthetic")
-    with suppress(ProcessLookupError):
-        os.kill(made.training("letters-"), signal.SIGKILL)
     assert (run / "checkpoint.pt").exists() and not (run / "record.json").exists()
 
     printed = made.run("runs", "--cores", "2")
@@ -216,7 +220,7 @@ def test_on_slurm_a_job_killed_for_time_is_submitted_again_and_goes_on(tmp_path:
         stack.callback(process.kill)
         until(lambda: any(checkout.results.glob("letters-*/checkpoint.pt")) or process.poll() is not None)
         # hold the training after its first epoch, until its time is over: SLURM counts in whole minutes
-        training = checkout.training("letters-")
+        training = checkout.training("letters-synthetic")
         os.kill(training, signal.SIGSTOP)
         (log,) = checkout.folder.glob(".snakemake/slurm_logs/rule_run/*letters*/*.log")
         subprocess.run(["scontrol", "update", f"JobId={log.stem}", "TimeLimit=1"], check=True)
