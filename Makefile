@@ -9,7 +9,7 @@ PYTHONS := $(if $(PYTHON),"$(PYTHON)",python3 python3.12 python3.11 python3.13)
 
 RUN := .venv/bin/python
 # what is made, and from what, says the Snakefile; what is done already is left alone
-SNAKEMAKE := PYTHONPATH=. $(RUN) -m snakemake
+SNAKEMAKE := $(RUN) -m snakemake
 # two workers, a test module on one worker; one thread each, or two workers would fight for two cores
 PYTEST := TQDM_DISABLE=1 OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2 --dist loadscope
 

@@ -40,7 +40,7 @@ GPU = config.get("gpu", shutil.which("nvidia-smi") is not None)
 try:
     profile = grid.read(NAME)
     # the book of committed records trains nothing and need not know what could be trained
-    asks_for_runs = ASKS and (profile.data or "book" not in workflow.dag_settings.targets)
+    asks_for_runs = ASKS and (profile.data or "book" not in sys.argv)
     todo, damaged = grid.unrecorded(profile) if asks_for_runs else ([], [])
     if not profile.data and todo:
         todo, reasons = grid.runnable(todo, GPU)

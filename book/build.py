@@ -103,7 +103,7 @@ def run_title(run: results.Run) -> str:
     return plots.plain(", ".join(words))
 
 
-def stage(results_dir: Path, notebooks: Path, pages: Path, quick: bool, source: Path) -> None:
+def stage(results_dir: Path, notebooks: Path, pages: Path, quick: bool, source: Path, cache: Path) -> None:
     """Write the whole source tree of the book.
 
     Args:
@@ -113,6 +113,7 @@ def stage(results_dir: Path, notebooks: Path, pages: Path, quick: bool, source: 
             pages of runs.
         quick: see `configure`.
         source: folder to write, emptied first.
+        cache: folder of fonts that were cut before.
 
     Raises:
         InputError: a record, a notebook or a setting is damaged.
@@ -142,7 +143,7 @@ def stage(results_dir: Path, notebooks: Path, pages: Path, quick: bool, source: 
     shown = [path for pattern in ("*.md", "*.ipynb", "*.bib", "*.py") for path in source.rglob(pattern)]
     texts = [path.read_text(encoding="utf-8") for path in shown]
     texts += ["".join(model.description["classes"]) for model in offered]  # any of them may be a candidate
-    cut_font(texts, source / "book" / "_static" / "cjk.otf")
+    shutil.copy2(cut_font(texts, cache), source / "book" / "_static" / "cjk.otf")
 
     settings = configure(yaml.safe_load((REPOSITORY / "_config.yml").read_text(encoding="utf-8")), quick)
     files.write_text(source / "_config.yml", yaml.safe_dump(settings, allow_unicode=True, sort_keys=False))
@@ -150,8 +151,10 @@ def stage(results_dir: Path, notebooks: Path, pages: Path, quick: bool, source: 
     files.write_text(source / "_toc.yml", yaml.safe_dump(toc, sort_keys=False))
 
 
-def cut_font(texts: Iterable[str], path: Path) -> None:
-    """Write a font with the CJK characters of some texts, so that a machine without one shows them as well.
+def cut_font(texts: Iterable[str], cache: Path) -> Path:
+    """Return a font with the CJK characters of some texts, so that a machine without one shows them as well.
+
+    Cutting takes ten seconds, so what was cut for the same characters is taken from the cache.
 
     The face is Noto Sans CJK, under the SIL Open Font License, which travels in the file.
     """
@@ -159,6 +162,10 @@ def cut_font(texts: Iterable[str], path: Path) -> None:
     from fontTools import subset  # type: ignore[import-untyped]
 
     found = "".join(sorted({char for text in texts for char in CJK.findall(text)}))
+    path = cache / f"{files.sha256(found.encode())}.otf"
+    if path.exists():
+        return path
+    cache.mkdir(parents=True, exist_ok=True)
     options = subset.Options(layout_features=[], name_IDs=["*"], notdef_outline=True)
     noto = Path(mplfonts.__file__).parent / "fonts" / "NotoSansCJKsc-Regular.otf"
     with subset.load_font(str(noto), options, dontLoadGlyphNames=True) as whole:
@@ -166,6 +173,7 @@ def cut_font(texts: Iterable[str], path: Path) -> None:
         cutter.populate(text=found or " ")
         cutter.subset(whole)
         subset.save_font(whole, str(path), options)
+    return path
 
 
 def render(source: Path, work: Path) -> Path:
@@ -196,7 +204,7 @@ def build(results_dir: Path, notebooks: Path, pages: Path, out: Path, quick: boo
     import playground
 
     work = out.with_name(f"{out.name}-build")
-    stage(results_dir, notebooks, pages, quick, work / "source")
+    stage(results_dir, notebooks, pages, quick, work / "source", work / "fonts")
     html = render(work / "source", work)
     playground.install(html, playground.models(results_dir))
     (html / ".nojekyll").touch()  # or GitHub Pages would leave out _static

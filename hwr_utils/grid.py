@@ -269,5 +269,8 @@ def draw(profile: str, dataset: str) -> None:
             shutil.rmtree(path.parent)
 
 
-if __name__ == "__main__":
-    draw(*sys.argv[1:])
+if __name__ == "__main__":  # for the Snakefile
+    try:
+        draw(*sys.argv[1:])
+    except InputError as error:
+        sys.exit(f"hwr_utils.grid: error: {error}")
