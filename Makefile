@@ -1,13 +1,15 @@
 # The commands of the study. Each does its own set-up: .venv, as requirements.txt pins it (tools/environment.py).
 # Works with GNU make 3.81, which macOS has. Paths are relative, so the checkout may lie in a folder with spaces.
 .DEFAULT_GOAL := help
-.PHONY: help setup study book test test-all lint browser requirements benchmark clean
+.PHONY: help setup study book test test-all lint browser requirements clean
 
 # name another with `make PYTHON=/path/to/python3 ...`
 PYTHON :=
 PYTHONS := $(if $(PYTHON),"$(PYTHON)",python3 python3.12 python3.11 python3.13)
 
 RUN := .venv/bin/python
+# what is made, and from what, says the Snakefile; what is done already is left alone
+SNAKEMAKE := $(RUN) -m snakemake
 # two workers, a test module on one worker; one thread each, or two workers would fight for two cores
 PYTEST := TQDM_DISABLE=1 OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2 --dist loadscope
 
@@ -27,24 +29,25 @@ setup:  ## make .venv, or update it; the other commands do this by themselves
 	exit 1
 
 study: setup  ## train on synthetic data and build the whole book of it: at most 5 minutes
-	.venv/bin/hwr study
+	$(SNAKEMAKE)
 
 book: setup  ## build the book from the committed notebooks and records
-	$(RUN) book/build.py
+	$(SNAKEMAKE) book --config profile=paper
 
-test: lint browser  ## check everything: at most 12 minutes on 2 cores
+test: lint browser book  ## check everything: at most 8 minutes on 2 cores
 	$(PYTEST) -m "not slow" tests
-	HWR_TRAIN=never $(PYTEST) --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg notebooks
+	$(PYTEST) --nbval notebooks
 
-test-all: lint browser  ## make test, with the slow tests and far longer fuzzing
+test-all: lint browser book  ## make test, with the slow tests and far longer fuzzing
 	HWR_FUZZ_EXAMPLES=5000 $(PYTEST) -m "" tests
-	HWR_TRAIN=never $(PYTEST) --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg notebooks
+	$(PYTEST) --nbval notebooks
 
 lint: setup  ## check style and types, in notebooks and the playground too
 	$(RUN) -m ruff check
 	$(RUN) -m mypy
 	$(RUN) -m mypy tools
 	$(RUN) -m mypy book
+	.venv/bin/lint-imports
 	@$(RUN) tools/environment.py tsc -p book/playground
 	@$(RUN) tools/environment.py tsc -p book/playground/tsconfig.worker.json
 
@@ -53,9 +56,6 @@ browser: setup
 
 requirements: TASK := compile $(UPGRADE)
 requirements: setup  ## write requirements.txt from pyproject.toml; UPGRADE=--upgrade moves every pin
-
-benchmark: setup  ## time our training loop against the usual one
-	.venv/bin/hwr benchmark training
 
 clean:  ## remove what was built, but not .venv, data or results
 	rm -rf _build .snakemake .mypy_cache .pytest_cache .ruff_cache .hypothesis

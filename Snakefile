@@ -1,22 +1,28 @@
-"""Train the runs of a profile of config/ that have no valid record: each one papermill job, here or on a cluster.
+"""All that the study makes, as one graph: draw, train, describe, execute the chapters and the pages of runs, build the book.
 
-    snakemake                                          the quick profile, one run a core
-    snakemake --config profile=paper                   the runs of the published results
+    snakemake                                          the quick profile and its book, one run a core
+    snakemake book --config profile=paper              the book of the committed records; trains nothing
+    snakemake --config profile=paper                   train the runs of the published results that are missing
     snakemake --workflow-profile profiles/slurm        the same on a SLURM cluster
 
-A missing or invalid record schedules its run, and nothing else does. So no run has files as inputs, and what is to be
-done is asked of hwr_utils.study and not of the dates of files. A job that is killed goes on from its last whole epoch
-when this is run again.
+Only a missing or an invalid record trains. So the rule `run` has no files as inputs but data that is drawn here, whose
+dates do not count, and what is to be done is asked of hwr_utils.grid. A job that is killed goes on from its last whole
+epoch when this is called again. All other rules make again what is older than the files that it is made from.
 """
 
+import hashlib
+import logging
+import os
 import shlex
 import shutil
 import sys
+import time
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 
-from hwr_utils import study
+from hwr_utils import grid, results
 from hwr_utils.errors import InputError
 
 
@@ -26,56 +32,210 @@ workdir: workflow.basedir
 if set(config) - {"profile", "gpu"}:
     raise WorkflowError(f"--config {' '.join(config)}: expected profile=NAME, gpu=true or gpu=false.")
 
-# the processes that run single jobs read this file too: they are told what to do, and neither ask nor tell
+# the processes that run single jobs on a cluster read this file too: they are told what to do, and ask nothing
 ASKS = workflow.is_main_process
 NAME = config.get("profile", "quick")
 # whether the machines that train have a GPU: on a cluster this one may have none
 GPU = config.get("gpu", shutil.which("nvidia-smi") is not None)
 try:
-    profile = study.read_profile(NAME)
-    jobs = {job.name: job for job in profile.jobs}
-    todo, damaged = study.unrecorded(NAME) if ASKS else ([], [])
-    undrawn = study.undrawn(NAME) if ASKS else []
-    todo, reasons = (todo, []) if profile.data else study.runnable(todo, GPU)
+    profile = grid.read(NAME)
+    # the book of committed records trains nothing and need not know what could be trained
+    asks_for_runs = ASKS and (profile.data or "book" not in sys.argv)
+    todo, damaged = grid.unrecorded(profile) if asks_for_runs else ([], [])
+    if not profile.data and todo:
+        todo, reasons = grid.runnable(todo, GPU)
+        print(*reasons, sep="\n", file=sys.stderr)
+    table = results.frame(profile.results) if ASKS and not damaged else []
 except InputError as error:
     raise WorkflowError(str(error))
-for reason in reasons:
-    print(reason, file=sys.stderr)
-todo = [job.name for job in todo]
 
-# Snakemake wants a file from each job. These mean nothing beyond that: what is to be done has none.
-RUNS, DATA = (Path("_build") / "snakemake" / NAME / kind for kind in ("runs", "data"))
-for done in (*(RUNS / name for name in todo), *(DATA / name for name in undrawn)):
-    Path(workflow.basedir, done).unlink(missing_ok=True)
+
+def here(folder):
+    """Return a folder as executed notebooks show it: they need not show where this checkout lies."""
+    folder = Path(folder).absolute()
+    return folder.relative_to(workflow.basedir) if folder.is_relative_to(workflow.basedir) else folder
+
+
+EDITION = here(grid.OUT) if profile.data else Path("_build")
+RESULTS, DATA_ROOT = here(profile.results), here(profile.data_root)
+CHAPTERS = EDITION / "notebooks" if profile.data else Path("notebooks")
+BOOK = EDITION / "html"
+WORK = EDITION / "book"  # what only the book is made from
+# Snakemake wants a file from each job. These mean that it has been done, and nothing beyond that.
+STAMPS = Path("_build") / "snakemake" / NAME
+RUNS = STAMPS / "runs"
+PYTHON = shlex.quote(sys.executable)
+os.environ |= {"TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1"}  # jobs run side by side, and two threads each would fight
+CHAPTER_FILES = [CHAPTERS / f"{page}.ipynb" for page in profile.pages] if profile.data else sorted(CHAPTERS.glob("0*.ipynb"))
+
+jobs = {job.name: job for job in profile.jobs}
+drawings = {
+    name: STAMPS / "data" / f"{name}-{hashlib.sha256(repr(sorted(sizes.items())).encode()).hexdigest()[:8]}"
+    for name, sizes in profile.data.items()
+}
+if ASKS:
+    for dataset, stamp in drawings.items():
+        if not profile.is_drawn(dataset):
+            stamp.unlink(missing_ok=True)
+    # a run on images that are drawn anew is looked at again: it is trained if these are others than before
+    undrawn = [dataset for dataset, stamp in drawings.items() if not stamp.exists()]
+    todo += [job for job in profile.jobs if job.config.dataset in undrawn and job not in todo]
+    for job in todo:
+        (RUNS / job.name).unlink(missing_ok=True)
+    if not (BOOK / "index.html").exists():
+        (STAMPS / "book").unlink(missing_ok=True)
+
+recorded = [(here(row.folder), row.dataset, row.architecture) for row in table.itertuples()] if len(table) else []
+evidence = [folder / file for folder, *_ in recorded for file in ("record.json", "predictions.npz")]
+evidence += [RUNS / job.name for job in todo if profile.data]  # the book of committed records waits for none
+
+
+def group(dataset, architecture):
+    """Return the name of the runs whose pages are made together, by one kernel: it is how their folders begin."""
+    return f"{dataset.replace(':', '-')}-{architecture}"
+
+
+groups = {group(job.config.dataset, job.config.architecture): [] for job in profile.jobs if profile.data}
+for folder, *of in recorded:
+    groups.setdefault(group(*of), []).append(folder)
+
+
+def given(values):
+    """Return parameters as arguments of `hwr notebook`."""
+    return shlex.join(word for name, value in values.items() for word in ("-p", name, str(value)))
+
+
+class TimeLeft(logging.Handler):
+    """Says after each job about how long the rest will take."""
+
+    def __init__(self, seconds, cores):
+        super().__init__()
+        self.seconds, self.cores, self.start = seconds, cores, time.monotonic()
+        self.total = sum(seconds.values())
+
+    def emit(self, record):
+        if getattr(record, "event", None) != "job_finished" or record.job_id not in self.seconds:
+            return
+        self.seconds.pop(record.job_id)
+        left = sum(self.seconds.values())
+        # the guesses are right on the whole for one machine: what was done tells how much slower this one is
+        pace = (30 + self.cores * (time.monotonic() - self.start)) / (30 + self.total - left)
+        minutes = left * pace / self.cores / 60
+        print(f"About {minutes:.0f} minutes left" if minutes > 1.5 else "About a minute left or less", file=sys.stderr)
 
 
 onstart:
     for record in damaged:
-        kept = study.set_aside(record)
+        kept = grid.set_aside(record)
         print(f"{record} is not valid. It is kept as {kept.name}, and its run is made again.", file=sys.stderr)
+    seconds = {job.jobid: job.resources.get("seconds", 1) for job in workflow.dag.needrun_jobs()}
+    logger.addHandler(TimeLeft(seconds, workflow.cores or 1))
 
 
-localrules: all, draw
+localrules: all, book, runs, pages_of_runs, draw, pages, tables, html
+
+
+# a rule without any input would always have something to do
+TODO = [RUNS / job.name for job in todo] or "Snakefile"
 
 
 rule all:
-    # a rule without any input would always have something to do
-    input: [RUNS / name for name in todo] or workflow.snakefile
+    input: STAMPS / "book" if profile.data else TODO
+
+
+rule book:
+    input: STAMPS / "book"
+
+
+rule runs:
+    input: TODO
+
+
+rule pages_of_runs:
+    input: [WORK / "runs" / name for name in groups]
 
 
 rule draw:
-    output: touch(DATA / "{dataset}")
-    run: study.draw(NAME, wildcards.dataset)
+    output: touch(STAMPS / "data" / "{dataset}-{sizes,[0-9a-f]{8}}")
+    message: "Drawing {wildcards.dataset}"
+    resources: seconds=6
+    shell: "{PYTHON} -m hwr_utils.grid {NAME} {wildcards.dataset}"
 
 
 rule run:
-    input: lambda wildcards: [DATA / name for name in undrawn if name == jobs[wildcards.name].config.dataset]
+    input: lambda wildcards: ancient(drawings.get(jobs[wildcards.name].config.dataset, []))
     output: touch(RUNS / "{name}")
-    params:
-        python=shlex.quote(sys.executable),
-        arguments=lambda wildcards: shlex.join(profile.notebook_arguments(jobs[wildcards.name])),
+    params: arguments=lambda wildcards: shlex.join(shlex.split(jobs[wildcards.name].command)[1:])
+    message: "Training {wildcards.name}"
     threads: 1
     resources:
         gpu=1 if GPU else 0,
-    # as many threads as it was given cores, or two jobs would fight for two cores
-    shell: "HWR_TRAIN=allow OMP_NUM_THREADS={threads} {params.python} -m hwr_utils {params.arguments}"
+        seconds=lambda wildcards: int(profile.seconds(jobs[wildcards.name])),
+    shell:
+        # as many threads as it was given cores, or two jobs would fight for two cores
+        "OMP_NUM_THREADS={threads} {PYTHON} -m hwr_utils {params.arguments} --results-dir {RESULTS:q} --data-root {DATA_ROOT:q}"
+
+
+if profile.data:
+
+    localrules: describe, chapter
+
+    rule describe:
+        input: lambda wildcards: drawings[wildcards.dataset]
+        output: RESULTS / "datasets" / "{dataset}" / "facts.json"
+        message: "Describing {wildcards.dataset}"
+        resources: seconds=6
+        shell: "{PYTHON} -m hwr_utils describe {wildcards.dataset} --results-dir {RESULTS:q} --data-root {DATA_ROOT:q}"
+
+    rule chapter:
+        input:
+            "notebooks/{page}.ipynb",
+            f"config/{NAME}.yaml",
+            evidence,
+            [RESULTS / "datasets" / dataset / "facts.json" for dataset in profile.data],
+        output: CHAPTERS / "{page}.ipynb"
+        params: given=lambda wildcards: given(profile.parameters(wildcards.page) | {"results_dir": RESULTS, "data_root": DATA_ROOT})
+        message: "Executing the chapter {wildcards.page}"
+        resources: seconds=15
+        shell: "HWR_TRAIN=never {PYTHON} -m hwr_utils notebook {wildcards.page} {params.given} --output {output:q}"
+
+
+rule pages:
+    input:
+        "notebooks/run.ipynb",
+        lambda wildcards: [folder / "record.json" for folder in groups[wildcards.group]],
+        lambda wildcards: [RUNS / job.name for job in todo if profile.data and group(job.config.dataset, job.config.architecture) == wildcards.group],
+    output: directory(WORK / "runs" / "{group}")
+    message: "Executing the pages of the runs of {wildcards.group}"
+    resources: seconds=lambda wildcards: 6 + 2 * len(groups[wildcards.group])
+    shell:
+        "cd {RESULTS:q} && runs=$(for record in {wildcards.group}-*/record.json; do dirname $record; done) && cd - > /dev/null && "
+        "{PYTHON} -m hwr_utils notebook run -p results_dir {RESULTS:q} --output {output:q} --each run_id $runs"
+
+
+rule tables:
+    input:
+        "book/{page}.ipynb",
+        evidence,
+        CHAPTER_FILES,
+    output: WORK / "{page,runs|status}.ipynb"
+    params: given=lambda wildcards: given({"results_dir": RESULTS} | ({"notebooks_dir": CHAPTERS} if wildcards.page == "status" else {}))
+    message: "Executing the page {wildcards.page}"
+    resources: seconds=8
+    shell: "{PYTHON} -m hwr_utils notebook {input[0]} {params.given} --output {output:q}"
+
+
+rule html:
+    input:
+        [path for folder in ("book", "hwr_utils") for path in Path(folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts],
+        [path for path in map(Path, ("_config.yml", "_toc.yml", "CHANGELOG.md", "package-lock.json", "config/playground.yaml")) if path.exists()],
+        [path for pattern in ("*/*.json", "*/model.*.tflite") for path in RESULTS.glob(pattern)],
+        evidence,
+        CHAPTER_FILES,
+        [WORK / "runs" / name for name in groups],
+        [WORK / f"{page}.ipynb" for page in ("runs", "status")],
+    output: touch(STAMPS / "book")
+    params: banner="--quick" if profile.data else ""
+    message: "Building the book"
+    resources: seconds=60
+    shell: "{PYTHON} book/build.py {params.banner} --results {RESULTS:q} --notebooks {CHAPTERS:q} --pages {WORK:q} --out {BOOK:q}"

@@ -1,8 +1,7 @@
-"""Build the book: `python book/build.py` for the committed results, `--edition quick` for those of `make study`.
+"""Render the book: put its pages together in a folder of their own, and have Jupyter Book make HTML of them.
 
-The sources are copied into a folder beside the book together with pages written from records, and Jupyter Book makes
-HTML of them, every warning an error. Nothing is trained and nothing is executed. A build that fails leaves the older
-book as it was, and one whose inputs have not changed ends at once.
+The Snakefile calls this once the notebooks have been executed. Nothing is trained and nothing is executed here. Every
+warning is an error, and a build that fails leaves the older book as it was.
 """
 
 import argparse
@@ -11,69 +10,20 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from importlib import metadata
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
 import yaml
 
-from hwr_utils import files
+from hwr_utils import files, plots, records, results
 from hwr_utils.errors import InputError
 
 REPOSITORY = files.REPOSITORY
-BANNERS = {
-    "paper": "",
-    "quick": "Quick edition: synthetic data drawn by the project, small sizes. These are not the study's results.",
-}
-STAMP = ".inputs"  # in the book's folder: hash of all that it was made from
-SOURCES = (
-    "_config.yml",
-    "_toc.yml",
-    "CHANGELOG.md",
-    "package-lock.json",
-    "config/*.yaml",
-    "book/**/*",
-    "hwr_utils/**/*.py",
-    "hwr_utils/*.json",
-)
-TOOLS = (
-    "jupyter-book",
-    "sphinx",
-    "myst-nb",
-    "sphinx-book-theme",
-    "pydata-sphinx-theme",
-    "sphinxcontrib-bibtex",
-    "matplotlib",
-)
-# what of a results folder ends on a page; checkpoints and weights do not
-EVIDENCE = (
-    "*/record.json",
-    "*/predictions.npz",
-    "*/errors.npz",
-    "*/quantization.json",
-    "*/evaluation.*.json",
-    "*/model.json",
-    "*/model.dynamic_int8.tflite",
-    "benchmarks/*.json",
-)
-
-
-def inputs(results: Path, notebooks: Path) -> Iterator[tuple[str, Path]]:
-    """Yield (name, path) of every file that the book is made from."""
-    trees = [(REPOSITORY, SOURCES), (notebooks, ("*.ipynb",)), (results, EVIDENCE)]
-    for root, patterns in trees:
-        for path in sorted({path for pattern in patterns for path in root.glob(pattern)}):
-            if path.is_file() and "__pycache__" not in path.parts:
-                yield path.relative_to(root).as_posix(), path
-
-
-def digest(results: Path, notebooks: Path, edition: str) -> str:
-    """Hash the book's inputs and the versions of the tools that make it."""
-    content = [edition, sys.version, *(f"{tool} {metadata.version(tool)}" for tool in TOOLS)]
-    content += [f"{name} {files.sha256(path)}" for name, path in inputs(results, notebooks)]
-    return files.sha256("\n".join(content).encode())
+BANNER = "Quick edition: synthetic data drawn by the project, small sizes. These are not the study's results."
+# hangul jamo, radicals to hanzi, hangul, compatibility ideographs, full-width forms: the ranges of book.css
+CJK = re.compile("[\u1100-\u11ff\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uffef]")
 
 
 def public_address(url: str) -> str:
@@ -89,11 +39,11 @@ def public_address(url: str) -> str:
     return f"https://{parts[0].lower()}.github.io/{parts[1]}/"
 
 
-def configure(settings: dict[str, Any], edition: str) -> dict[str, Any]:
+def configure(settings: dict[str, Any], quick: bool) -> dict[str, Any]:
     """Return Jupyter Book's settings for one edition, without what needs a public address where there is none."""
     html, sphinx = settings["html"], settings["sphinx"]
-    if BANNERS[edition]:
-        html["announcement"] = BANNERS[edition]
+    if quick:
+        html["announcement"] = BANNER
     url = settings["repository"]["url"] or ""
     prefix = "/"
     if url:
@@ -134,78 +84,94 @@ def without_empty_globs(toc: dict[str, Any], source: Path) -> dict[str, Any]:
     return toc | {"parts": [part | {"chapters": keep(part["chapters"])} for part in toc["parts"]]}
 
 
-def stage(results: Path, notebooks: Path, edition: str, source: Path, cache: Path) -> None:
+def copy_notebook(path: Path, target: Path, title: str | None = None) -> None:
+    """Copy an executed notebook, if asked with another title; what `!` and `%` begin is then no error on its page."""
+    content = records.read_json(path)
+    content["metadata"].setdefault("language_info", {})["pygments_lexer"] = "ipython3"
+    if title is not None:
+        first = content["cells"][0]
+        first["source"] = re.sub(r"^# .*", lambda _: f"# {title}", "".join(first["source"]))
+    files.write_json(target, content)
+
+
+def run_title(run: results.Run) -> str:
+    """Return the title of a run's page, as Markdown."""
+    config = run.config
+    words = [config.dataset, f"{config.architecture} {results.variant(config)}".strip(), f"seed {config.seed}"]
+    # several runs of other recipes may agree in all of these
+    words += [] if config.recipe == "paper" else [f"{config.recipe} ({run.folder.name[-8:]})"]
+    return plots.plain(", ".join(words))
+
+
+def stage(results_dir: Path, notebooks: Path, pages: Path, quick: bool, source: Path, cache: Path) -> None:
     """Write the whole source tree of the book.
+
+    Args:
+        results_dir: folder of run records.
+        notebooks: folder of executed chapters.
+        pages: folder of what was executed for the book alone: `runs.ipynb`, `status.ipynb`, and in `runs/*/` the
+            pages of runs.
+        quick: see `configure`.
+        source: folder to write, emptied first.
+        cache: folder of fonts that were cut before.
 
     Raises:
         InputError: a record, a notebook or a setting is damaged.
     """
-    # torch and matplotlib take seconds to import, and an unchanged book needs neither
-    import figures
-    import generated
     import playground
 
-    from hwr_utils import comparison, records, study
-    from hwr_utils.device import reports
-
     shutil.rmtree(source, ignore_errors=True)
-    found = comparison.load_all(results)
-
-    ignored = shutil.ignore_patterns("__pycache__")
+    ignored = shutil.ignore_patterns("__pycache__", "*.ipynb")
     shutil.copytree(REPOSITORY / "book", source / "book", ignore=ignored)
     shutil.copytree(REPOSITORY / "hwr_utils", source / "hwr_utils", ignore=ignored)  # for literalinclude
     shutil.copy2(REPOSITORY / "CHANGELOG.md", source / "CHANGELOG.md")
-    contents: dict[str, dict[str, Any]] = {}
-    for path in sorted(notebooks.glob("*.ipynb")):
-        contents[path.stem] = records.read_json(path)
-        # a notebook that another program wrote may not say so, and `!` and `%` are no Python
-        contents[path.stem]["metadata"].setdefault("language_info", {})["pygments_lexer"] = "ipython3"
-        files.write_json(source / "notebooks" / path.name, contents[path.stem])
-
-    for run in found:
-        folder = source / "runs" / run.folder.name
-        folder.mkdir(parents=True)
-        pictures = {name: f"{run.folder.name}/{file}" for name, file in figures.run(run, folder, cache).items()}
-        quantized = reports.read(run.folder)
-        for name in ("record.json", "predictions.npz", *(["quantization.json"] if quantized else [])):
-            shutil.copy2(run.folder / name, folder / name)
-        files.write_text(source / "runs" / f"{run.folder.name}.md", generated.run_page(run, pictures, quantized))
-
-    modules = generated.modules(REPOSITORY / "hwr_utils")
-    for name in modules:
-        files.write_text(source / "api" / f"{name}.md", generated.module_page(name))
-
-    measured = {}
-    for path in sorted((results / "benchmarks").glob("training-*.json")):
-        measured[f"{path.stem}.png"] = records.read_json(path)
-        figures.benchmark(measured[f"{path.stem}.png"], source / "book" / f"{path.stem}.png")
+    for path in sorted(notebooks.glob("0*.ipynb")):
+        copy_notebook(path, source / "notebooks" / path.name)
+    for path in sorted(pages.glob("*.ipynb")):
+        copy_notebook(path, source / "book" / path.name)
+    executed = {path.stem: path for path in pages.glob("runs/*/*.ipynb")}
+    for run in results.load_all(results_dir):
+        name = run.folder.name
+        copy_notebook(executed[name], source / "runs" / f"{name}.ipynb", run_title(run))
+        (source / "runs" / name).mkdir()
+        for file in ("record.json", "predictions.npz"):
+            shutil.copy2(run.folder / file, source / "runs" / name / file)
 
     offered = playground.models()
-    parts = {
-        "results": generated.results_at_a_glance(
-            found, [job.config for job in study.grid(edition)], f"hwr study --profile {edition}"
-        ),
-        "runs": generated.run_table(found),
-        "run_times": generated.run_statistics(found),
-        "notebook_times": generated.notebook_statistics(contents),
-        "modules": generated.module_table(modules),
-        "benchmarks": generated.benchmarks(measured),
-        "attempts": generated.attempts(
-            [records.read_json(path) for path in sorted((results / "benchmarks").glob("attempts-*.json"))]
-        ),
-        "time_to_accuracy": generated.time_to_accuracy(found),
-    }
-    for name, text in parts.items():
-        files.write_text(source / "_generated" / f"{name}.md", text)
     shown = [path for pattern in ("*.md", "*.ipynb", "*.bib", "*.py") for path in source.rglob(pattern)]
     texts = [path.read_text(encoding="utf-8") for path in shown]
     texts += ["".join(model.description["classes"]) for model in offered]  # any of them may be a candidate
-    figures.font(texts, source / "book" / "_static" / "cjk.otf", cache)
+    shutil.copy2(cut_font(texts, cache), source / "book" / "_static" / "cjk.otf")
 
-    settings = configure(yaml.safe_load((REPOSITORY / "_config.yml").read_text(encoding="utf-8")), edition)
+    settings = configure(yaml.safe_load((REPOSITORY / "_config.yml").read_text(encoding="utf-8")), quick)
     files.write_text(source / "_config.yml", yaml.safe_dump(settings, allow_unicode=True, sort_keys=False))
     toc = without_empty_globs(yaml.safe_load((REPOSITORY / "_toc.yml").read_text(encoding="utf-8")), source)
     files.write_text(source / "_toc.yml", yaml.safe_dump(toc, sort_keys=False))
+
+
+def cut_font(texts: Iterable[str], cache: Path) -> Path:
+    """Return a font with the CJK characters of some texts, so that a machine without one shows them as well.
+
+    Cutting takes ten seconds, so what was cut for the same characters is taken from the cache.
+
+    The face is Noto Sans CJK, under the SIL Open Font License, which travels in the file.
+    """
+    import mplfonts
+    from fontTools import subset  # type: ignore[import-untyped]
+
+    found = "".join(sorted({char for text in texts for char in CJK.findall(text)}))
+    path = cache / f"{files.sha256(found.encode())}.otf"
+    if path.exists():
+        return path
+    cache.mkdir(parents=True, exist_ok=True)
+    options = subset.Options(layout_features=[], name_IDs=["*"], notdef_outline=True)
+    noto = Path(mplfonts.__file__).parent / "fonts" / "NotoSansCJKsc-Regular.otf"
+    with subset.load_font(str(noto), options, dontLoadGlyphNames=True) as whole:
+        cutter = subset.Subsetter(options)
+        cutter.populate(text=found or " ")
+        cutter.subset(whole)
+        subset.save_font(whole, str(path), options)
+    return path
 
 
 def render(source: Path, work: Path) -> Path:
@@ -231,34 +197,14 @@ def render(source: Path, work: Path) -> Path:
     return work / "_build" / "html"
 
 
-def build(results: Path, notebooks: Path, out: Path, edition: str) -> bool:
-    """Build the book into `out`, unless it is there and up to date.
-
-    Args:
-        results: folder of run records.
-        notebooks: folder of executed notebooks.
-        out: the HTML's folder, replaced as a whole; a folder beside it, named after it, holds what is half done.
-        edition: a key of `BANNERS`; its grid is `config/<edition>.yaml`.
-
-    Returns:
-        Whether anything was built.
-
-    Raises:
-        InputError: an input is damaged or missing, or a page warns.
-    """
-    for path in (REPOSITORY / "CHANGELOG.md", notebooks):
-        if not path.exists():
-            raise InputError(f"{path} is missing: the book shows it. Restore it from version control.")
-    stamp = digest(results, notebooks, edition)
-    if (out / STAMP).exists() and (out / STAMP).read_text() == stamp:
-        return False
-    work = out.with_name(f"{out.name}-build")
-    stage(results, notebooks, edition, work / "source", work / "figures")
-    html = render(work / "source", work)
+def build(results_dir: Path, notebooks: Path, pages: Path, out: Path, quick: bool) -> None:
+    """Build the book into `out`, which is replaced as a whole; arguments and errors as `stage` and `render`."""
     import playground
 
+    work = out.with_name(f"{out.name}-build")
+    stage(results_dir, notebooks, pages, quick, work / "source", work / "fonts")
+    html = render(work / "source", work)
     playground.install(html, playground.models())
-    (html / STAMP).write_text(stamp)
     (html / ".nojekyll").touch()  # or GitHub Pages would leave out _static
     old = work / "old"
     shutil.rmtree(old, ignore_errors=True)
@@ -266,24 +212,22 @@ def build(results: Path, notebooks: Path, out: Path, edition: str) -> bool:
         out.rename(old)
     html.rename(out)
     shutil.rmtree(old, ignore_errors=True)
-    return True
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Build one edition; return 0, or 2 after an error, which is told in one message."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None, allow_abbrev=False)
-    parser.add_argument("--results", type=Path, default=REPOSITORY / "results")
-    parser.add_argument("--notebooks", type=Path, default=REPOSITORY / "notebooks")
-    parser.add_argument("--out", type=Path, default=REPOSITORY / "_build" / "html")
-    parser.add_argument("--edition", choices=list(BANNERS), default="paper")
-    arguments = parser.parse_args(argv)
-    out = arguments.out.resolve()
+    for name in ("results", "notebooks", "pages", "out"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--quick", action="store_true", help="put the quick edition's banner on every page")
+    given = parser.parse_args(argv)
+    out = given.out.resolve()
     try:
-        built = build(arguments.results, arguments.notebooks, out, arguments.edition)
+        build(given.results, given.notebooks, given.pages, out, given.quick)
     except InputError as error:
         print(f"book/build.py: error: {error}", file=sys.stderr)
         return 2
-    print(f"{'Built' if built else 'Up to date:'} {out / 'index.html'}")
+    print(f"The book is ready. Open {out / 'index.html'}")
     return 0
 
 

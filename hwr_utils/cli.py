@@ -9,6 +9,7 @@ import ast
 import io
 import json
 import os
+import shutil
 import sys
 import warnings
 from collections.abc import Sequence
@@ -90,18 +91,31 @@ def _notebook(arguments: argparse.Namespace) -> None:
     from hwr_utils import notebooks
 
     values = {name: notebooks.parse(value) for name, value in arguments.parameter}
-    print(notebooks.execute(arguments.name, values, arguments.output))
+    if arguments.each is None:
+        print(notebooks.execute(arguments.name, values, arguments.output))
+        return
+    parameter, *each = arguments.each
+    folder = arguments.output or notebooks.OUTPUT / Path(arguments.name).stem
+    notebooks.execute_each(arguments.name, parameter, each, values, folder)
+    print(folder)
 
 
-def _study(arguments: argparse.Namespace) -> None:
-    from hwr_utils import study
+def _runs(arguments: argparse.Namespace) -> None:
+    from hwr_utils import grid, results
 
-    if arguments.list:
-        absent = study.missing(arguments.profile)
-        for job in study.grid(arguments.profile):
-            print(f"{'missing ' if job in absent else 'recorded'}  {job.command}")
-    elif page := study.study(arguments.profile):
-        print(f"The book of your own runs is ready. Open {page}")
+    if arguments.missing:
+        for job in grid.missing(arguments.missing, arguments.results_dir):
+            print(job.command)
+        return
+    table = results.frame(arguments.results_dir)
+    for name in arguments.filter:
+        table = table[table.index.str.contains(name, regex=False)]
+    if arguments.remove:
+        for folder in table["folder"] if arguments.filter else []:
+            shutil.rmtree(folder)
+            print(f"{folder}: removed")
+    elif len(table):
+        print(table[["accuracy", "n", "seconds", "created"]].to_string())
 
 
 def _quantize(arguments: argparse.Namespace) -> None:
@@ -233,12 +247,19 @@ def _parser() -> argparse.ArgumentParser:
     notebook.add_argument("name", metavar="NAME", help="of notebooks/, or a path")
     notebook.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     notebook.add_argument("--output", type=Path, help="default: _build/notebooks/NAME-PARAMETERS.ipynb")
+    notebook.add_argument(
+        "--each",
+        nargs="+",
+        metavar=("NAME", "VALUE"),
+        help="run it once for each value of a parameter, in one process; --output is then a folder",
+    )
     notebook.set_defaults(run=_notebook)
 
-    study = commands.add_parser("study", help="do what a profile of config/ asks for, and go on where that stopped")
-    study.add_argument("--profile", default="quick", help="quick (the default) or paper")
-    study.add_argument("--list", action="store_true", help="only show which runs are recorded, and their commands")
-    study.set_defaults(run=_study)
+    runs = commands.add_parser("runs", parents=[results], help="list the recorded runs, or those that a profile lacks")
+    runs.add_argument("filter", nargs="*", metavar="TEXT", help="only runs whose name holds it")
+    runs.add_argument("--missing", metavar="PROFILE", help="the commands of the runs that a file of config/ asks for")
+    runs.add_argument("--remove", action="store_true", help="remove the folders of the runs that TEXT names")
+    runs.set_defaults(run=_runs)
 
     quantize = commands.add_parser(
         "quantize", parents=[root, results], help="write a run's network as TFLite and ONNX files, and measure them"

@@ -5,7 +5,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,6 +133,7 @@ def execute(
     cwd: Path | None = None,
     progress: bool = True,
     environment: Mapping[str, str] | None = None,
+    kernel: Any = None,
 ) -> Path:
     """Run a notebook with some of its parameters changed, and write it executed, in one step when all has run.
 
@@ -143,6 +144,7 @@ def execute(
         cwd: folder that the notebook runs in, and that relative paths in `values` start from; None is the current one.
         progress: show papermill's progress bar over the cells.
         environment: variables for the notebook, beside those of this process.
+        kernel: a `jupyter_client.AsyncKernelManager` whose kernel executes it and goes on; None starts one of its own.
 
     Returns:
         The path of the executed notebook.
@@ -175,6 +177,8 @@ def execute(
                 cwd=cwd,
                 progress_bar=progress and {"desc": path.stem},
                 extra_arguments=["--log-level=ERROR"],  # of the kernel, or it warns that it runs without encryption
+                # of many short ones the draft need not be written after every cell
+                **({"km": kernel, "request_save_on_cell_execute": False} if kernel else {}),
             )
         except (papermill.PapermillExecutionError, DeadKernelError) as error:
             files.write_bytes(failed, draft.read_bytes())
@@ -189,6 +193,38 @@ def execute(
     files.write_text(output, nbformat.writes(notebook) + "\n")  # type: ignore[no-untyped-call]
     failed.unlink(missing_ok=True)
     return output
+
+
+def execute_each(
+    name: str | Path, parameter: str, each: Sequence[str], values: Mapping[str, Any], folder: Path
+) -> None:
+    """Run a notebook once for each value of a parameter, and write it as `<value>.ipynb` into a folder.
+
+    All of them run in one kernel, one after the other, because importing the libraries takes a kernel far longer than
+    the report of a run. So such a notebook must not depend on names that it has not set itself.
+
+    Args:
+        name: see `find`.
+        parameter: the parameter that differs.
+        each: its values.
+        values: other parameters -> value.
+        folder: where the executed notebooks go.
+
+    Raises:
+        InputError, NotebookError: see `execute`.
+    """
+    import asyncio
+
+    from jupyter_client import AsyncKernelManager
+
+    kernel = AsyncKernelManager()
+    try:
+        for value in each:
+            given = {**values, parameter: value}
+            execute(name, given, folder / f"{value}.ipynb", progress=False, kernel=kernel)
+    finally:
+        if kernel.has_kernel:
+            asyncio.run(kernel.shutdown_kernel(now=True))
 
 
 def finding(sentence: str, holds: bool | np.bool_) -> None:

@@ -1,6 +1,7 @@
 """The command `hwr`: its arguments, its answers, and one clear message for bad input."""
 
 import argparse
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers import TINY, tiny, train_argv, write_easy
-from hwr_utils import cli, data, distributed, runs, training
+from hwr_utils import cli, data, distributed, records, runs, training
 from hwr_utils.results import find
 
 
@@ -167,3 +168,17 @@ def test_every_help_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
         assert ended.value.code == 0
     output = capsys.readouterr().out
     assert "--dataset" in output and "--on DATASET" in output
+
+
+def test_a_dataset_is_described_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    places = ["--data-root", str(tmp_path / "data"), "--results-dir", str(tmp_path / "results")]
+    assert cli.main(["describe", "digits-synthetic", *places]) == 2
+    assert "hwr synthesize digits-synthetic" in capsys.readouterr().err
+    for n_train in (60, 70):
+        sizes = ["--n-train", str(n_train), "--n-test", "30", "--seed", "1"]
+        assert cli.main(["synthesize", "digits-synthetic", *places[:2], *sizes]) == 0
+        assert cli.main(["describe", "digits-synthetic", *places]) == 0
+        folder = tmp_path / "results" / "datasets" / "digits-synthetic"
+        facts = json.loads((folder / "facts.json").read_text())
+        assert (facts["train"]["n"], facts["test"]["n"]) == (n_train, 30), "it is measured anew each time"
+        assert records.read_arrays(folder / "samples.npz")["samples"].shape == (10, 10, 28, 28)

@@ -31,7 +31,6 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "book"))
 
 import build  # noqa: E402
-import generated  # noqa: E402
 import playground  # noqa: E402
 
 RESULTS = ROOT / "results"
@@ -110,14 +109,15 @@ def html(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a small book of the playground's page with the models of results/, built as the whole one is."""
     work = tmp_path_factory.mktemp("playground")
     source = work / "source"
-    shutil.copytree(ROOT / "book", source / "book", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "book", source / "book", ignore=shutil.ignore_patterns("__pycache__", "*.ipynb"))
     for path in (source / "book").glob("*.md"):
         if path.stem not in ("playground", "bibliography", "glossary"):
             path.unlink()
-    files.write_text(source / "api" / "hwr_utils.device.canvas.md", generated.module_page("hwr_utils.device.canvas"))
-    settings = build.configure(yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8")), "paper")
+    api = "# API\n\n```{eval-rst}\n.. automodule:: hwr_utils.device.canvas\n   :members:\n```\n"
+    files.write_text(source / "book" / "api.md", api)
+    settings = build.configure(yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8")), quick=False)
     files.write_text(source / "_config.yml", yaml.safe_dump(settings, allow_unicode=True, sort_keys=False))
-    pages = ["book/glossary", "book/bibliography", "api/hwr_utils.device.canvas"]
+    pages = ["book/glossary", "book/bibliography", "book/api"]
     toc = {"format": "jb-book", "root": "book/playground", "chapters": [{"file": page} for page in pages]}
     files.write_text(source / "_toc.yml", yaml.safe_dump(toc, sort_keys=False))
     built = build.render(source, work)

@@ -51,8 +51,8 @@ ON_CUDA = {"code": 0, "says": "test accuracy"} if torch.cuda.is_available() else
 
 RULES = (
     # What a target runs is read off a dry run. CI runs study, book and test: see test_ci_runs_the_first_commands.
-    Rule(r"make study", r"\g<0> --dry-run", says=r"environment\.py[^$]*\.venv/bin/"),
-    Rule(r"make book", r"\g<0> --dry-run", says=r"environment\.py[^$]*\.venv/bin/"),
+    Rule(r"make study", r"\g<0> --dry-run", says=r"environment\.py[^$]*-m snakemake"),
+    Rule(r"make book", r"\g<0> --dry-run", says=r"environment\.py[^$]*-m snakemake book"),
     Rule(r"make test", r"\g<0> --dry-run", says=r"environment\.py[^$]*-m ruff[^$]*-m mypy[^$]*-m pytest[^$]*--nbval"),
     Rule(r"python -m http\.server --directory _build/html", r"python -m http.server --help", says="--directory"),
     Rule(r"source \.venv/bin/activate", r"\g<0> && command -v hwr", says=r"\.venv/bin/hwr"),

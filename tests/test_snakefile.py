@@ -1,9 +1,9 @@
-"""The Snakefile makes what a profile lacks, goes on after a kill, and nothing but a record decides what it makes.
+"""The Snakefile makes what a profile lacks, goes on after a kill, and nothing but a record decides what it trains.
 
-Everything runs as users run it, in a copy of the checkout with a tiny profile and a notebook that only trains.
+Everything runs as users run it, in a copy of the checkout with a tiny profile. The folder of the checkout has a name
+that a shell, Snakemake and a regular expression would each like to read otherwise.
 """
 
-import json
 import os
 import re
 import signal
@@ -25,12 +25,6 @@ train:
   - {architecture: simple_cnn, recipe: quick, dataset: digits-synthetic, device: cpu, epochs: 1}
   - {architecture: simple_cnn, recipe: quick, dataset: letters-synthetic, device: cpu, epochs: 8}
 """
-TRAINING = """
-from hwr_utils import recipes, runs
-
-config = recipes.configure(dataset, "simple_cnn", recipe, seed, dropout=dropout, epochs=epochs)
-runs.load_or_train(config, results_dir, data_root, device)
-"""
 
 
 class Checkout:
@@ -40,12 +34,6 @@ class Checkout:
         self.folder = folder
         copy_checkout(folder)
         self.write_profile("tiny", PROFILE)
-        path = folder / "notebooks" / "02_simple_cnn.ipynb"
-        notebook = json.loads(path.read_text(encoding="utf-8"))
-        (parameters,) = (cell for cell in notebook["cells"] if "parameters" in cell["metadata"].get("tags", []))
-        training = {"cell_type": "code", "id": "train", "metadata": {}, "outputs": [], "source": TRAINING}
-        notebook["cells"] = [parameters, training | {"execution_count": None}]
-        path.write_text(json.dumps(notebook), encoding="utf-8")
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith("HWR_")} | {
             "PYTHONPATH": str(folder),
             "XDG_CACHE_HOME": str(folder / "_build" / "cache"),
@@ -55,11 +43,15 @@ class Checkout:
 
     @property
     def data_root(self) -> Path:
-        return self.folder / "_build" / "study" / "data"
+        return self.study / "data"
+
+    @property
+    def study(self) -> Path:
+        return self.folder / "_build" / "study"
 
     @property
     def results(self) -> Path:
-        return self.folder / "_build" / "study" / "results"
+        return self.study / "results"
 
     def write_profile(self, name: str, text: str) -> None:
         (self.folder / "config" / f"{name}.yaml").write_text(text)
@@ -82,21 +74,24 @@ class Checkout:
         assert process.returncode == code, printed
         return printed
 
-    def scheduled(self) -> list[str]:
+    def scheduled(self, *words: str) -> list[str]:
         """Return the datasets whose runs a dry run schedules."""
-        printed = self.run("--dry-run")
-        found = re.findall(r"wildcards: name=\S+-dataset-(\w+)-synthetic-", printed)
-        assert bool(found) != ("Nothing to be done" in printed), printed
-        return sorted(found)
+        return sorted(re.findall(r"Training (\w+)-synthetic-", self.run(*words, "--dry-run")))
 
     def folder_of(self, start: str) -> Path:
         (folder,) = self.results.glob(f"{start}*")
         return folder
 
-    def training(self, start: str) -> int:
-        """Return the number of the process that trains a run, or did."""
-        (lock,) = (self.results / ".locks").glob(f"{start}*")
-        return int(lock.read_text())
+    def training(self, dataset: str) -> int:
+        """Return the number of the process that trains a run on a dataset."""
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                words = (process / "cmdline").read_bytes().decode().split("\0")
+                if words[1:6] == ["-m", "hwr_utils", "train", "--dataset", dataset] and self.folder.samefile(
+                    process / "cwd"
+                ):
+                    return int(process.name)
+        raise AssertionError(f"nothing trains on {dataset}")
 
     def written(self) -> dict[str, int]:
         """Run id -> when its record was written; all records are valid."""
@@ -106,19 +101,17 @@ class Checkout:
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """Return a checkout whose runs have all been made, after snakemake and its job were killed in the middle."""
-    made = Checkout(tmp_path_factory.mktemp("snakefile") / "a checkout")
-    killed = made.start("--cores", "2")
+    made = Checkout(tmp_path_factory.mktemp("snakefile") / 'it\'s a {check}out: "[two]"')
+    killed = made.start("runs", "--cores", "2")
     until(lambda: any(made.results.glob("letters-*/checkpoint.pt")) or killed.poll() is not None)
     os.killpg(killed.pid, signal.SIGKILL)
     killed.communicate(timeout=LIMIT)
     run = made.folder_of("letters-synthetic")
-    # the kernel of a notebook has a process group of its own
-    with suppress(ProcessLookupError):
-        os.kill(made.training("letters-"), signal.SIGKILL)
     assert (run / "checkpoint.pt").exists() and not (run / "record.json").exists()
 
-    made.run("--cores", "2")
+    printed = made.run("runs", "--cores", "2")
     assert len(made.written()) == 2
+    assert "minute" in printed, "it says how long the rest takes"
     return made
 
 
@@ -133,14 +126,16 @@ def test_a_killed_run_goes_on(checkout: Checkout) -> None:
 def test_nothing_but_records_schedules_a_run(checkout: Checkout) -> None:
     """Every file that could be touched or edited is."""
     before = checkout.written()
-    for pattern in ("notebooks/*.ipynb", "hwr_utils/**/*.py", "config/*.yaml", "profiles/*/*", "Snakefile"):
+    for pattern in (
+        "notebooks/*.ipynb",
+        "book/*.md",
+        "hwr_utils/**/*.py",
+        "config/*.yaml",
+        "profiles/*/*",
+        "Snakefile",
+    ):
         for path in checkout.folder.glob(pattern):
-            if path.suffix == ".ipynb":
-                notebook = json.loads(path.read_text(encoding="utf-8"))
-                notebook["cells"].append({"cell_type": "markdown", "id": "more", "metadata": {}, "source": "More."})
-                path.write_text(json.dumps(notebook), encoding="utf-8")
-            else:
-                path.write_text(path.read_text(encoding="utf-8") + "\n# edited\n", encoding="utf-8")
+            path.write_text(path.read_text(encoding="utf-8") + "\n", encoding="utf-8")
     for path in checkout.data_root.rglob("*.gz"):
         path.touch()
     assert checkout.scheduled() == []
@@ -155,14 +150,12 @@ def test_nothing_but_records_schedules_a_run(checkout: Checkout) -> None:
     record.write_text(damaged, encoding="utf-8")
     assert checkout.scheduled() == ["digits"]
     assert record.read_text(encoding="utf-8") == damaged, "a dry run changes nothing"
-    printed = checkout.run("--cores", "2")
-    assert f"{record} is not valid. It is kept as record.json.damaged" in printed
+    printed = checkout.run("runs", "--cores", "2")
+    assert f"{record.relative_to(checkout.folder)} is not valid. It is kept as record.json.damaged" in printed
     assert record.with_name("record.json.damaged").read_text(encoding="utf-8") == damaged
     after = checkout.written()
     assert before.keys() == after.keys()
     assert {name for name in before if before[name] != after[name]} == {record.parent.name}
-    executed = checkout.folder / "_build" / "study" / "notebooks" / "runs"
-    assert len(list(executed.glob("*.ipynb"))) == 2
 
 
 def test_what_waits_for_its_data_is_told_and_the_rest_goes_on(checkout: Checkout) -> None:
@@ -171,9 +164,28 @@ def test_what_waits_for_its_data_is_told_and_the_rest_goes_on(checkout: Checkout
     )
     printed = checkout.run("--dry-run", config="profile=waits")
     assert printed.count("2 runs wait for their data. kmnist:") == 1
-    assert sorted(re.findall(r"wildcards: name=\S+?-dataset-(\S+)", printed)) == [
-        *("digits-synthetic-seed-4", "digits-synthetic-seed-5"),
+    assert sorted(re.findall(r"Training (\S+)-simple_cnn-paper-(s\d)", printed)) == [
+        *(("digits-synthetic", "s4"), ("digits-synthetic", "s5")),
     ]
+
+
+def test_pages_are_executed_again_for_what_they_show(checkout: Checkout) -> None:
+    """A page of a run follows its record and run.ipynb; other runs' pages are left alone."""
+
+    def pages() -> dict[str, int]:
+        found = (checkout.study / "book" / "runs").glob("*/*.ipynb")
+        return {path.stem: path.stat().st_mtime_ns for path in found}
+
+    checkout.run("pages_of_runs", "--cores", "2")
+    before = pages()
+    assert before.keys() == checkout.written().keys()
+    checkout.run("pages_of_runs", "--cores", "2")
+    assert pages() == before
+    record = checkout.folder_of("digits-") / "record.json"
+    record.touch()
+    checkout.run("pages_of_runs", "--cores", "2")
+    after = pages()
+    assert {name for name in before if before[name] != after[name]} == {record.parent.name}
 
 
 @pytest.mark.parametrize(
@@ -201,20 +213,20 @@ def test_on_slurm_a_job_killed_for_time_is_submitted_again_and_goes_on(tmp_path:
             pytest.skip(f"no SLURM to try: {error}")
         checkout = Checkout(tmp_path / "checkout")
         process = checkout.start(
-            *("--workflow-profile", "profiles/slurm", "--slurm-no-account", "--slurm-status-command", "squeue"),
+            *("runs", "--workflow-profile", "profiles/slurm", "--slurm-no-account", "--slurm-status-command", "squeue"),
             *("--slurm-init-seconds-before-status-checks", "2", "--seconds-between-status-checks", "2"),
             *("--latency-wait", "5"),
         )
         stack.callback(process.kill)
         until(lambda: any(checkout.results.glob("letters-*/checkpoint.pt")) or process.poll() is not None)
         # hold the training after its first epoch, until its time is over: SLURM counts in whole minutes
-        training = checkout.training("letters-")
+        training = checkout.training("letters-synthetic")
         os.kill(training, signal.SIGSTOP)
         (log,) = checkout.folder.glob(".snakemake/slurm_logs/rule_run/*letters*/*.log")
         subprocess.run(["scontrol", "update", f"JobId={log.stem}", "TimeLimit=1"], check=True)
         until(lambda: "TimeLimit" in slurm_jobs("Reason"))
-        # a kernel sees that its parents have gone and ends; a stopped one does not, and here are no control groups
-        os.kill(training, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # here are no control groups, which would have ended it
+            os.kill(training, signal.SIGKILL)
         printed, _ = process.communicate(timeout=LIMIT)
         assert process.returncode == 0, printed
         assert sorted(slurm_jobs("JobState")) == ["COMPLETED", "COMPLETED", "TIMEOUT"]

@@ -1,0 +1,276 @@
+"""Read a profile of `config/`: the data it draws, the runs it asks for, and the chapters that show them.
+
+The Snakefile does what a profile says. This module only reads it, checks all of it before anything runs, and tells
+which runs have no valid record yet.
+"""
+
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hwr_utils import data, files, notebooks, recipes, records, results, synthesis
+from hwr_utils.data import catalog
+from hwr_utils.errors import InputError, MissingFiles
+from hwr_utils.records import RunConfig
+
+CONFIG = files.REPOSITORY / "config"
+OUT = files.REPOSITORY / "_build" / "study"
+
+# Pixels a side, and seconds of one core for a thousand training images of that size: for an estimate of the time left.
+PACE = {"simple_cnn": (28, 1.0), "resnet50": (32, 9.0), "inception_hccr": (56, 14.0)}
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run that a profile asks for: its config, and the device that trains it."""
+
+    config: RunConfig
+    device: str = "auto"
+
+    @property
+    def name(self) -> str:
+        """A name that no other run of a profile has. It is not the run's own, which needs the data's checksums."""
+        return records.run_id(self.config, {})
+
+    @property
+    def command(self) -> str:
+        """The shell command that makes the run's record."""
+        device = "" if self.device == "auto" else f" --device {self.device}"
+        return results.command(self.config) + device
+
+    @property
+    def needs_gpu(self) -> bool:
+        """Does the profile ask for a CUDA GPU?"""
+        return self.device.startswith("cuda")
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What a file of `config/` asks for."""
+
+    data: dict[str, dict[str, Any]]  # dataset to draw -> its seed and sizes
+    jobs: list[Job]
+    pages: list[str]  # chapters to execute, by name
+
+    @property
+    def results(self) -> Path:
+        """The folder of the records. A profile that draws its data has one of its own."""
+        return OUT / "results" if self.data else results.RESULTS_DIR
+
+    @property
+    def data_root(self) -> Path:
+        """The folder of the datasets."""
+        return OUT / "data" if self.data else data.default_root()
+
+    def parameters(self, page: str) -> dict[str, Any]:
+        """Return what a chapter is executed with: the folders, and the first run of the network in its name."""
+        values: dict[str, Any] = {
+            "results_dir": str(self.results),
+            "data_root": str(self.data_root),
+            # imported sets have their chapter with their network
+            "datasets": " ".join(name for name in self.data if not catalog.entry(name).imported),
+        }
+        first = next((job.config for job in self.jobs if job.config.architecture in page), None)
+        if first is not None:
+            recipe = first.recipe if first.recipe in recipes.RECIPES else "paper"
+            values |= {"dataset": first.dataset, "recipe": recipe, "seed": first.seed} | results.changes(first)
+        known = notebooks.parameters(notebooks.find(page))
+        return {name: value for name, value in values.items() if name in known}
+
+    def is_drawn(self, dataset: str) -> bool:
+        """Are all files of a drawn dataset there?"""
+        entry = catalog.entry(dataset)
+        return all((self.data_root / entry.folders[0] / file).exists() for file in entry.stored)
+
+    def seconds(self, job: Job) -> float:
+        """Guess how long a run takes on one core."""
+        entry, training = catalog.entry(job.config.dataset), job.config.training
+        sizes = self.data.get(entry.name, {})
+        images = training["train_size"] or training["pool_size"] or sizes.get("n_train") or entry.n_train or 10_000
+        pixels, pace = PACE.get(job.config.architecture, PACE["inception_hccr"])
+        return 10 + training["epochs"] * images / 1000 * pace * (training["image_size"] / pixels) ** 2
+
+
+def read(profile: str) -> Profile:
+    """Read `config/<profile>.yaml` and check all of it, before anything runs.
+
+    Raises:
+        InputError: an unknown profile, key, architecture, dataset, chapter or parameter (the nearest valid one is
+            given), or a value of a wrong type or out of range.
+    """
+    known = {path.stem: path for path in sorted(CONFIG.glob("*.yaml"))}
+    _known("profile", profile, known)
+    path = known[profile]
+    try:
+        # all as text, and read as on the command line: YAML itself takes 1e-4 for a text and 010 for 8
+        content = _typed(yaml.load(path.read_text(encoding="utf-8"), yaml.BaseLoader))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: not readable as YAML: {error}") from error
+    try:
+        content = _mapping("the file", content, ["data", "train", "pages"])
+        drawable = [name for name in catalog.CATALOG if name.endswith("-synthetic")]
+        drawn = _mapping("data", content.get("data", {}), drawable)
+        for name, sizes in drawn.items():
+            for key, value in _mapping(f"data: {name}", sizes, ["seed", *synthesis.SIZES[name]]).items():
+                if (type(value) is not int or value < 0) and not (key == "classes" and isinstance(value, str)):
+                    raise InputError(f"data: {name}: {key}={value!r} is not a whole number from 0.")
+        jobs = [job for block in _list("train", content) for job in _jobs(block)]
+        for job in jobs:
+            if drawn:
+                _known("data is not drawn: dataset", job.config.dataset, drawn)
+        pages = [notebooks.find(name).stem for name in _list("pages", content)]
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    return Profile(drawn, jobs, pages)
+
+
+def _typed(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _typed(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_typed(one) for one in value]
+    return notebooks.parse(value)
+
+
+def _known(what: str, name: Any, valid: Mapping[str, Any] | list[str]) -> None:
+    if name not in valid:
+        near = recipes.nearest(name, valid)
+        raise InputError(f"{what} {name!r} is unknown, expected one of {', '.join(valid)}{near}")
+
+
+def _mapping(where: str, values: Any, valid: list[str]) -> dict[str, Any]:
+    if not isinstance(values, dict):
+        raise InputError(f"{where}: found {values!r}, expected keys out of {', '.join(valid)}.")
+    for name in values:
+        _known(f"{where}: key", name, valid)
+    return values
+
+
+def _list(key: str, content: dict[str, Any]) -> list[Any]:
+    if not isinstance(content.get(key, []), list):
+        raise InputError(f"{key}: found {content[key]!r}, expected a list.")
+    return list(content.get(key, []))
+
+
+def _jobs(block: Any) -> Iterator[Job]:
+    """Yield every combination of the values of one block."""
+    if not isinstance(block, dict) or not {"architecture", "dataset"} <= block.keys():
+        raise InputError(f"train: found {block!r}, expected `architecture`, `dataset` and parameters of a run.")
+    grid = {name: value if isinstance(value, list) else [value] for name, value in block.items()}
+    for combination in product(*grid.values()):
+        values = dict(zip(grid, combination, strict=True))
+        catalog.entry(values["dataset"])
+        device = values.pop("device", "auto")
+        yield Job(recipes.configure(**values), device)
+
+
+def missing(profile: str, results_dir: str | Path | None = None) -> list[Job]:
+    """Return the runs of a profile that have no record, in its order; `Job.command` makes one.
+
+    Args:
+        profile: a file of `config/`.
+        results_dir: folder of run records; None is where the profile's records go.
+
+    Raises:
+        InputError: see `read`; or a record is damaged.
+    """
+    plan = read(profile)
+    recorded = [record["config"] for _, record in records.read_all(results_dir or plan.results)]
+    return [job for job in plan.jobs if job.config.to_dict() not in recorded]
+
+
+def unrecorded(plan: Profile) -> tuple[list[Job], list[Path]]:
+    """Return the runs of a profile that have no valid record, and the invalid records that carry the names of its runs.
+
+    A record is valid when it fits the schema, speaks of the run that its folder names, and its predictions can be read.
+    """
+    names = {_without_hash(job.name) for job in plan.jobs}
+    valid, damaged = [], []
+    for path in sorted(plan.results.glob("*/record.json")):
+        if _is_valid(path):
+            valid.append(records.read(path)["config"])
+        elif _without_hash(path.parent.name) in names:
+            damaged.append(path)
+    return [job for job in plan.jobs if job.config.to_dict() not in valid], damaged
+
+
+def _is_valid(path: Path) -> bool:
+    try:
+        record = records.read(path)
+        records.read_arrays(path.parent / "predictions.npz")
+    except InputError:
+        return False
+    config = RunConfig.from_dict(record["config"])
+    return records.run_id(config, record["dataset"]["files"]) == path.parent.name
+
+
+def _without_hash(run_id: str) -> str:
+    return run_id.rpartition("-")[0]
+
+
+def set_aside(record: Path) -> Path:
+    """Rename an invalid record, so that its run can be made again; return the new path.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    kept = record.with_name(f"{record.name}.damaged")
+    try:
+        record.replace(kept)
+    except OSError as error:
+        raise InputError(f"cannot rename {record}: {error.strerror}. Make its folder writable.") from error
+    return kept
+
+
+def runnable(jobs: list[Job], gpu: bool) -> tuple[list[Job], list[str]]:
+    """Part the runs that can be made from those that have to wait for a GPU or for data under the data root.
+
+    Args:
+        jobs: of a profile that draws no data.
+        gpu: is there a CUDA GPU where they are made?
+
+    Returns:
+        The runs that can be made, and why the others wait, a sentence for each reason.
+
+    Raises:
+        InputError: the files of a dataset are there, and damaged.
+    """
+    able = [job for job in jobs if gpu or not job.needs_gpu]
+    reasons = [f"{len(jobs) - len(able)} runs wait for a CUDA GPU."] if len(able) < len(jobs) else []
+    for dataset in sorted({job.config.dataset for job in able}):
+        try:
+            data.checksums(dataset, data.default_root())
+        except MissingFiles as error:
+            waiting = [job for job in able if job.config.dataset == dataset]
+            reasons.append(f"{len(waiting)} runs wait for their data. {error}")
+            able = [job for job in able if job not in waiting]
+    return able, reasons
+
+
+def draw(profile: str, dataset: str) -> None:
+    """Draw a dataset of a profile, and remove what was recorded of other images under its name.
+
+    Raises:
+        InputError: see `read`; or the folder cannot be written.
+    """
+    plan = read(profile)
+    _known(f"profile {profile!r}: dataset", dataset, plan.data)
+    synthesis.write(dataset, plan.data_root, **plan.data[dataset])
+    drawn = data.checksums(dataset, plan.data_root)
+    shutil.rmtree(plan.results / "datasets" / dataset, ignore_errors=True)
+    for path in plan.results.glob(f"{dataset}-*/record.json"):
+        if not _is_valid(path) or records.read(path)["dataset"]["files"] != drawn:
+            shutil.rmtree(path.parent)
+
+
+if __name__ == "__main__":  # for the Snakefile
+    try:
+        draw(*sys.argv[1:])
+    except InputError as error:
+        sys.exit(f"hwr_utils.grid: error: {error}")

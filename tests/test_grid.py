@@ -1,0 +1,190 @@
+"""A profile is checked before anything runs, and tells which of its runs have no valid record."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from helpers import write_easy
+from hwr_utils import cli, data, grid, notebooks, recipes, records, results
+from hwr_utils.errors import InputError
+
+PROFILE = """
+data:
+  digits-synthetic: {seed: 0, n_train: 30, n_test: 20}
+train:
+  - {architecture: simple_cnn, recipe: quick, dataset: digits-synthetic, seed: [0, 1], epochs: 1}
+pages: [02_simple_cnn]
+"""
+COMMITTED = sorted(path.parent for path in results.RESULTS_DIR.glob("mnist-simple_cnn-paper-*/record.json"))[:2]
+
+
+@pytest.fixture
+def profiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder of profiles with one, tiny.yaml, whose edition is beside it."""
+    folder = tmp_path / "config"
+    folder.mkdir()
+    (folder / "tiny.yaml").write_text(PROFILE)
+    monkeypatch.setattr(grid, "CONFIG", folder)
+    monkeypatch.setattr(grid, "OUT", tmp_path / "out")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("\ntrain:", "\ntrian:", "key 'trian' is unknown, expected one of data, train, pages; did you mean 'train'?"),
+        ("digits-synthetic: {", "digit-synthetic: {", "did you mean 'digits-synthetic'?"),
+        ("n_train: 30", "ntrain: 120", "did you mean 'n_train'?"),
+        ("n_train: 30", "n_train: -1", "digits-synthetic: n_train=-1 is not a whole number from 0"),
+        ("architecture: simple_cnn", "architecture: simpel_cnn", "did you mean 'simple_cnn'?"),
+        ("train:\n", "train:\n  - nothing\n", "found 'nothing'"),
+        ("dataset: digits-synthetic", "dataset: digits", "Did you mean"),
+        ("dataset: digits-synthetic", "dataset: hiragana-synthetic", "'hiragana-synthetic' is unknown"),
+        ("recipe: quick", "recipe: quikc", "did you mean 'quick'?"),
+        ("epochs: 1", "epoch: 1", "did you mean 'epochs'?"),
+        ("epochs: 1", "pooling: avg4", "parameter 'pooling' is unknown for simple_cnn"),
+        ("epochs: 1", "epochs: 0", "epochs=0 is out of range"),
+        ("epochs: 1", "epochs: one", "epochs='one' is of type str, expected int"),
+        ("[02_simple_cnn]", "[02_simpel_cnn]", "did you mean '02_simple_cnn'?"),
+        ("[02_simple_cnn]", "02_simple_cnn", "pages: found '02_simple_cnn', expected a list"),
+        (PROFILE, "- a list", "the file: found ['a list']"),
+        (PROFILE, "a: [", "not readable as YAML"),
+    ],
+)
+def test_a_wrong_profile_is_refused(profiles: Path, old: str, new: str, told: str) -> None:
+    assert old in PROFILE
+    (profiles / "tiny.yaml").write_text(PROFILE.replace(old, new, 1))
+    with pytest.raises(InputError) as caught:
+        grid.read("tiny")
+    assert told in str(caught.value) and "tiny.yaml" in str(caught.value)
+
+
+def test_values_are_read_as_they_are_meant(profiles: Path) -> None:
+    """To YAML, 1e-4 is a text and 010 is eight."""
+    (profiles / "tiny.yaml").write_text(PROFILE.replace("seed: [0, 1], epochs: 1", "seed: 010, learning_rate: 1e-4"))
+    (job,) = grid.read("tiny").jobs
+    assert (job.config.seed, job.config.training["learning_rate"]) == (10, 1e-4)
+
+
+def test_a_chapter_is_given_the_first_run_of_its_network(profiles: Path) -> None:
+    plan = grid.read("tiny")
+    given = plan.parameters("02_simple_cnn")
+    assert notebooks.check(notebooks.find("02_simple_cnn"), given) == given
+    assert {name: given[name] for name in ("dataset", "recipe", "seed")} == {
+        **{"dataset": "digits-synthetic", "recipe": "paper", "seed": 0},
+    }
+    assert given["results_dir"] == str(grid.OUT / "results")
+
+
+def test_the_plan_holds_the_runs_that_it_promises() -> None:
+    """Section by section as in book/plan.md: 45 runs of E1, 18 of E2, 3 of E3."""
+    configs = [job.config for job in grid.read("plan").jobs]
+    assert len({json.dumps(config.to_dict()) for config in configs}) == len(configs) == 66
+    folds = [config for config in configs if config.training["split"] == "folds"]
+    assert len(folds) == 45 and {config.training["pool_size"] for config in folds} == {10_000}
+    assert sum(config.training["train_size"] == 1000 for config in configs) == 18
+
+
+def test_the_grids_train_every_network() -> None:
+    quick = grid.read("quick")
+    assert {job.config.dataset for job in quick.jobs} == set(quick.data)
+    assert {job.config.architecture for job in quick.jobs} == set(quick_networks())
+    paper = grid.read("paper").jobs
+    assert all(job.needs_gpu for job in paper if job.config.architecture == "resnet50")
+    assert len({job.name for job in paper}) == len(paper)
+
+
+def quick_networks() -> list[str]:
+    return [name for name in recipes.MODEL_OPTIONS if name in recipes.RECIPES["quick"]]
+
+
+def test_runs_wait_for_a_gpu_and_for_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HWR_DATA_ROOT", str(tmp_path))
+    write_easy(tmp_path)
+    simple, deep, absent = (
+        grid.Job(recipes.configure(dataset, "simple_cnn"), device)
+        for dataset, device in (("custom:easy", "auto"), ("custom:easy", "cuda:1"), ("mnist", "cpu"))
+    )
+    able, reasons = grid.runnable([simple, deep, absent], gpu=False)
+    assert able == [simple] and len(reasons) == 2
+    assert reasons[0] == "1 runs wait for a CUDA GPU." and reasons[1].startswith("1 runs wait for their data. ")
+    assert grid.runnable([simple, deep], gpu=True) == ([simple, deep], [])
+
+
+def break_config(folder: Path) -> None:
+    record = records.read_json(folder / "record.json")
+    record["config"]["seed"] = 7
+    (folder / "record.json").write_text(json.dumps(record))
+
+
+DAMAGES: list[Callable[[Path], object]] = [
+    lambda folder: (folder / "record.json").write_text("{"),
+    lambda folder: (folder / "record.json").write_bytes(b"\xff"),
+    lambda folder: (folder / "predictions.npz").unlink(),
+    lambda folder: (folder / "predictions.npz").write_bytes((folder / "predictions.npz").read_bytes()[:-30]),
+    break_config,
+]
+
+
+def test_invalid_records_are_found_with_their_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two recorded runs one is damaged in turn in every way; only that one is to be made again."""
+    monkeypatch.setattr(results, "RESULTS_DIR", tmp_path)
+    for folder in COMMITTED:
+        shutil.copytree(folder, tmp_path / folder.name)
+    configs = [records.RunConfig.from_dict(records.read(folder / "record.json")["config"]) for folder in COMMITTED]
+    plan = grid.Profile({}, [grid.Job(config) for config in configs], [])
+    assert grid.unrecorded(plan) == ([], [])
+    stranger = tmp_path / "kmnist-simple_cnn-paper-s0-01234567"
+    stranger.mkdir()
+    (stranger / "record.json").write_text("{")
+    folder = tmp_path / COMMITTED[1].name
+    kept = {path: path.read_bytes() for path in folder.iterdir()}
+    for damage in DAMAGES:
+        damage(folder)
+        assert grid.unrecorded(plan) == ([plan.jobs[1]], [folder / "record.json"])
+        for file, content in kept.items():
+            file.write_bytes(content)
+    assert grid.set_aside(folder / "record.json") == folder / "record.json.damaged"
+    assert grid.unrecorded(plan) == ([plan.jobs[1]], [])
+
+
+def test_drawing_anew_removes_what_was_recorded_of_other_images(profiles: Path) -> None:
+    """Where only the files were lost the same images are drawn again, and the records stay."""
+    grid.draw("tiny", "digits-synthetic")
+    plan = grid.read("tiny")
+    assert plan.is_drawn("digits-synthetic")
+    folder = plan.results / "a-run"
+    shutil.copytree(COMMITTED[0], folder)
+    record = records.read_json(folder / "record.json")
+    record["config"] = plan.jobs[0].config.to_dict()
+    record["dataset"]["files"] = data.checksums("digits-synthetic", plan.data_root)
+    (folder / "record.json").write_text(json.dumps(record))
+    folder = folder.rename(plan.results / records.run_id(plan.jobs[0].config, record["dataset"]["files"]))
+    next(plan.data_root.rglob("train-labels*")).unlink()
+    assert not plan.is_drawn("digits-synthetic")
+    grid.draw("tiny", "digits-synthetic")
+    assert grid.missing("tiny") == plan.jobs[1:]
+    (profiles / "tiny.yaml").write_text(PROFILE.replace("n_train: 30", "n_train: 40"))
+    grid.draw("tiny", "digits-synthetic")
+    assert not folder.exists()
+
+
+def test_the_command_line_lists_and_removes_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for folder in COMMITTED:
+        shutil.copytree(folder, tmp_path / folder.name)
+    place = ["--results-dir", str(tmp_path)]
+    first, second = (folder.name for folder in COMMITTED)
+    assert cli.main(["runs", *place]) == 0
+    assert {first, second} <= set(capsys.readouterr().out.split())
+    assert cli.main(["runs", "--remove", *place]) == 0
+    assert cli.main(["runs", "--remove", first, *place]) == 0
+    assert [path.name for path in tmp_path.iterdir()] == [second], "nothing is removed without being named"
+    capsys.readouterr()
+    assert cli.main(["runs", "--missing", "plan", *place]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 66 and all(line.startswith("hwr train --dataset ") for line in lines)
+    assert cli.main(["runs", "--missing", "papr", *place]) == 2
+    assert "did you mean 'paper'?" in capsys.readouterr().err
