@@ -13,7 +13,6 @@ from typing import Any
 import yaml
 
 from hwr_utils import evaluation, files, records
-from hwr_utils.comparison import percent
 from hwr_utils.data import catalog
 from hwr_utils.device import recognizer, reports
 from hwr_utils.errors import InputError
@@ -112,9 +111,9 @@ def facts(model: Model) -> dict[str, str]:
     if model.test is not None:
         n, correct, declined = (model.test[name] for name in ("n", "correct", "declined"))
         low, high = evaluation.wilson_interval(correct, n)
-        told |= {"test": title(model.entry["accuracy_on"]), "n": f"{n:,}", "accuracy": percent(correct / n)}
-        told |= {"low": percent(low), "high": percent(high)}
-        told |= {"declined": percent(declined)} if declined is not None else {}
+        told |= {"test": title(model.entry["accuracy_on"]), "n": f"{n:,}", "accuracy": f"{100 * (correct / n):.2f}"}
+        told |= {"low": f"{100 * (low):.2f}", "high": f"{100 * (high):.2f}"}
+        told |= {"declined": f"{100 * (declined):.2f}"} if declined is not None else {}
         told |= {"note": model.entry["note"]} if "note" in model.entry else {}
     return told
 

@@ -215,7 +215,7 @@ def execute_each(
     """
     import asyncio
 
-    from jupyter_client import AsyncKernelManager
+    from jupyter_client.manager import AsyncKernelManager
 
     kernel = AsyncKernelManager()
     try:
@@ -224,7 +224,7 @@ def execute_each(
             execute(name, given, folder / f"{value}.ipynb", progress=False, kernel=kernel)
     finally:
         if kernel.has_kernel:
-            asyncio.run(kernel.shutdown_kernel(now=True))
+            asyncio.run(kernel.shutdown_kernel(now=True))  # type: ignore[arg-type]
 
 
 def finding(sentence: str, holds: bool | np.bool_) -> None:
