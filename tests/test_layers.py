@@ -14,7 +14,7 @@ PACKAGE = Path(hwr_utils.__file__).parent
 # from the ground up; a package's modules share its floor, and may import each other in one direction
 FLOORS = [
     {"errors", "literature"},
-    {"files", "processes"},
+    {"files", "processes", "sources"},
     {"records"},
     {"recipes"},
     {"preprocessing"},

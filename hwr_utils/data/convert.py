@@ -10,8 +10,8 @@ import pandas as pd
 
 from hwr_utils import files, preprocessing
 from hwr_utils.data import folders, idx, splits
-from hwr_utils.data.sources import Source, natural, walk
 from hwr_utils.errors import InputError, warn
+from hwr_utils.sources import Source, natural, walk
 
 SIDE = 28  # pixels, of the images in IDX files
 Part = tuple[str, Any, Any]  # train or test, images, labels; images and labels may come one after the other

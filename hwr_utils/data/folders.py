@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwr_utils import preprocessing
-from hwr_utils.data.sources import listing, natural, normal
 from hwr_utils.errors import InputError, warn
 from hwr_utils.files import sha256
+from hwr_utils.sources import listing, natural, normal
 
 # how people call the parts of a set; what is held out for choosing between models is not a test set
 PARTS = {"train": "train", "training": "train", "trn": "train", "test": "test", "testing": "test", "tst": "test"}

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hwr_utils.data.sources import AGAIN, Source, walk
 from hwr_utils.errors import InputError, kind, warn
+from hwr_utils.sources import AGAIN, Source, walk
 
 HEADER = struct.Struct("<I2sHH")
 MAX_SIDE = 4096  # pixels; the largest of HWDB has some hundreds

@@ -20,8 +20,8 @@ from PIL import Image
 
 from hwr_utils import files, preprocessing, processes, records
 from hwr_utils.data import gnt
-from hwr_utils.data.sources import Source
 from hwr_utils.errors import InputError, reading, writing
+from hwr_utils.sources import Source
 
 SCHEMA_VERSION = 1
 COLUMNS = {"images": np.uint8, "labels": np.uint16, "writers": np.uint16}
