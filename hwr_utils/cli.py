@@ -295,6 +295,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"hwr: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("hwr: stopped. Run the same command again to go on.", file=sys.stderr)
+        print("hwr: stopped. The same command goes on from here; an import or a drawing starts again.", file=sys.stderr)
         return 130
     return 0

@@ -75,7 +75,8 @@ def load(
         InputError: an unknown name; files that are missing, damaged, or other than what the name promises; a split that
             they do not allow.
     """
-    promise, found = entry(name), open_import(name, data_root)
+    with reading(data_root, "the folder of all datasets", "Give another."):  # its name may be too long
+        promise, found = entry(name), open_import(name, data_root)
     if found is not None:
         found.verify()
         dataset = _split_import(promise, found, split, seed)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from hwr_utils import files, preprocessing
 from hwr_utils.data import folders, idx, splits
-from hwr_utils.errors import InputError, warn
+from hwr_utils.errors import InputError, reading, warn
 from hwr_utils.sources import Source, natural, walk
 
 SIDE = 28  # pixels, of the images in IDX files
@@ -58,7 +58,9 @@ def import_images(paths: Iterable[str | Path], out: str | Path) -> dict[str, int
 
 def _parts(path: Path) -> Iterator[Part]:
     readers = {".csv": _csv, ".npz": _npz, ".parquet": _parquet}
-    sources = [source for source in walk(path) if source.file.suffix.lower() in readers]
+    with reading(path, "a CSV, npz or Parquet file, or a folder", "Check its name."):
+        path.stat()
+        sources = [source for source in walk(path) if source.file.suffix.lower() in readers]
     for source in sources:
         with source.open("images with their labels") as stream:
             yield from readers[source.file.suffix.lower()](stream, source)
