@@ -93,7 +93,7 @@ def _npz(stream: Any, source: Source) -> Iterator[Part]:
 
 def _parquet(stream: Any, source: Source) -> Iterator[Part]:
     if importlib.util.find_spec("pyarrow") is None:
-        raise InputError(f"{source}: to read Parquet, install pyarrow: `pip install pyarrow`.")
+        raise InputError(f"{source}: to read Parquet, run `pip install pyarrow`.")
     table = pd.read_parquet(stream)
     pictures = (value["bytes"] if isinstance(value, dict) else value for value in table["image"])
     yield source.part or "train", [preprocessing.decode(one, source) for one in pictures], table["label"].to_numpy()
