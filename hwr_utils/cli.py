@@ -309,7 +309,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"hwr: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("hwr: stopped. Run the same command again to go on.", file=sys.stderr)
+        print("hwr: stopped. The same command goes on from here; an import or a drawing starts again.", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output has seen enough, as `head` has
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

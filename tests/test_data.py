@@ -466,6 +466,10 @@ def test_checksums_of_folders_follow_names_and_contents(tmp_path: Path, pictures
     # a name in the other Unicode form, as another file system may store it, is the same name
     (pictures / "train/が").rename(pictures / "train/か\u3099")
     assert sums() == first
+    write_picture(pictures / "train/が/3.png")  # in a folder of that name in the one form, beside that in the other
+    assert data.load("custom:mine", tmp_path).classes == ("b", "が")
+    (pictures / "train/が/3.png").unlink()
+    (pictures / "train/が").rmdir()
     (pictures / "test/b/x.webp").rename(pictures / "test/b/y.webp")
     second = sums()
     assert second["train"] == first["train"] and second["test"] != first["test"]
@@ -534,8 +538,13 @@ def test_bad_folders_are_named(tmp_path: Path, pictures: Path, place: str) -> No
 
 def test_sets_without_both_parts_are_told_what_to_do(tmp_path: Path, pictures: Path) -> None:
     write_picture(pictures / "test/d/1.png")
-    with pytest.raises(InputError, match=r"class 'd' is not in .*no model can learn it"):
+    with pytest.raises(InputError, match=r"1 classes \(d\) are in the test set alone, so no model can learn"):
         data.load("custom:mine", tmp_path)
+    write_picture(pictures / "train/d/1.png")
+    (pictures / "Validation").mkdir()
+    with pytest.warns(InputWarning, match="only its training and test folders are read, not Validation"):
+        data.load("custom:mine", tmp_path)
+    (pictures / "Validation").rmdir()
     (pictures / "test").rename(pictures / "val")
     with pytest.raises(MissingFiles, match=f"run `mv {pictures / 'val'} {pictures / 'test'}`"):
         data.load("custom:mine", tmp_path)

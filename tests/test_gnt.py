@@ -167,7 +167,8 @@ def holding(content: bytes) -> Callable[[Path], object]:
 
 
 PLACES: dict[str, tuple[str, Callable[[Path], object], str]] = {
-    "absent": ("absent.gnt", lambda _: None, r"absent\.gnt is not there"),
+    "absent": ("absent.gnt", lambda _: None, r"cannot read .*absent\.gnt: No such file"),
+    "long": ("x" * 300, lambda _: None, r"x: File name too long"),
     "folder": ("folder", lambda path: path.mkdir(), r"folder: none of the 0 files"),
     "alz": ("a.alz", holding(b"ALZ"), r"a\.alz is an archive that has to be unpacked first"),
     "rar": ("a.RAR", holding(b"Rar!"), r"a\.RAR is an archive that has to be unpacked first"),

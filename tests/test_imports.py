@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from hwr_utils import data, facts, results
 from hwr_utils.data import CATALOG, gnt, hwdb
-from hwr_utils.data.sources import Source
 from hwr_utils.data.splits import writer_split
 from hwr_utils.errors import InputError
+from hwr_utils.sources import Source
 
 CHARACTERS = "啊阿埃"
 SMALL = hwdb.Options(size=16, margin=3)

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from hwr_utils import preprocessing, records
 from hwr_utils.data import catalog, folders, gnt, hwdb, idx, splits
 from hwr_utils.data.catalog import CATALOG, Entry, entry
-from hwr_utils.data.sources import Source, listing, walk
 from hwr_utils.errors import InputError, MissingFiles, reading, warn
 from hwr_utils.files import REPOSITORY, sha256
+from hwr_utils.sources import Source, listing, walk
 
 __all__ = [
     "CATALOG",
@@ -84,7 +84,8 @@ def load(
         InputError: an unknown name; files that are missing, damaged, or other than what the name promises; a split that
             they do not allow.
     """
-    promise, found = entry(name), open_import(name, data_root)
+    with reading(data_root, "the folder of all datasets", "Give another."):  # its name may be too long
+        promise, found = entry(name), open_import(name, data_root)
     if found is not None:
         found.verify()
         dataset = _split_import(promise, found, split, seed)
@@ -95,7 +96,7 @@ def load(
         )
     else:
         dataset = _load(promise, Path(data_root), download)
-    if name.endswith("-synthetic"):
+    if promise.folders[0].startswith("synthetic/"):
         dataset = replace(dataset, drawn=_manifest(promise, Path(data_root), dataset.files))
     if name not in CATALOG:
         _check_classes(dataset)
@@ -145,23 +146,21 @@ def _manifest(promise: Entry, root: Path, found: dict[str, str]) -> dict[str, An
 
 def _check_classes(dataset: Dataset) -> None:
     """Refuse classes that are only tested, and warn of those that are not tested or nowhere."""
-    trained, tested = (
-        np.bincount(labels, minlength=len(dataset.classes)) > 0
-        for labels in (dataset.train_labels, dataset.test_labels)
-    )
-
-    def named(which: NDArray[np.bool_]) -> str:
-        some = [dataset.classes[label] for label in np.flatnonzero(which)]
-        return f"{len(some)} classes ({', '.join(some[:5])}{' ...' if len(some) > 5 else ''})"
-
-    if (tested & ~trained).any():
-        raise InputError(
-            f"{dataset.name}: {named(tested & ~trained)} are in the test set alone, so no model can learn them. Add "
-            "training images of them, or remove them."
-        )
-    for which, part in ((~trained, "training"), (trained & ~tested, "test")):
-        if which.any():
-            warn(f"{dataset.name}: {named(which)} have no {part} image. Was that meant?")
+    every, trained, tested = set(range(len(dataset.classes))), set(dataset.train_labels), set(dataset.test_labels)
+    cases = {
+        "are in the test set alone, so no model can learn them": tested - trained,
+        "have no training image": every - trained,
+        "have no test image": trained - tested,
+    }
+    for fault, labels in cases.items():
+        if labels:
+            named = [dataset.classes[label] for label in sorted(labels)]
+            told = (
+                f"{dataset.name}: {len(named)} classes ({', '.join(named[:5])}{' ...' if named[5:] else ''}) {fault}."
+            )
+            if "alone" in fault:
+                raise InputError(f"{told} Add training images of them, or remove them.")
+            warn(f"{told} Was that meant?")
 
 
 def _split_import(promise: Entry, found: hwdb.Import, split: str, seed: int) -> Dataset:
@@ -265,7 +264,10 @@ def _instead(folder: Path) -> str:
 
 def _load_idx(promise: Entry, folder: Path, root: Path, found: dict[str, Source]) -> Dataset:
     """Read the four IDX files of a set, see whether they are the published ones, and undo how it stores them."""
-    arrays = {file: idx.read_idx(source, 3 if "images" in file else 1) for file, source in found.items()}
+    try:
+        arrays = {file: idx.read_idx(source, 3 if "images" in file else 1) for file, source in found.items()}
+    except InputError as error:
+        raise InputError(f"{error} If you have another, remove this one. {promise.how.format(root=root)}") from error
     files = {file: idx.checksum(array) for file, array in arrays.items()}
     md5 = {source.path: "" for file, source in found.items() if files[file] != promise.sha256.get(file)}
     for path in md5 if promise.published else ():
@@ -333,15 +335,11 @@ def _read_classes(path: Path) -> tuple[str, ...]:
 
 
 def _load_folders(promise: Entry, train: Path, test: Path) -> Dataset:
-    """Read two folders whose folders are the classes; the test part may lack some classes, and adds none."""
-    images, labels, classes, digest = folders.read(train)
-    test_images, found, test_classes, test_digest = folders.read(test)
-    if extra := sorted(set(test_classes) - set(classes)):
-        raise InputError(
-            f"{test}: class {extra[0]!r} is not in {train}, so no model can learn it. Add training images of it, or "
-            "remove it."
-        )
-    test_labels = np.array([classes.index(name) for name in test_classes], np.int64)[found]
+    """Read two folders whose folders are the classes."""
+    images, labels, trained, digest = folders.read(train)
+    test_images, found, tested, test_digest = folders.read(test)
+    classes = tuple(dict.fromkeys((*trained, *tested)))  # of what only the second has, `_check_classes` tells
+    test_labels = np.array([classes.index(name) for name in tested], np.int64)[found]
     files = {"train": digest, "test": test_digest}
     return Dataset(promise.name, classes, images, labels, test_images, test_labels, files, published=False)
 

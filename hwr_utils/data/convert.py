@@ -10,8 +10,8 @@ import pandas as pd
 
 from hwr_utils import files, preprocessing
 from hwr_utils.data import folders, idx, splits
-from hwr_utils.data.sources import Source, natural, walk
-from hwr_utils.errors import InputError, warn
+from hwr_utils.errors import InputError, reading, warn
+from hwr_utils.sources import Source, natural, walk
 
 SIDE = 28  # pixels, of the images in IDX files
 Part = tuple[str, Any, Any]  # train or test, images, labels; images and labels may come one after the other
@@ -58,7 +58,9 @@ def import_images(paths: Iterable[str | Path], out: str | Path) -> dict[str, int
 
 def _parts(path: Path) -> Iterator[Part]:
     readers = {".csv": _csv, ".npz": _npz, ".parquet": _parquet}
-    sources = [source for source in walk(path) if source.file.suffix.lower() in readers]
+    with reading(path, "a CSV, npz or Parquet file, or a folder", "Check its name."):
+        path.stat()
+        sources = [source for source in walk(path) if source.file.suffix.lower() in readers]
     for source in sources:
         with source.open("images with their labels") as stream:
             yield from readers[source.file.suffix.lower()](stream, source)
@@ -91,7 +93,7 @@ def _npz(stream: Any, source: Source) -> Iterator[Part]:
 
 def _parquet(stream: Any, source: Source) -> Iterator[Part]:
     if importlib.util.find_spec("pyarrow") is None:
-        raise InputError(f"{source}: to read Parquet, install pyarrow: `pip install pyarrow`.")
+        raise InputError(f"{source}: to read Parquet, run `pip install pyarrow`.")
     table = pd.read_parquet(stream)
     pictures = (value["bytes"] if isinstance(value, dict) else value for value in table["image"])
     yield source.part or "train", [preprocessing.decode(one, source) for one in pictures], table["label"].to_numpy()

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwr_utils import preprocessing
-from hwr_utils.data.sources import listing, natural, normal
 from hwr_utils.errors import InputError, warn
 from hwr_utils.files import sha256
+from hwr_utils.sources import listing, natural, normal
 
 # how people call the parts of a set; what is held out for choosing between models is not a test set
 PARTS = {"train": "train", "training": "train", "trn": "train", "test": "test", "testing": "test", "tst": "test"}
@@ -28,6 +28,9 @@ def parts(folder: Path) -> dict[str, Path]:
         deeper = listing(path)
         if len(deeper) == 1 and deeper[0].is_dir() and PARTS.get(deeper[0].name.lower()) == part:
             found[part] = deeper[0]
+    others = [path.name for path in inside if path.name.lower() not in PARTS]
+    if len(found) == 2 and others:
+        warn(f"{folder}: only its training and test folders are read, not {', '.join(others)}.")
     return found
 
 
@@ -53,6 +56,8 @@ def read(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64], tuple[str, .
         name, before = normal(folder.name), len(labels)
         if not name.isprintable():  # which a name that is not UTF-8 is not either
             raise InputError(f"the folder {folder} has characters in its name that cannot be shown. Rename it.")
+        if name not in classes:  # the same name may be there in two Unicode forms
+            classes.append(name)
         for file in listing(folder):
             try:
                 image = preprocessing.from_file(file)
@@ -62,12 +67,11 @@ def read(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64], tuple[str, .
                 bad.append(str(error).rstrip("."))
                 continue
             images.append(image)
-            labels.append(len(classes))
+            labels.append(len(classes) - 1)
             digest.update(f"{name}/{normal(file.name)}\0{sha256(file)}\n".encode(errors="surrogateescape"))
         if len(labels) == before:
             told = f" Found: {'; '.join(bad[-3:])}." if bad else ""
             raise InputError(f"{folder} holds no picture that can be read. Put some there, or remove it.{told}")
-        classes.append(name)
     if not images:
         raise InputError(f"{path} holds no folders. One folder of pictures a class was expected.")
     if bad:

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hwr_utils.data.sources import AGAIN, Source, walk
-from hwr_utils.errors import InputError, kind, warn
+from hwr_utils.errors import InputError, kind, reading, warn
+from hwr_utils.sources import AGAIN, Source, walk
 
 HEADER = struct.Struct("<I2sHH")
 MAX_SIDE = 4096  # pixels; the largest of HWDB has some hundreds
@@ -130,9 +130,9 @@ def find(path: str | Path) -> list[Source]:
         InputError: there is none, or an archive is damaged or of a kind that has to be unpacked first.
     """
     path = Path(path)
-    if not path.exists():
-        raise InputError(f"{path} is not there. Expected a .gnt file, a folder of them or a zip archive.")
-    found = walk(path)
+    with reading(path, "a .gnt file, a folder of them or a zip archive", "Check its name."):
+        path.stat()
+        found = walk(path)
     chosen = [source for source in found if source.file.suffix.lower() == ".gnt"]
     others = {source.file.suffix.lower(): source for source in reversed(found)}
     told = "".join(f" {others[suffix]} is {what}." for suffix, what in OTHERS.items() if suffix in others)

@@ -20,8 +20,8 @@ from PIL import Image
 
 from hwr_utils import files, preprocessing, processes, records
 from hwr_utils.data import gnt
-from hwr_utils.data.sources import Source
 from hwr_utils.errors import InputError, reading, writing
+from hwr_utils.sources import Source
 
 SCHEMA_VERSION = 1
 COLUMNS = {"images": np.uint8, "labels": np.uint16, "writers": np.uint16}
@@ -148,10 +148,11 @@ def import_gnt(
     if not 0 < len(sources) <= 65_535:
         raise InputError(f"{len(sources)} files were found; 1 to 65,535 can be imported. Give other sources.")
     manifest = _manifest(sources, processes.run(_scan, sources, "reading", workers=workers), options)
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        _convert_all(sources, manifest, out, workers)
-    elif not is_import(out):
-        raise InputError(f"{out} is there, and is no import. Give another folder, or remove it.")
+    with writing(out):
+        if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+            _convert_all(sources, manifest, out, workers)
+        elif not is_import(out):
+            raise InputError(f"{out} is there, and is no import. Give another folder, or remove it.")
     found = read_import(out)
     if {name: value for name, value in found.manifest.items() if name != "blocks"} != manifest:
         raise InputError(f"{out} holds another import. Give another folder, or remove it.")

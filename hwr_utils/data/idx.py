@@ -14,9 +14,9 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from hwr_utils.data.sources import AGAIN, Source
 from hwr_utils.errors import InputError, kind
 from hwr_utils.files import write_bytes
+from hwr_utils.sources import AGAIN, Source
 
 MAX_BYTES = 4 * 2**30  # EMNIST's largest file has 0.6 GB
 CHUNK = 2**20
