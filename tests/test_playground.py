@@ -618,7 +618,7 @@ def test_it_works_without_a_network(open_page: Callable[..., Page], site: Site) 
     page.wait_for_selector("#playground-offline[data-ready]")
     keep = page.locator("#playground-keep")
     keep.click()
-    expect(keep).to_be_hidden()
+    expect(keep).to_be_hidden(timeout=60_000)
     site.stop()
     failed: list[str] = []
     page.on("requestfailed", lambda request: failed.append(request.url))
