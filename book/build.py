@@ -198,7 +198,9 @@ def stage(results: Path, notebooks: Path, edition: str, source: Path, cache: Pat
         files.write_text(source / "_generated" / f"{name}.md", text)
     shown = [path for pattern in ("*.md", "*.ipynb", "*.bib", "*.py") for path in source.rglob(pattern)]
     texts = [path.read_text(encoding="utf-8") for path in shown]
-    texts += ["".join(model.description["classes"]) + model.entry["knows"] for model in offered]  # any of them may be a candidate
+    texts += [
+        "".join(model.description["classes"]) + model.entry["knows"] for model in offered
+    ]  # any of them may be a candidate
     figures.font(texts, source / "book" / "_static" / "cjk.otf", cache)
 
     settings = configure(yaml.safe_load((REPOSITORY / "_config.yml").read_text(encoding="utf-8")), edition)
