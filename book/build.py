@@ -140,7 +140,8 @@ def stage(results_dir: Path, notebooks: Path, pages: Path, quick: bool, source: 
     offered = playground.models()
     shown = [path for pattern in ("*.md", "*.ipynb", "*.bib", "*.py") for path in source.rglob(pattern)]
     texts = [path.read_text(encoding="utf-8") for path in shown]
-    texts += ["".join(model.description["classes"]) for model in offered]  # any of them may be a candidate
+    # any class may be a candidate
+    texts += ["".join(model.description["classes"]) + model.entry["knows"] for model in offered]
     shutil.copy2(cut_font(texts, cache), source / "book" / "_static" / "cjk.otf")
 
     settings = configure(yaml.safe_load((REPOSITORY / "_config.yml").read_text(encoding="utf-8")), quick)

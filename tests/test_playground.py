@@ -619,7 +619,7 @@ def test_it_works_without_a_network(open_page: Callable[..., Page], site: Site) 
     page.wait_for_selector("#playground-offline[data-ready]")
     keep = page.locator("#playground-keep")
     keep.click()
-    expect(keep).to_be_hidden()
+    expect(keep).to_be_hidden(timeout=60_000)
     site.stop()
     failed: list[str] = []
     page.on("requestfailed", lambda request: failed.append(request.url))
@@ -808,6 +808,24 @@ def test_accessibility(open_page: Callable[..., Page], scheme: str, options: dic
         if one["impact"] in ("serious", "critical")
     ]
     assert grave == []
+
+
+VIOLATIONS = """window.refused = [];
+document.addEventListener("securitypolicyviolation", (event) => window.refused.push(event.violatedDirective));"""
+
+
+def test_no_page_runs_a_script_that_its_content_brings(open_page: Callable[..., Page], site: Site, html: Path) -> None:
+    for path in html.rglob("*.html"):
+        assert "_static" in path.parts or "Content-Security-Policy" in path.read_text(encoding="utf-8")
+    page = open_page(before=lambda context: context.add_init_script(VIOLATIONS))
+    page.wait_for_selector("#playground-offline[data-ready]")
+    page.locator(".btn-fullscreen-button").click()
+    assert page.evaluate("refused") == []
+    hostile = b'<img src="x" onerror="owned = 1"><script>owned = 1</script></article>'
+    site.replaced[PAGE] = (html / PAGE).read_bytes().replace(b"</article>", hostile, 1)
+    page.reload()
+    ready(page)
+    assert page.evaluate("typeof owned") == "undefined" and len(page.evaluate("refused")) == 2
 
 
 # ---- what the build does ----
