@@ -85,10 +85,15 @@ def without_empty_globs(toc: dict[str, Any], source: Path) -> dict[str, Any]:
 
 
 def copy_notebook(path: Path, target: Path, title: str | None = None) -> None:
-    """Copy an executed notebook, if asked with another title; what `!` and `%` begin is then no error on its page."""
+    """Copy an executed notebook, the page of a run with its title in place of the notebook's."""
     content = records.read_json(path)
+    # what another program wrote may not say so, and `!` and `%` are no Python
     content["metadata"].setdefault("language_info", {})["pygments_lexer"] = "ipython3"
+    cells = {tag: cell for cell in content["cells"] for tag in cell["metadata"].get("tags", [])}
+    if "injected-parameters" in cells:  # what hides the parameters hides those given in their place
+        cells["injected-parameters"]["metadata"]["tags"] += cells["parameters"]["metadata"]["tags"]
     if title is not None:
+        content["cells"] = [cell for cell in content["cells"] if cell is not cells.get("parameters")]
         first = content["cells"][0]
         first["source"] = re.sub(r"^# .*", lambda _: f"# {title}", "".join(first["source"]))
     files.write_json(target, content)

@@ -213,9 +213,8 @@ def execute_each(
     Raises:
         InputError, NotebookError: see `execute`.
     """
-    import asyncio
-
     from jupyter_client.manager import AsyncKernelManager
+    from nbclient.util import run_sync
 
     kernel = AsyncKernelManager()
     try:
@@ -224,7 +223,7 @@ def execute_each(
             execute(name, given, folder / f"{value}.ipynb", progress=False, kernel=kernel)
     finally:
         if kernel.has_kernel:
-            asyncio.run(kernel.shutdown_kernel(now=True))  # type: ignore[arg-type]
+            run_sync(kernel.shutdown_kernel)(now=True)
 
 
 def finding(sentence: str, holds: bool | np.bool_) -> None:
