@@ -127,14 +127,12 @@ def confusion(run: Run) -> Figure:
 def _confused_pairs(run: Run) -> Figure:
     pairs = evaluation.most_confused(run.confusion, run.classes, PAIRS)
     figure, axis = plt.subplots(figsize=(7, 0.3 * len(pairs) + 1.2))
-    names, first, second = (
-        [plain(pair, figure=True) for pair in pairs["pair"]],
-        pairs["first_as_second"],
-        pairs["second_as_first"],
-    )
+    names = [plain(pair, figure=True) for pair in pairs["pair"]]
+    first, second = pairs["first_as_second"], pairs["second_as_first"]
     axis.barh(names, first, color=BLUE, label="the first was read as the second")
     axis.barh(names, second, left=first, color=ORANGE, label="the second was read as the first")
     axis.invert_yaxis()
+    axis.xaxis.get_major_locator().set_params(integer=True)
     axis.set(xlabel="test images", title=f"The {len(pairs)} pairs confused most, of {len(run.classes):,} classes")
     axis.grid(visible=False, axis="y")
     axis.legend(loc="lower right")
