@@ -20,6 +20,7 @@ from hwr_utils.errors import InputError, kind, reading
 MAX_PIXELS = 50_000_000  # more than a telephone's camera makes; decoded, at most 0.2 GB
 MAX_SIDE = 20_000  # the weights that scale a side grow with it, too
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
+ENOUGH = 1500  # pixels a side of a picture that is read: of larger ones, whole blocks are averaged first
 MIN_CONTRAST = 16  # grey levels between paper and ink, below which an image counts as blank
 INK = 64  # the level above which a pixel counts as ink when the character is cropped
 
@@ -49,6 +50,8 @@ def from_picture(path: str | Path, size: int, margin: int, centre: str) -> NDArr
         InputError: as `from_file`; or the picture shows nothing.
     """
     gray = read_gray(path)
+    if (factor := max(gray.shape) // ENOUGH) > 1:
+        gray = np.asarray(Image.fromarray(gray).reduce(factor))
     ink = np.zeros_like(gray)
     if int(gray.max()) - int(gray.min()) >= MIN_CONTRAST:
         gray = _without_border(gray)
