@@ -142,14 +142,16 @@ def _predict(arguments: argparse.Namespace) -> None:
     from hwr_utils.device import recognizer
 
     answers = []
-    for found in recognizer.predict(arguments.pictures, arguments.model, arguments.top_k):
-        candidates = [{"character": one, "score": round(score, 6)} for one, score in found.candidates]
-        answers.append({"file": found.picture, "likely": found.likely, "candidates": candidates})
-        if not arguments.json:
-            told = ", ".join(f"{one} {score:.2%}" for one, score in found.candidates)
-            print(f"{found.picture}:", told if found.likely else f"no likely character ({told})")
-    if arguments.json:
-        print(json.dumps(answers, ensure_ascii=False, indent=1))
+    try:
+        for found in recognizer.predict(arguments.pictures, arguments.model, arguments.top_k):
+            candidates = [{"character": one, "score": round(score, 6)} for one, score in found.candidates]
+            answers.append({"file": found.picture, "likely": found.likely, "candidates": candidates})
+            if not arguments.json:
+                told = ", ".join(f"{one} {score:.2%}" for one, score in found.candidates)
+                print(f"{found.picture}:", told if found.likely else f"no likely character ({told})")
+    finally:  # also where some pictures could not be read
+        if arguments.json and answers:
+            print(json.dumps(answers, ensure_ascii=False, indent=1))
 
 
 def _number(text: str) -> int | str:
@@ -283,7 +285,9 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.set_defaults(run=_evaluate)
 
     predict = commands.add_parser("predict", help="read characters in pictures; needs LiteRT, and no torch")
-    predict.add_argument("pictures", nargs="+", metavar="IMAGE", help="PNG or JPEG files, a character each")
+    predict.add_argument(
+        "pictures", nargs="+", metavar="IMAGE", help="pictures, a character each; folders of them, or patterns"
+    )
     predict.add_argument("--model", required=True, help="a .tflite file; the model.json of its run lies beside it")
     predict.add_argument("--top-k", type=int, default=10, help="candidates for each picture")
     predict.add_argument("--json", action="store_true", help="print JSON")

@@ -132,7 +132,7 @@ def _confused_pairs(run: Run) -> Figure:
     axis.barh(names, first, color=BLUE, label="the first was read as the second")
     axis.barh(names, second, left=first, color=ORANGE, label="the second was read as the first")
     axis.invert_yaxis()
-    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.xaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]
     axis.set(xlabel="test images", title=f"The {len(pairs)} pairs confused most, of {len(run.classes):,} classes")
     axis.grid(visible=False, axis="y")
     axis.legend(loc="lower right")

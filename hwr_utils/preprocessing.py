@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFilter, ImageOps, UnidentifiedImageError
 
 from hwr_utils.errors import InputError, kind, reading
 
 MAX_PIXELS = 50_000_000  # more than a telephone's camera makes; decoded, at most 0.2 GB
 MAX_SIDE = 20_000  # the weights that scale a side grow with it, too
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
+ENOUGH = 1500  # pixels a side of a picture that is read: of larger ones, whole blocks are averaged first
 MIN_CONTRAST = 16  # grey levels between paper and ink, below which an image counts as blank
 INK = 64  # the level above which a pixel counts as ink when the character is cropped
 
@@ -41,17 +42,85 @@ def from_file(path: str | Path, size: int = 28, margin: int = 4) -> NDArray[np.u
 
 
 def from_picture(path: str | Path, size: int, margin: int, centre: str) -> NDArray[np.uint8]:
-    """Return the character in a picture as `prepare` does.
+    """Return the character in a picture as `prepare` does, whatever border, light and ruled lines are around it.
+
+    A picture that holds its ink as the data set's images do is taken as it is.
 
     Raises:
-        InputError: as `from_file`; and the file is animated, or shows nothing.
+        InputError: as `from_file`; or the picture shows nothing.
     """
     gray = read_gray(path)
-    if int(gray.max()) - int(gray.min()) < MIN_CONTRAST:
+    if (factor := max(gray.shape) // ENOUGH) > 1:
+        gray = np.asarray(Image.fromarray(gray).reduce(factor))
+    ink = np.zeros_like(gray)
+    if int(gray.max()) - int(gray.min()) >= MIN_CONTRAST:
+        gray = _without_border(gray)
+        upright = 255 - gray if is_dark_on_light(gray) else gray
+        if _is_prepared(upright, size, margin, centre):
+            return upright
+        ink = _without_lines(white_on_black(_evenly_lit(gray)))
+    if not ink.any():
         raise InputError(f"{path} is blank: no ink was found on its paper. Give a picture of one character.")
-    if gray.shape == (size, size):
-        return 255 - gray if is_dark_on_light(gray) else gray
-    return prepare(white_on_black(gray), size, margin, centre)
+    return prepare(ink, size, margin, centre)
+
+
+def _without_border(gray: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Cut off a thin border of (H, W), as scanners and frames leave it: it is as dark as ink, or as light on dark."""
+    limit = min(gray.shape) // 16 + 1
+    if min(gray.shape) < 4 * limit:
+        return gray
+    other = gray > (float(gray.min()) + float(gray.max())) / 2
+    if np.median(other[limit:-limit, limit:-limit]):  # most of the inside is paper
+        other = ~other
+    shares = [float(edge(other[n : len(other) - n, n : other.shape[1] - n]).mean()) for n in range(limit + 1)]
+    if shares[0] < 0.9 or shares[-1] > 0.25:
+        return gray
+    n = next(n for n, share in enumerate(shares) if share <= 0.25) + 1  # and what is blurred beside it
+    inside = gray[n:-n, n:-n]
+    return inside if int(inside.max()) - int(inside.min()) >= MIN_CONTRAST else gray  # the border was the character
+
+
+def _is_prepared(image: NDArray[np.uint8], size: int, margin: int, centre: str) -> bool:
+    """Tell whether (H, W) white on black holds its ink as `prepare` places it, but for a pixel."""
+    rows, columns = (np.flatnonzero((image > INK).any(axis)) for axis in (1, 0))
+    if image.shape != (size, size) or not len(rows):
+        return False
+    longer = max(int(span[-1] - span[0]) + 1 for span in (rows, columns))
+    if centre == "mass":
+        places = [np.average(np.arange(size), weights=image.sum(axis, dtype=np.int64)) for axis in (1, 0)]
+    else:
+        places = [(span[0] + span[-1]) / 2 for span in (rows, columns)]
+    return abs(longer - (size - 2 * margin)) <= 1 and all(abs(place - (size - 1) / 2) <= 1 for place in places)
+
+
+def _evenly_lit(gray: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Divide (H, W) by the light of its paper, where that is not the same along the edges: as on a telephone's photo.
+
+    The light is that of the brightest pixel of each small block, and of the blocks around as far as a stroke is wide.
+    """
+    low, high = np.percentile(edge(gray), (10, 90))
+    dark = is_dark_on_light(gray)
+    if high - low < MIN_CONTRAST or min(gray.shape) < 32:
+        return gray
+    paper = gray if dark else 255 - gray
+    side = min(gray.shape) // 16
+    padded = np.pad(paper, [(0, -length % side) for length in gray.shape], mode="edge")
+    blocks = padded.reshape(len(padded) // side, side, -1, side).max((1, 3))
+    near = Image.fromarray(np.pad(blocks, 4, mode="edge"))  # for Pillow's filters leave the outermost as they are
+    near = near.filter(ImageFilter.MaxFilter(5)).filter(ImageFilter.MinFilter(5))
+    light_of = near.crop((4, 4, *(n + 4 for n in blocks.T.shape)))
+    whole = light_of.resize(padded.shape[::-1], Image.Resampling.BILINEAR)
+    light = np.maximum(np.asarray(whole)[: gray.shape[0], : gray.shape[1]], 1)
+    return _round(255.0 * paper / light)
+
+
+def _without_lines(ink: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Take what goes from edge to edge and is fainter than the pen, as ruled lines are, out of (H, W) white ink."""
+    for level in range(INK, 192, 8):
+        strong = ink > level
+        if not (strong[:, 0].any() and strong[:, -1].any()) and not (strong[0].any() and strong[-1].any()):
+            return ink if level == INK else _round((ink - float(level)) * 255 / (255 - level))
+    return ink
 
 
 def read_gray(path: str | Path) -> NDArray[np.uint8]:
@@ -109,8 +178,13 @@ def is_dark_on_light(images: NDArray[np.uint8]) -> bool:
 
 def _paper(images: NDArray[np.uint8]) -> float:
     """Return the median brightness of the outermost pixels, which ink seldom reaches."""
-    edges = (images[..., 0, :], images[..., -1, :], images[..., 1:-1, 0], images[..., 1:-1, -1])
-    return float(np.median(np.concatenate([edge.ravel() for edge in edges])))
+    return float(np.median(edge(images)))
+
+
+def edge(images: NDArray) -> NDArray:
+    """Return the outermost pixels of (..., H, W) images in a row."""
+    sides = (images[..., 0, :], images[..., -1, :], images[..., 1:-1, 0], images[..., 1:-1, -1])
+    return np.concatenate([side.ravel() for side in sides])
 
 
 def white_on_black(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -159,6 +233,7 @@ def prepare(image: NDArray[np.uint8], size: int, margin: int, centre: str) -> ND
         centre: what is put into the middle: "box", the ink's, or "mass", its centre of mass.
     """
     square = to_square(image, size, margin)
+    square = _round(square.astype(np.float64) * 255 / max(int(square.max()), 1))  # a thin pen would fade
     return centre_mass(square) if centre == "mass" else square
 
 

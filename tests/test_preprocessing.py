@@ -3,6 +3,7 @@
 import struct
 import warnings
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
-from hwr_utils import preprocessing
+from hwr_utils import data, preprocessing
 from hwr_utils.errors import InputError
 
 # a stroke with a foot, so that no turn or mirror image of it equals it; ink 255 on 0
@@ -171,7 +172,7 @@ def png(width: int, height: int, content: bytes) -> bytes:
         (bytes(4) + b"ftypheic" + bytes(20), "is a HEIC or AVIF picture.*Save it as PNG"),
         (png(50_000_000, 1, b""), "50000000 x 1 pixels; at most .* 20,000 a side"),
         (png(8000, 8000, b""), "has 8000 x 8000 pixels; at most 50,000,000"),
-        (png(10_000, 10_000, b""), "100000000 pixels"),
+        (png(10_000, 10_000, b""), "10000 x 10000 pixels"),
         (png(60_000, 60_000, b""), "pixels"),
         (png(2**31, 2**31, b""), "."),
         (png(0, 5, b""), "."),
@@ -211,3 +212,64 @@ def test_any_damage_gives_an_image_or_an_input_error(
             assert preprocessing.from_file(path).shape == (28, 28)
     except InputError as error:
         assert str(path) in str(error)
+
+
+FORM = {"size": 28, "margin": 4, "centre": "box"}
+
+
+def picture(tmp_path: Path, paper: np.ndarray) -> np.ndarray:
+    Image.fromarray(np.clip(paper, 0, 255).astype(np.uint8)).save(tmp_path / "picture.png")
+    return preprocessing.from_picture(tmp_path / "picture.png", **FORM)
+
+
+def letter(strength: float = 0.8) -> np.ndarray:
+    """Return (200, 200) floats, 0 paper to `strength` ink: the shape above, larger and with room around it."""
+    return strength * np.pad(np.kron(SHAPE, np.ones((2, 2))) / 255, ((40, 40), (50, 50)))
+
+
+def test_a_picture_of_the_networks_size_is_centred_unless_it_is_prepared(tmp_path: Path) -> None:
+    prepared = preprocessing.prepare(SHAPE, **FORM)
+    for image in (prepared, np.roll(prepared, 1, 0)):  # within a pixel it counts as prepared
+        assert np.array_equal(picture(tmp_path, image), image)
+        assert np.array_equal(picture(tmp_path, 255 - image), image)
+    for moved in (np.roll(prepared, (4, 5), (0, 1)), np.pad(prepared[::2, ::2], ((0, 14), (14, 0)))):
+        rows, columns = np.nonzero(picture(tmp_path, moved) > preprocessing.INK)
+        assert (rows.min(), rows.max()) == (4, 23) and abs(columns.min() + columns.max() - 27) <= 1
+
+
+def test_mnist_is_taken_as_it_is(real: Callable[[str], data.Dataset]) -> None:
+    images = real("mnist").test_images[:500]
+    assert sum(preprocessing._is_prepared(image, 28, 4, "mass") for image in images) >= 498
+
+
+def test_thin_pens_do_not_fade(tmp_path: Path) -> None:
+    paper = np.full((400, 400), 255)
+    paper[50:350, 120] = paper[350, 120:260] = 0  # a line of one pixel in 300
+    assert picture(tmp_path, paper).max() == 255
+
+
+@pytest.mark.parametrize("level", [0, 60])
+@pytest.mark.parametrize("width", [1, 5, 10])
+def test_a_thin_border_does_not_turn_the_polarity(tmp_path: Path, level: int, width: int) -> None:
+    wanted = picture(tmp_path, 255 * (1 - letter(1)))
+    framed = np.pad(255 * (1 - letter(1)), width, constant_values=level)
+    assert close(picture(tmp_path, framed), wanted, 30)
+    assert close(picture(tmp_path, 255 - framed), wanted, 30)
+
+
+def test_a_character_that_is_a_box_is_no_border(tmp_path: Path) -> None:
+    box = np.full((100, 100), 255)
+    box[4:96, 4:96], box[9:91, 9:91] = 0, 255  # the strokes of 口, a little from the edge
+    image = picture(tmp_path, box)
+    assert image[14, 14] == 0 and image[4, 14] > 200
+    assert picture(tmp_path, box[4:96, 4:96]).any()
+
+
+def test_uneven_light_and_ruled_lines_are_taken_out(tmp_path: Path) -> None:
+    wanted = picture(tmp_path, 255 * (1 - letter(1)))
+    rows, columns = np.mgrid[:200, :200]
+    ink = np.maximum(letter(), 0.35 * ((rows + 0.03 * columns) % 40 < 2))  # and the page is a little askew
+    light = 230 - 0.5 * columns - 0.2 * rows
+    for paper in (light * (1 - letter()), 240 * (1 - ink), light * (1 - ink)):
+        assert close(picture(tmp_path, paper), wanted, 90)
+        assert np.abs(picture(tmp_path, paper).astype(int) - wanted).mean() < 6

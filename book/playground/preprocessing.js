@@ -215,6 +215,8 @@ export function centreMass(image) {
  */
 export function prepare(strokes, pen, form) {
   const image = toSquare(draw(strokes, pen), form.size, form.margin);
+  const strongest = Math.max(...image.pixels, 1); // a thin pen would fade
+  image.pixels = image.pixels.map((value) => Math.floor((value * 255) / strongest + 0.5));
   return form.centre === "mass" ? centreMass(image) : image;
 }
 

@@ -17,11 +17,12 @@ A model file is trusted like code: LiteRT's interpreter may end the process on a
 after its checksum has been compared with model.json.
 """
 
+import glob
 import json
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hwr_utils import files, preprocessing
+from hwr_utils import files, preprocessing, sources
 from hwr_utils.errors import InputError
 
 SCHEMA_VERSION = 1
@@ -157,22 +158,44 @@ class Recognizer:
         return np.ones(logits.shape[:-1], np.bool_) if self.rejector is None else self.rejector.accepts(logits)
 
 
-def predict(pictures: Sequence[str | Path], model: str | Path, k: int = 10) -> Iterator[Reading]:
+def predict(pictures: Iterable[str | Path], model: str | Path, k: int = 10) -> Iterator[Reading]:
     """Yield what is read in each picture.
 
     Args:
-        pictures: PNG or JPEG files.
+        pictures: files, folders of them, and patterns such as "scans/*.png", where the shell has not replaced them.
         model: a .tflite file, with the model.json of its run beside it.
         k: how many candidates, at least 1.
 
     Raises:
-        InputError: k is not positive; the network or a picture is missing, damaged or does not fit.
+        InputError: k is not positive; the network is missing, damaged or does not fit; or some pictures could not be
+            read, which are named after all others have been.
     """
     if k < 1:
         raise InputError(f"top-k={k} is out of range, expected 1 or more.")
-    recognizer = load(model)
-    for picture in pictures:
-        yield recognizer.read(picture, k)
+    recognizer, found, faults = load(model), [one for given in pictures for one in _pictures(given)], []
+    for picture in found:
+        try:
+            yield recognizer.read(picture, k)
+        except InputError as error:
+            faults.append(str(error))
+    if len(found) > 1 and faults:
+        raise InputError(f"{len(faults)} of {len(found)} pictures could not be read: {' '.join(faults)}")
+    if faults:
+        raise InputError(faults[0])
+
+
+def _pictures(given: str | Path) -> list[str]:
+    """Return the files that a path, a folder or a pattern names; in a folder, hidden ones are left out."""
+    path = Path(given)
+    if path.is_dir():
+        found = [str(one) for one in sources.listing(path) if one.is_file()]
+    elif path.exists() or not glob.has_magic(str(given)):
+        return [str(given)]
+    else:
+        found = list(filter(os.path.isfile, glob.glob(str(given), recursive=True)))
+    if not found:
+        raise InputError(f"{given} holds no picture. Give pictures, a folder of them, or a pattern.")
+    return sorted(found, key=sources.natural)
 
 
 def softmax(logits: NDArray[np.floating], temperature: float = 1.0) -> NDArray[np.float64]:
