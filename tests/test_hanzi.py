@@ -253,9 +253,9 @@ def test_the_command_draws_and_imports(tmp_path: Path, capsys: pytest.CaptureFix
 def test_the_chapter_measures_drawings_against_gnt_files(tmp_path: Path) -> None:
     """What a brush drew that is pixels wide is told from the drawings, and older measurements are kept."""
     (tmp_path / "brush").mkdir()
-    for part in ("trn", "tst"):
+    for part, first in (("trn", 0), ("tst", 60)):
         with zipfile.ZipFile(tmp_path / "brush" / f"HWDB-subset-{part}_gnt.zip", "w") as archive:
-            for writer in range(60):
+            for writer in range(first, first + 60):
                 images = [np.minimum(image, np.roll(image, 3, 1)) for image in hanzi.draw(9, writer, SOME)]
                 content = gnt.serialize(zip(map(gnt.encode, SOME), images, strict=True))
                 archive.writestr(f"{part}/{writer}.gnt", content)
@@ -274,4 +274,4 @@ def test_the_chapter_measures_drawings_against_gnt_files(tmp_path: Path) -> None
     assert last["note"] == "a test" and last["generator_version"] == hanzi.VERSION
     assert set(last["real"]["classes"]) == set(SOME)
     assert last["auc"]["value"] > 0.75 and last["accuracy"]["n"] == 5 * 60
-    assert record["ink"]["train"] == record["ink"]["test"], "both parts are drawn alike"
+    assert 0 < record["ink"]["train"] < 255 and record["ink"]["characters"] == len(SOME)
