@@ -162,7 +162,9 @@ def execute(
     import papermill
     from nbclient.exceptions import DeadKernelError
 
-    names = set(papermill.inspect_notebook(str(path)))
+    # papermill fills braces in a path with parameters, and a folder's name may hold some
+    source = str(path).replace("{", "{{").replace("}", "}}")
+    names = set(papermill.inspect_notebook(source))
     if names != set(parameters(path)):
         raise InputError(f"{path}: papermill reads the parameters {', '.join(sorted(names))}; write one on each line.")
     # a progress bar in an executed notebook would stand still
@@ -170,7 +172,7 @@ def execute(
         draft = Path(scratch) / "notebook.ipynb"
         try:
             notebook = papermill.execute_notebook(
-                path,
+                source,
                 draft,
                 checked,
                 kernel_name="python3",

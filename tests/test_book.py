@@ -223,7 +223,7 @@ def test_run_pages_show_their_records(pages: dict[str, BeautifulSoup]) -> None:
         for shown in (folder.name, record["weights"]["sha256"], f"{record['test']['loss']:.4f}", record["created"]):
             assert shown in text
         assert record["environment"]["device_name"] in text
-        assert ("format" in text) == (folder / "quantization.json").exists()
+        assert ("dynamic_int8.tflite" in text) == (folder / "quantization.json").exists()
 
 
 def test_the_status_page_names_every_chapter_and_run(pages: dict[str, BeautifulSoup]) -> None:
