@@ -79,7 +79,9 @@ class Profile:
         first = next((job.config for job in self.jobs if job.config.architecture in page), None)
         if first is not None:
             recipe = first.recipe if first.recipe in recipes.RECIPES else "paper"
-            values |= {"dataset": first.dataset, "recipe": recipe, "seed": first.seed} | results.changes(first)
+            values |= {"dataset": first.dataset, "recipe": recipe, "seed": first.seed}
+            # all of them, because the chapter's own defaults may depart from the recipe
+            values |= dict(first.model) | first.to_dict()["training"]
         known = notebooks.parameters(notebooks.find(page))
         return {name: value for name, value in values.items() if name in known}
 
