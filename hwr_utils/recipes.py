@@ -33,6 +33,13 @@ PARAMETERS: dict[str, Parameter] = {
     "train_size": Parameter(int, 10, 10_000_000, "use this many training images, stratified; all where it is not set"),
     "n_outputs": Parameter(int, 2, 65_535, "logits, where there are to be more of them than classes"),
     "split": Parameter(str, 0, 0, "what the test set is: see data.load", ("official", "random", "writer", "folds")),
+    "augmentation": Parameter(
+        str, 0, 0, "how training images are varied, see augmentation.KINDS; not at all where not set", ("warp", "full")
+    ),
+    "start_size": Parameter(int, 16, 512, "side of the first epoch's input, which grows to image_size by two thirds"),
+    "label_smoothing": Parameter(float, 0.001, 0.5, "share of each label that is spread over all classes"),
+    "weight_decay": Parameter(float, 1e-6, 1.0, "AdamW's, in place of Adam"),
+    "ema": Parameter(float, 0.5, 0.99999, "how much of the mean of the weights a step keeps; the mean is evaluated"),
     "pool_size": Parameter(int, 50, 10_000_000, "with split=folds: cross-validate on so many images, stratified"),
 }
 
@@ -44,6 +51,7 @@ MODEL_OPTIONS: dict[str, dict[str, Any]] = {
     # They name an average pooling of stride 4 and no kernel; see models.resnet50.
     "resnet50": {"pooling": "global"},
     "inception_hccr": {},
+    "compact_hccr": {"width": 64, "rank": 192, "cells": 2, "entry": "gray"},
 }
 
 # Song, Si and Kim, section III: at most 50 epochs, early stopping after 10 epochs without a better validation loss,

@@ -24,7 +24,7 @@ __all__ = ["HANZI", "NAMES", "SIZES", "VERSION", "classes", "draw", "strokes_for
 NAMES = tuple(drawing.SHEETS)
 HANZI = "hanzi-synthetic"  # drawn by `hanzi`, as files only
 SIZES: dict[str, dict[str, Any]] = {name: {"n_train": 6000, "n_test": 1000} for name in NAMES}  # and their defaults
-SIZES[HANZI] = {"writers": 300, "classes": None}
+SIZES[HANZI] = {"writers": 300, "classes": None, "per_font": 0}
 VERSION = 1  # of the drawings of `NAMES`: raise it when the same seed comes to give other images
 
 
@@ -84,7 +84,7 @@ def write(name: str, data_root: str | Path, seed: int = 0, **sizes: Any) -> Path
         data_root: the folder of all datasets.
         seed: 0 or more.
         sizes: what `SIZES` has for this dataset. Of `NAMES`: n_train and n_test, the numbers of images, written as IDX
-            files. Of `HANZI`: writers and classes, written as GNT files and imported, see `hanzi_gnt.write`.
+            files. Of `HANZI`: writers, classes and per_font, written as GNT files and imported, see `hanzi_gnt.write`.
 
     Returns:
         The folder <data_root>/synthetic/<name>.
@@ -101,7 +101,8 @@ def write(name: str, data_root: str | Path, seed: int = 0, **sizes: Any) -> Path
     if name == HANZI:
         from hwr_utils.synthesis import hanzi_gnt  # imports processes and the reader of GNT files, for this alone
 
-        return hanzi_gnt.write(data_root, seed, _whole("writers", sizes["writers"], 1), sizes["classes"])
+        writers, per_font = (_whole(size, sizes[size], 0) for size in ("writers", "per_font"))
+        return hanzi_gnt.write(data_root, seed, writers, sizes["classes"], per_font)
     return _write_idx(name, Path(data_root), seed, **sizes)
 
 

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hwr_utils.synthesis import medians
+from hwr_utils.synthesis import fonts, medians
 from hwr_utils.synthesis.medians import POINTS, Strokes
 from hwr_utils.synthesis.strokes import Floats, Ints
 
 VERSION = 5  # of the drawings: raise it when the same arguments come to give other images
 SIDE = 60  # pixels of an image's longer side: what CASIA's subset has been scaled to
 CANVAS = 68  # pixels a side to draw on
+WIDE = 100  # the same for what comes from a font, of which a hand may make more
 BATCH = 64  # samples drawn together
 JOIN = 6  # points between two strokes that are joined
 SPACING = 0.7  # pixels between two points of ink, at most, unless a stroke has grown
@@ -222,6 +223,58 @@ def draw(seed: int, writer: int, characters: str) -> list[NDArray[np.uint8]]:
     for start in range(0, len(characters), BATCH):
         images += _draw_batch(batch(strokes, start, min(start + BATCH, len(characters))), habits, seed, writer)
     return images
+
+
+def draw_from_font(seed: int, writer: int, sheet: str, characters: str) -> list[NDArray[np.uint8] | None]:
+    """Draw characters as a font has them, bent and squeezed by a writer's habits and by chance.
+
+    Args:
+        seed: as in `draw`.
+        writer: as in `draw`; a number that `draw` is given too means the same habits.
+        sheet: of the font, see `fonts.draw`.
+        characters: any.
+
+    Returns:
+        An image of each as `draw` gives it; None where the font has a hole.
+
+    Raises:
+        InputError: see `fonts.draw`.
+    """
+    habits = hand(seed, writer)
+    glyphs = [fonts.draw(sheet, character) for character in characters]
+    there = [number for number, glyph in enumerate(glyphs) if glyph is not None]
+    images: list[NDArray[np.uint8] | None] = [None] * len(characters)
+    for start in range(0, len(there), BATCH):
+        some = there[start : start + BATCH]
+        keys = keys_of(seed, writer, 2, np.array([ord(characters[number]) for number in some]))
+        drawn = _bend([glyph for number in some if (glyph := glyphs[number]) is not None], Chance(keys), habits)
+        for number, image in zip(some, drawn, strict=True):
+            images[number] = _crop(image)
+    return images
+
+
+def _bend(glyphs: list[NDArray[np.uint8]], chance: Chance, hand: Hand) -> NDArray[np.uint8]:
+    """Lay glyphs on paper (n, WIDE, WIDE), each pixel of which looks up its ink where `_pose` sends it."""
+    n, side = len(glyphs), 2 * CANVAS
+    paper = np.zeros((n, side, side), np.float32)
+    for sheet, glyph in zip(paper, glyphs, strict=True):
+        height, width = glyph.shape
+        top, left = (side - height) // 2, (side - width) // 2
+        sheet[top : top + height, left : left + width] = (255 - glyph) / np.float32(255)
+    line = 0.5 + (np.arange(WIDE) + 0.5 - WIDE / 2) / SIDE
+    x, y = (np.tile(axis.ravel(), (n, 1)) for axis in np.meshgrid(line, line))
+    # beyond the glyph's square the terms of degree 3 would turn back and show it again, so there they stay
+    inside = np.clip(x, 0, 1), np.clip(y, 0, 1)
+    posed = _pose(*inside, np.arange(n), chance, hand)
+    x, y = (p + 2 * (v - i) for p, v, i in zip(posed, (x, y), inside, strict=True))
+    x, y = (np.clip(np.rint((side + SIDE * v) / 2 * SCALE) / SCALE - 0.5, 0, side - 2) for v in (x, y))
+    column, row = x.astype(np.int64), y.astype(np.int64)
+    right, down = (x - column).astype(np.float32), (y - row).astype(np.float32)
+    flat, first = paper.ravel(), (np.arange(n)[:, None] * side + row) * side + column
+    upper = flat[first] * (1 - right) + flat[first + 1] * right
+    lower = flat[first + side] * (1 - right) + flat[first + side + 1] * right
+    ink = _blur((upper * (1 - down) + lower * down).reshape(n, WIDE, WIDE), hand.soft)
+    return np.rint(255 - 255 * np.minimum(ink / np.maximum(ink.max((1, 2), keepdims=True), 0.1), 1)).astype(np.uint8)
 
 
 def _draw_batch(batch: Batch, hand: Hand, seed: int, writer: int) -> list[NDArray[np.uint8]]:

@@ -16,10 +16,12 @@ from tqdm import tqdm
 from hwr_utils import files, records
 from hwr_utils.data import gnt, hwdb
 from hwr_utils.errors import InputError
-from hwr_utils.synthesis import hanzi, medians
+from hwr_utils.synthesis import fonts, hanzi, medians
 
 NAME = "hanzi-synthetic"
 BYTES = 6_700  # on the disk of a sample: some 3,500 in the GNT file, 56 x 56 + 4 in the arrays
+
+FIRST_OF_FONTS, FIRST_OF_TEST = 10_000, 1_000_000  # numbers of writers that copy fonts, and of those of the test part
 
 
 def choose(classes: int | str | None) -> str:
@@ -49,14 +51,36 @@ def choose(classes: int | str | None) -> str:
     return "".join(sorted(classes, key=hwdb.LABELS.__getitem__))
 
 
+def hands(writers: int, per_font: int) -> dict[str, tuple[int, str]]:
+    """Return who writes which file: its name, the writer's number, and the font whose shapes are written, or "".
+
+    Where fonts write too, the files say which part they are of: the test part is five more writers of the strokes.
+    """
+    if not per_font:
+        return {f"{number + 1:04}.gnt": (number, "") for number in range(writers)}
+    drawn = {f"train-{number + 1:04}.gnt": (number, "") for number in range(writers)}
+    copied = {
+        f"train-{sheet.split('/')[-2]}-{number + 1:03}.gnt": (FIRST_OF_FONTS + 1_000 * place + number, sheet)
+        for place, sheet in enumerate(fonts.HANZI)
+        for number in range(per_font)
+    }
+    return drawn | copied | {f"test-{number + 1:04}.gnt": (FIRST_OF_TEST + number, "") for number in range(5)}
+
+
 def write(
-    data_root: str | Path, seed: int, writers: int, classes: int | str | None = None, processes: int | None = None
+    data_root: str | Path,
+    seed: int,
+    writers: int,
+    classes: int | str | None = None,
+    per_font: int = 0,
+    processes: int | None = None,
 ) -> Path:
     """Draw the characters once in the hand of each writer, and import that; what is there already is kept.
 
-    Writes gnt/0001.gnt and so on, a file a writer, each with every character in the order of GB 2312; arrays/, which is
-    what `hwdb.import_gnt` makes of them; and, last, manifest.json. The same arguments give the same bytes whatever the
-    number of processes. Fewer writers are the first of the same writers, and fewer classes the same images of these.
+    Writes gnt/0001.gnt and so on, a file a writer, see `hands`, each with every character in the order of GB 2312;
+    arrays/, which is what `hwdb.import_gnt` makes of them; and, last, manifest.json. The same arguments give the same
+    bytes whatever the number of processes. Fewer writers are the first of the same writers, and fewer classes the same
+    images of these.
 
     A set that was stopped goes on with the writer where it stopped. A set of another seed, of other classes or by
     another version is drawn over; one of more writers is cut to the first ones.
@@ -64,19 +88,22 @@ def write(
     Args:
         data_root: the folder of all datasets.
         seed: 0 to 2^64 - 1.
-        writers: 1 to 9,999.
+        writers: who draw from strokes, 1 to 9,999; with fonts from 0.
         classes: see `choose`.
+        per_font: how many writers copy each of `fonts.HANZI`, 0 to 999. What a font lacks is left out.
         processes: None takes one a core.
 
     Returns:
         The folder <data_root>/synthetic/hanzi-synthetic.
 
     Raises:
-        InputError: an impossible argument; the stroke data are absent; the disk is full or cannot be written; a process
-            was killed. What is done stays.
+        InputError: an impossible argument; the strokes or a font are absent or not those of package-lock.json; the disk
+            is full or cannot be written; a process was killed. What is done stays.
     """
     characters = choose(classes)
-    if not 1 <= writers <= 9_999:
+    if not 0 <= per_font <= 999:
+        raise InputError(f"per_font is {per_font}; 0 to 999 was expected.")
+    if not (0 if per_font else 1) <= writers <= 9_999:
         raise InputError(f"writers is {writers}; 1 to 9999 was expected.")
     if not 0 <= seed < 2**64:
         raise InputError(f"seed is {seed}; 0 to 2^64 - 1 was expected.")
@@ -89,26 +116,29 @@ def write(
         "strokes": f"{medians.PACKAGE.name}, {medians.LICENCE}",
         "strokes_sha256": medians.read(characters).sha256,  # before any process is forked, which then has them too
     }
-    manifest = {**plan, "writers": writers, "samples": writers * len(characters)}
-    names = [f"{number + 1:04}.gnt" for number in range(writers)]
+    if per_font:
+        plan["fonts"] = {sheet: fonts.checksum(sheet) for sheet in fonts.HANZI}
+    every = hands(writers, per_font)
+    manifest = {**plan, "writers": writers, **({"per_font": per_font} if per_font else {})}
     with _telling(folder):
         present = {path.name for path in (folder / "gnt").glob("*.gnt")}
-        if present == set(names) and _read(folder / "manifest.json") == manifest:
+        told = _read(folder / "manifest.json") or {}
+        if present == set(every) and {key: value for key, value in told.items() if key != "samples"} == manifest:
             return folder
         (folder / "manifest.json").unlink(missing_ok=True)
         same = _read(folder / "gnt" / "plan.json") == plan
         for stale in (folder / "arrays", folder / f"arrays{files.UNFINISHED}"):
-            if not same or _sources(stale) != names:
+            if not same or _sources(stale) != list(every):
                 shutil.rmtree(stale, ignore_errors=True)
         if not same:
             shutil.rmtree(folder / "gnt", ignore_errors=True)
             present = set()
-        for name in present - set(names):
+        for name in present - set(every):
             (folder / "gnt" / name).unlink()
         (folder / "gnt").mkdir(parents=True, exist_ok=True)
         files.remove_unfinished(folder / "gnt")
         files.write_json(folder / "gnt" / "plan.json", plan)
-        todo = [number for number, name in enumerate(names) if name not in present]
+        todo = [(name, *hand) for name, hand in every.items() if name not in present]
         needed, free = len(todo) * len(characters) * BYTES, shutil.disk_usage(folder).free
         if needed > free:
             raise InputError(
@@ -116,9 +146,8 @@ def write(
                 "draw fewer writers or classes."
             )
     _in_processes(functools.partial(_write_file, folder / "gnt", seed, characters), todo, processes)
-    paths = [folder / "gnt" / name for name in names]
-    hwdb.import_gnt(paths, folder / "arrays", workers=processes)
-    files.write_json(folder / "manifest.json", manifest)
+    imported = hwdb.import_gnt([folder / "gnt" / name for name in every], folder / "arrays", workers=processes)
+    files.write_json(folder / "manifest.json", {**manifest, "samples": imported["samples"]})
     return folder
 
 
@@ -136,13 +165,17 @@ def _sources(arrays: Path) -> list[str]:
     return [source["name"] for source in told["sources"]]
 
 
-def _write_file(folder: Path, seed: int, characters: str, writer: int) -> None:
-    images = hanzi.draw(seed, writer, characters)
-    content = gnt.serialize(zip(map(gnt.encode, characters), images, strict=True))
-    files.write_bytes(folder / f"{writer + 1:04}.gnt", content)
+def _write_file(folder: Path, seed: int, characters: str, hand: tuple[str, int, str]) -> None:
+    name, writer, sheet = hand
+    if sheet:
+        images = hanzi.draw_from_font(seed, writer, sheet, characters)
+    else:
+        images = list(hanzi.draw(seed, writer, characters))
+    samples = ((gnt.encode(c), image) for c, image in zip(characters, images, strict=True) if image is not None)
+    files.write_bytes(folder / name, gnt.serialize(samples))
 
 
-def _in_processes(step: "functools.partial[None]", writers: list[int], processes: int | None) -> None:
+def _in_processes(step: "functools.partial[None]", writers: list[tuple[str, int, str]], processes: int | None) -> None:
     with ProcessPoolExecutor(processes or os.cpu_count()) as pool:
         try:
             for _ in tqdm(pool.map(step, writers), total=len(writers), unit="writer", desc="drawing"):
