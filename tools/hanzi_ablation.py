@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from hwr_utils import evaluation, files, models, recipes, runs, synthesis, training
+from hwr_utils import evaluation, files, models, recipes, records, runs, synthesis, training
 from hwr_utils.data import gnt, hwdb
 from hwr_utils.synthesis import hanzi, hanzi_gnt
 
@@ -103,13 +103,17 @@ def main() -> None:
     label = np.searchsorted(np.unique(ours.labels), ours.labels)
     images = np.asarray(ours.images)
     real = [read([path], arguments.data / "real" / path.stem, playing) for path in arguments.real]
-    values = {key: value for key, value in (BASE | changed).items() if key != "architecture"}
     architecture = changed.get("architecture", "compact_hccr")
-    config = recipes.configure(synthesis.HANZI, architecture, "quick", arguments.seed, **values)
-    without = {
-        k: v for k, v in config.training.items() if k not in {"patience", "split"} and values.get(k, v) is not None
-    }
-    config = type(config)(config.dataset, architecture, "custom", config.seed, config.model, without)
+    values = {key: value for key, value in (BASE | changed).items() if value is not None and key != "architecture"}
+    model = recipes.MODEL_OPTIONS[architecture]
+    config = records.RunConfig(
+        synthesis.HANZI,
+        architecture,
+        "custom",
+        arguments.seed,
+        model | {key: value for key, value in values.items() if key in model},
+        {key: value for key, value in values.items() if key not in recipes.MODEL_OPTIONS["compact_hccr"]},
+    )
     execution = training.choose_execution("cpu")
     start = time.process_time()
     pair = (images[~test], label[~test])
