@@ -16,7 +16,7 @@ from hwr_utils.synthesis import fonts, medians
 from hwr_utils.synthesis.medians import POINTS, Strokes
 from hwr_utils.synthesis.strokes import Floats, Ints
 
-VERSION = 5  # of the drawings: raise it when the same arguments come to give other images
+VERSION = 6  # of the drawings: raise it when the same arguments come to give other images
 SIDE = 60  # pixels of an image's longer side: what CASIA's subset has been scaled to
 CANVAS = 68  # pixels a side to draw on
 WIDE = 100  # the same for what comes from a font, of which a hand may make more
@@ -87,6 +87,7 @@ class Hand:
     haste: float  # 0 to 1: joins strokes and rounds their corners
     thread: float  # ink of what joins two strokes
     looseness: float  # about 1, of all chance variation
+    reach: float  # how much shorter strokes are than in print, as a part of their length
     slant: float  # tangent of the angle at which the upper end leans to the right
     rise: float  # of horizontal strokes to the right
     aspect: float  # logarithm of width to height
@@ -120,7 +121,8 @@ def hand(seed: int, writer: int) -> Hand:
         taper=one(0, 0.8),
         haste=max(one(0, 1), one(0, 1)),
         thread=one(0.2, 0.8),
-        looseness=one(0.6, 1.25),
+        looseness=one(0.6, 1.4),
+        reach=one(-0.2, 0.02),
         slant=bell(-0.02, 0.08),
         rise=bell(0.1, 0.08),
         aspect=bell(-0.12, 0.12),
@@ -309,7 +311,12 @@ def _vary_strokes(paths: Floats, chance: Chance, hand: Hand) -> Floats:
     middle = paths.mean(1, keepdims=True)
     arm = paths - middle
     chord = paths[:, -1:] - paths[:, :1]
-    grow, turn = 1 + 0.17 * loose * chance.bell(1, 2), 0.06 * loose * chance.bell(1, 1)
+    # tools/learn_deformations.py: a hand's strokes are shorter than printed ones, and the shorter a stroke is, the more
+    # its length and angle vary
+    length = np.maximum(np.sqrt((np.diff(paths, axis=1) ** 2).sum(-1)).sum(1), 0.08)[:, None, None]
+    grow = 1 + hand.reach + (0.04 / length + 0.07) * loose * chance.bell(1, 1)
+    grow = np.clip(grow, 0.4, 2) + 0.05 * loose * chance.bell(1, 2)
+    turn = 0.03 / length * loose * chance.bell(1, 1)
     along = np.linspace(0, 1, POINTS)[:, None]
     belly = 4 * along * (1 - along)
     across = chord[..., ::-1] * (-1, 1)
