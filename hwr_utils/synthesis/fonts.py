@@ -18,15 +18,15 @@ from hwr_utils.errors import InputError
 
 MODULES = files.REPOSITORY / "node_modules"
 LICENCE = "SIL Open Font License 1.1"
-# the style sheets of the fonts that write hanzi
-HANZI = (
-    "@fontsource/long-cang/400.css",
-    "@fontsource/liu-jian-mao-cao/400.css",
-    "@fontsource/ma-shan-zheng/400.css",
-    "@fontsource/zhi-mang-xing/400.css",
-    "@fontsource/zcool-kuaile/400.css",
-    "@fontsource/zcool-xiaowei/400.css",
-)
+# the style sheets of the fonts that write hanzi, and `checksum` of what package-lock.json names
+HANZI = {
+    "@fontsource/long-cang/400.css": "79b1394be10d4bae9793928c67a087f29d3f1665406fb5d0deca49da82b016cd",
+    "@fontsource/liu-jian-mao-cao/400.css": "598cd6f5cca3e1b697f34b28e799422cb4ff83c34e9c9a6b4362b590b7a208a0",
+    "@fontsource/ma-shan-zheng/400.css": "e11d4cf2524ccfcdce4a1edc3c955df485de0728aedb5d1472d2e64d55ead9ed",
+    "@fontsource/zhi-mang-xing/400.css": "300e192c69d86c6a232196fdf4222bb5d09ec360d4050b685f00f9e74b4f2d41",
+    "@fontsource/zcool-kuaile/400.css": "a37710b9e3db2c040327551558fc42f4399437cdddee92a4538079c5448fdc28",
+    "@fontsource/zcool-xiaowei/400.css": "80ee1e4bd1748b650cd308451df01af9aa871d554386f287ee23ce4807eb8a0a",
+}
 PIXELS = 64  # the font's size, in pixels of its square
 NOWHERE = "\U0010fffe"  # is no character, so every font draws its sign for a missing one
 FACE = re.compile(r"url\(['\"]?([^)]+?\.woff2?)['\"]?\).*?unicode-range:\s*([^;}]+)", re.DOTALL)
@@ -66,6 +66,20 @@ def checksum(sheet: str, modules: Path = MODULES) -> str:
         return files.sha256("".join(f"{path.name} {files.sha256(path)}\n" for path in paths).encode())
     except OSError as error:
         raise InputError(f"cannot read {error.filename}: {error.strerror}. `make setup` installs it again.") from error
+
+
+def verify(modules: Path = MODULES) -> None:
+    """See that the fonts of `HANZI` are those that the drawings are known by.
+
+    Raises:
+        InputError: one is missing or altered.
+    """
+    for sheet, expected in HANZI.items():
+        if (found := checksum(sheet, modules)) != expected:
+            raise InputError(
+                f"the files of the font {modules / sheet} have the checksum {found[:12]}, expected {expected[:12]}: "
+                "they are altered, or of another version. Remove node_modules, and run `make setup`."
+            )
 
 
 @functools.lru_cache(maxsize=256)

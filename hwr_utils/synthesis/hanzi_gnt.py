@@ -117,7 +117,8 @@ def write(
         "strokes_sha256": medians.read(characters).sha256,  # before any process is forked, which then has them too
     }
     if per_font:
-        plan["fonts"] = {sheet: fonts.checksum(sheet) for sheet in fonts.HANZI}
+        fonts.verify()
+        plan["fonts"] = fonts.HANZI
     every = hands(writers, per_font)
     manifest = {**plan, "writers": writers, **({"per_font": per_font} if per_font else {})}
     with _telling(folder):
