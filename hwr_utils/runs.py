@@ -410,6 +410,7 @@ def _report(
             "n_train": len(train),
             "n_validation": len(validation),
             "n_test": len(dataset.test_labels),
+            **({"drawn": dataset.drawn} if dataset.drawn else {}),
         },
         "model": {"parameters": sum(row.parameters for row in layers), "macs": sum(row.macs for row in layers)},
         "environment": environment,

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from helpers import environment
-from hwr_utils import cli, files, realism, synthesis
+from hwr_utils import cli, data, files, realism, synthesis
 from hwr_utils.data import gnt
 from hwr_utils.errors import InputError
-from hwr_utils.synthesis import hanzi, hanzi_gnt, medians
+from hwr_utils.synthesis import fonts, hanzi, hanzi_gnt, medians
 
 SOME = "一人国语鼎"
 # of SOME by writers 0 and 1 of seed 3; when they change on purpose, raise hanzi.VERSION
@@ -137,6 +137,19 @@ def test_the_number_of_processes_changes_nothing(drawn: Path, tmp_path: Path) ->
     assert content(hanzi_gnt.write(tmp_path, 0, 4, SOME, processes=3)) == content(drawn)
 
 
+def test_fonts_write_beside_the_strokes_and_the_test_part_is_of_other_hands(tmp_path: Path) -> None:
+    folder = hanzi_gnt.write(tmp_path, 0, 2, SOME, per_font=1, processes=1)
+    names = sorted(path.stem for path in (folder / "gnt").glob("*.gnt"))
+    assert names[:5] == [f"test-000{n}" for n in range(1, 6)] and names[5:7] == ["train-0001", "train-0002"]
+    assert [name.removeprefix("train-")[:-4] for name in names[7:]] == sorted(s.split("/")[1] for s in fonts.HANZI)
+    dataset = data.load("hanzi-synthetic", tmp_path)
+    assert len(dataset.train_labels) == (2 + len(fonts.HANZI)) * len(SOME) and len(dataset.test_labels) == 5 * len(SOME)
+    assert dataset.drawn is not None and (dataset.drawn["writers"], dataset.drawn["per_font"]) == (2, 1)
+    assert dataset.drawn["fonts"] == fonts.HANZI and dataset.drawn["version"] == hanzi.VERSION
+    before = content(folder)
+    assert content(hanzi_gnt.write(tmp_path, 0, 2, SOME, per_font=1, processes=1)) == before
+
+
 def test_fewer_writers_or_classes_are_of_the_same(drawn: Path, tmp_path: Path) -> None:
     fewer = hanzi_gnt.write(tmp_path, 0, 2, SOME[:3], processes=1)
     for name in ("0001.gnt", "0002.gnt"):
@@ -149,7 +162,7 @@ def test_a_change_of_arguments_keeps_what_it_can(drawn: Path, tmp_path: Path, mo
     folder = tmp_path / "synthetic" / hanzi_gnt.NAME
     shutil.copytree(drawn, folder)
     write, done = hanzi_gnt._write_file, []
-    monkeypatch.setattr(hanzi_gnt, "_in_processes", lambda step, todo, _: [done.append(n) or step(n) for n in todo])
+    monkeypatch.setattr(hanzi_gnt, "_in_processes", lambda step, todo, _: [done.append(h[1]) or step(h) for h in todo])
     before = content(folder)
     hanzi_gnt.write(tmp_path, 0, 4, SOME, processes=1)
     assert not done and content(folder) == before, "nothing had to be done"
@@ -170,7 +183,7 @@ import os, signal, sys
 from hwr_utils.synthesis import hanzi_gnt
 write, count = hanzi_gnt._write_file, 0
 def step(*arguments):
-    if arguments[-1] == 2:
+    if arguments[-1][1] == 2:
         os.kill(os.getpid(), signal.SIGKILL)
     write(*arguments)
 hanzi_gnt._in_processes = lambda step_, todo, processes: [step(*step_.args, n) for n in todo]
@@ -211,7 +224,7 @@ def test_chosen_classes_are_level_1_in_order_and_nested() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"writers": 0}, "writers is 0; a whole number of 1 or more"),
+        ({"writers": 0}, "writers is 0; 1 to 9999"),
         ({"writers": 10_000}, "1 to 9999"),
         ({"classes": 0}, "classes is 0; 1 to 3755"),
         ({"classes": 3756}, "classes is 3756; 1 to 3755"),
@@ -222,7 +235,9 @@ def test_chosen_classes_are_level_1_in_order_and_nested() -> None:
         ({"classes": "一二一"}, "'一' is given twice"),
         ({"seed": -1}, "seed is -1; a whole number of 0 or more"),
         ({"seed": 2**64}, "seed is 18446744073709551616; 0 to"),
-        ({"n_train": 3}, "has no size 'n_train'; writers and classes"),
+        ({"n_train": 3}, "has no size 'n_train'; writers and classes and per_font"),
+        ({"per_font": -1}, "per_font is -1; a whole number of 0 or more"),
+        ({"per_font": 1_000}, "per_font is 1000; 0 to 999"),
     ],
 )
 def test_bad_arguments_are_named(arguments: dict[str, object], message: str, tmp_path: Path) -> None:

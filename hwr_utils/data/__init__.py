@@ -7,11 +7,12 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hwr_utils import preprocessing
+from hwr_utils import preprocessing, records
 from hwr_utils.data import catalog, folders, gnt, hwdb, idx, splits
 from hwr_utils.data.catalog import CATALOG, Entry, entry
 from hwr_utils.errors import InputError, MissingFiles
@@ -52,6 +53,7 @@ class Dataset:
     published: bool  # are these the published files?
     test_writers: NDArray[np.int64] | None = None  # (N,) who wrote each test image, where that is known
     test_indices: NDArray[np.int64] | None = None  # (N,) its place in an import, or in train and then test
+    drawn: dict[str, Any] | None = None  # of a set that the project draws, how: what its manifest says
 
 
 def default_root() -> Path:
@@ -94,12 +96,20 @@ def load(
                     f"split={split} of {name}, which comes with a test set of its own: only imports of GNT files are "
                     "split so. Use split=official, or split=folds to cross-validate."
                 )
-            dataset = _load(promise, _folder(promise, root), root, download)
+            dataset = replace(_load(promise, _folder(promise, root), root, download), drawn=_drawn(promise, root))
             return _split_folds(dataset, pool_size, seed) if split == "folds" else dataset
         found.verify()
-        return _split_import(promise, found, split, seed)
+        return replace(_split_import(promise, found, split, seed), drawn=_drawn(promise, root))
     except OSError as error:
         raise InputError(f"{name}: cannot read {error.filename or root}: {error.strerror or error}.") from error
+
+
+def _drawn(promise: Entry, root: Path) -> dict[str, Any] | None:
+    """Return what the manifest of a drawn set says beside names and checksums: generator, seed, hands, fonts."""
+    path = _folder(promise, root).parent / "manifest.json"
+    if not promise.name.endswith("-synthetic") or not path.is_file():
+        return None
+    return {key: value for key, value in records.read_json(path).items() if key not in ("characters", "sha256")}
 
 
 def checksums(name: str, data_root: Path | str) -> dict[str, str]:

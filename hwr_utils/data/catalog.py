@@ -179,7 +179,7 @@ CATALOG: dict[str, Entry] = {
         Entry(
             name="hanzi-synthetic",
             title="Hanzi drawn by this project",
-            licence="CC BY 4.0; drawn from strokes under the Arphic Public License",
+            licence="CC BY 4.0; drawn from strokes under the Arphic Public License and fonts under the OFL 1.1",
             folders=("synthetic/hanzi-synthetic/arrays",),
             how="Run `hwr synthesize hanzi-synthetic --data-root {root}`, which draws it.",
             imported=True,

@@ -102,7 +102,7 @@ def write(name: str, data_root: str | Path, seed: int = 0, **sizes: Any) -> Path
         from hwr_utils.synthesis import hanzi_gnt  # imports processes and the reader of GNT files, for this alone
 
         writers, per_font = (_whole(size, sizes[size], 0) for size in ("writers", "per_font"))
-        return hanzi_gnt.write(data_root, seed, writers, sizes["classes"], per_font)
+        return hanzi_gnt.write(data_root, seed, writers, sizes["classes"], per_font=per_font)
     return _write_idx(name, Path(data_root), seed, **sizes)
 
 

@@ -72,8 +72,8 @@ def write(
     seed: int,
     writers: int,
     classes: int | str | None = None,
-    per_font: int = 0,
     processes: int | None = None,
+    per_font: int = 0,
 ) -> Path:
     """Draw the characters once in the hand of each writer, and import that; what is there already is kept.
 
@@ -90,8 +90,8 @@ def write(
         seed: 0 to 2^64 - 1.
         writers: who draw from strokes, 1 to 9,999; with fonts from 0.
         classes: see `choose`.
-        per_font: how many writers copy each of `fonts.HANZI`, 0 to 999. What a font lacks is left out.
         processes: None takes one a core.
+        per_font: how many writers copy each of `fonts.HANZI`, 0 to 999. What a font lacks is left out.
 
     Returns:
         The folder <data_root>/synthetic/hanzi-synthetic.
