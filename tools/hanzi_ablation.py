@@ -52,7 +52,7 @@ ROWS: dict[str, tuple[dict[str, int], dict[str, Any]]] = {
     "thin": (BOTH, {"entry": "thin"}),
     "directions": (BOTH, {"entry": "directions"}),
     "one-cell": (BOTH, {"cells": 1}),
-    "sixteen-cells": (BOTH, {"cells": 4}),
+    "nine-cells": (BOTH, {"cells": 3}),
     "rank-64": (BOTH, {"rank": 64}),
     "width-48": (BOTH, {"width": 48}),
     "56-px": (BOTH, {"image_size": 56}),

@@ -61,8 +61,8 @@ class CompactHCCR(nn.Module):
 
     Args:
         n_classes: number of logits.
-        image_size: side of the square one-channel input in pixels, 24 or more. At 56 the layers work on 28x28, 14x14
-            and 7x7 positions.
+        image_size: side of the square one-channel input in pixels, 16 or more a cell. At 56 the layers work on 28x28,
+            14x14 and 7x7 positions.
         width: channels at 28x28 positions, a multiple of 4; deeper layers have up to four times as many.
         rank: of the classifier.
         cells: a side, over each of which the last features are averaged.
@@ -83,10 +83,10 @@ class CompactHCCR(nn.Module):
     ) -> None:
         if entry not in ENTRIES:
             raise InputError(f"entry={entry!r} is unknown, expected one of {', '.join(ENTRIES)}.")
-        if width < 4 or width % 4 or rank < 1 or cells not in (1, 2, 4) or image_size < 24:
+        if width < 4 or width % 4 or rank < 1 or cells not in (1, 2, 3) or image_size < 16 * cells:
             raise InputError(
                 f"width={width}, rank={rank}, cells={cells}, image_size={image_size}: a width of a multiple of 4, a "
-                "rank of 1 or more, 1, 2 or 4 cells and an image_size of 24 or more were expected."
+                "rank of 1 or more, 1 to 3 cells and an image_size of 16 or more a cell were expected."
             )
         super().__init__()
         self.entry = {"gray": nn.Identity, "directions": Directions, "thin": Thin}[entry]()
@@ -105,6 +105,7 @@ class CompactHCCR(nn.Module):
         features = self.widen2(F.max_pool2d(self.stem(self.entry(images)), 2))
         features = self.widen3(F.max_pool2d(features + self.keep2(features), 2))
         features = self.last(features + self.keep3(features))
-        features = F.adaptive_avg_pool2d(features, self.cells).flatten(1)
+        step = features.shape[-1] // self.cells
+        features = F.avg_pool2d(features, features.shape[-1] - (self.cells - 1) * step, step).flatten(1)
         logits: Tensor = self.classifier(self.norm(self.narrow(features)))
         return logits
