@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import ImageFont
 
 from hwr_utils import files
 from hwr_utils.errors import InputError
@@ -92,6 +92,7 @@ def _open(path: Path) -> tuple[ImageFont.FreeTypeFont, bytes]:
         raise InputError(f"{path} is damaged: {error}. Remove node_modules, and run `make setup`.") from error
 
 
+@functools.lru_cache(maxsize=40_000)  # of which a process that draws many hands asks again and again
 def draw(sheet: str, character: str, modules: Path = MODULES) -> NDArray[np.uint8] | None:
     """Draw a character as a font has it.
 
@@ -111,10 +112,9 @@ def draw(sheet: str, character: str, modules: Path = MODULES) -> NDArray[np.uint
     if path is None:
         return None
     font, missing = _open(path)
-    if bytes(font.getmask(character)) == missing:
+    mask = font.getmask(character)
+    ink = np.frombuffer(bytes(mask), np.uint8).reshape(mask.size[::-1])
+    if bytes(mask) == missing or not ink.any():
         return None
-    image = Image.new("L", (3 * PIXELS, 3 * PIXELS), 255)
-    ImageDraw.Draw(image).text((PIXELS, PIXELS), character, 0, font)
-    gray = np.asarray(image)
-    rows, columns = np.flatnonzero((gray < 128).any(1)), np.flatnonzero((gray < 128).any(0))
-    return gray[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] if len(rows) else None
+    rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
+    return 255 - ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
