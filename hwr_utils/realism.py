@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
-from hwr_utils import evaluation, files, models, records, runs
+from hwr_utils import evaluation, files, models, records, runs, synthesis
 from hwr_utils.data import gnt, hwdb
 from hwr_utils.errors import InputError
-from hwr_utils.synthesis import hanzi, hanzi_gnt
+from hwr_utils.synthesis import hanzi
 from hwr_utils.training import choose_execution
 
 SCHEMA_VERSION = 1
@@ -80,7 +80,7 @@ def measure(
         if len(classes) < 2 or counts.min() < A_CLASS:
             raise InputError(f"{real}: two classes or more with {A_CLASS} samples each were expected.")
         characters = "".join(gnt.LEVEL_1[label] for label in classes)
-        drawn = _load(hanzi_gnt.write(scratch, seed, writers, characters) / "arrays")
+        drawn = _load(synthesis.write(synthesis.HANZI, scratch, seed, writers=writers, classes=characters) / "arrays")
     rng = np.random.Generator(np.random.PCG64(seed))
     few = [rng.permutation(np.flatnonzero(labels == label))[:MOST] for label in classes]
     chosen = np.sort(np.concatenate(few))

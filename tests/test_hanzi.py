@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from helpers import environment
 from hwr_utils import cli, data, files, realism, synthesis
@@ -99,6 +100,11 @@ def test_random_numbers_are_spread() -> None:
     assert np.abs(np.corrcoef(uniform[:-1, 0], uniform[1:, 0])[0, 1]) < 0.15, "neighbouring keys"
 
 
+def write(root: Path, seed: int, writers: int, classes: int | str, per_font: int = 0, processes: int = 1) -> Path:
+    sizes = {"writers": writers, "classes": classes, "per_font": per_font}
+    return synthesis.write(synthesis.HANZI, root, seed, processes, **sizes)
+
+
 def content(folder: Path) -> dict[str, str]:
     """Return a checksum of each file of a set but what names the folder's own past."""
     return {str(path.relative_to(folder)): files.sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()}
@@ -107,7 +113,7 @@ def content(folder: Path) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a set of four writers, drawn in one process."""
-    return hanzi_gnt.write(tmp_path_factory.mktemp("data"), 0, 4, SOME, processes=1)
+    return write(tmp_path_factory.mktemp("data"), 0, 4, SOME)
 
 
 def test_one_file_a_writer_with_each_character_once(drawn: Path) -> None:
@@ -134,11 +140,11 @@ def test_the_import_and_the_manifest_tell_what_was_drawn(drawn: Path) -> None:
 
 
 def test_the_number_of_processes_changes_nothing(drawn: Path, tmp_path: Path) -> None:
-    assert content(hanzi_gnt.write(tmp_path, 0, 4, SOME, processes=3)) == content(drawn)
+    assert content(write(tmp_path, 0, 4, SOME, processes=3)) == content(drawn)
 
 
 def test_fonts_write_beside_the_strokes_and_the_test_part_is_of_other_hands(tmp_path: Path) -> None:
-    folder = hanzi_gnt.write(tmp_path, 0, 2, SOME, per_font=1, processes=1)
+    folder = write(tmp_path, 0, 2, SOME, per_font=1)
     names = sorted(path.stem for path in (folder / "gnt").glob("*.gnt"))
     assert names[:5] == [f"test-000{n}" for n in range(1, 6)] and names[5:7] == ["train-0001", "train-0002"]
     assert [name.removeprefix("train-")[:-4] for name in names[7:]] == sorted(s.split("/")[1] for s in fonts.HANZI)
@@ -147,60 +153,43 @@ def test_fonts_write_beside_the_strokes_and_the_test_part_is_of_other_hands(tmp_
     assert dataset.drawn is not None and (dataset.drawn["writers"], dataset.drawn["per_font"]) == (2, 1)
     assert dataset.drawn["fonts"] == fonts.HANZI and dataset.drawn["version"] == hanzi.VERSION
     before = content(folder)
-    assert content(hanzi_gnt.write(tmp_path, 0, 2, SOME, per_font=1, processes=1)) == before
+    assert content(write(tmp_path, 0, 2, SOME, per_font=1)) == before
 
 
 def test_fewer_writers_or_classes_are_of_the_same(drawn: Path, tmp_path: Path) -> None:
-    fewer = hanzi_gnt.write(tmp_path, 0, 2, SOME[:3], processes=1)
+    fewer = write(tmp_path, 0, 2, SOME[:3])
     for name in ("0001.gnt", "0002.gnt"):
         every = {s.code: s.image for s in gnt.parse((drawn / "gnt" / name).read_bytes(), name)}
         some = list(gnt.parse((fewer / "gnt" / name).read_bytes(), name))
         assert len(some) == 3 and all(np.array_equal(sample.image, every[sample.code]) for sample in some)
 
 
-def test_a_change_of_arguments_keeps_what_it_can(drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / "synthetic" / hanzi_gnt.NAME
-    shutil.copytree(drawn, folder)
-    write, done = hanzi_gnt._write_file, []
-    monkeypatch.setattr(hanzi_gnt, "_in_processes", lambda step, todo, _: [done.append(h[1]) or step(h) for h in todo])
-    before = content(folder)
-    hanzi_gnt.write(tmp_path, 0, 4, SOME, processes=1)
-    assert not done and content(folder) == before, "nothing had to be done"
-    hanzi_gnt.write(tmp_path, 0, 5, SOME, processes=1)
-    assert done == [4] and len(np.load(folder / "arrays" / "labels.npy")) == 25
-    hanzi_gnt.write(tmp_path, 0, 4, SOME, processes=1)
-    assert done == [4] and content(folder) == before, "the first of the same writers"
-    (folder / "gnt" / "0002.gnt").unlink()
-    hanzi_gnt.write(tmp_path, 0, 4, SOME, processes=1)
-    assert done == [4, 1] and content(folder) == before
-    hanzi_gnt.write(tmp_path, 1, 1, SOME, processes=1)
-    assert done == [4, 1, 0] and content(folder)["gnt/0001.gnt"] != before["gnt/0001.gnt"], "another seed"
-    assert write is hanzi_gnt._write_file
-
-
 KILLED = """
 import os, signal, sys
-from hwr_utils.synthesis import hanzi_gnt
-write, count = hanzi_gnt._write_file, 0
-def step(*arguments):
-    if arguments[-1][1] == 2:
-        os.kill(os.getpid(), signal.SIGKILL)
-    write(*arguments)
-hanzi_gnt._in_processes = lambda step_, todo, processes: [step(*step_.args, n) for n in todo]
-hanzi_gnt.write(sys.argv[1], 0, 4, sys.argv[2], 1)
+from hwr_utils import synthesis
+from hwr_utils.data import hwdb
+hwdb.import_gnt = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+synthesis.write(synthesis.HANZI, sys.argv[1], 1, 1, writers=4, classes=sys.argv[2])
 """
 
 
-def test_a_killed_drawing_goes_on_with_what_is_whole(drawn: Path, tmp_path: Path) -> None:
+def test_a_killed_drawing_leaves_the_set_before_it(drawn: Path, tmp_path: Path) -> None:
+    """Amid the drawing of another seed; the next call draws that from the beginning."""
+    folder = tmp_path / "synthetic" / synthesis.HANZI
+    shutil.copytree(drawn, folder)
     died = subprocess.run([sys.executable, "-c", KILLED, tmp_path, SOME], env=environment(), cwd=files.REPOSITORY)
     assert died.returncode == -signal.SIGKILL
-    folder = tmp_path / "synthetic" / hanzi_gnt.NAME
-    kept = {path.name: path.stat().st_mtime_ns for path in (folder / "gnt").glob("*.gnt")}
-    assert sorted(kept) == ["0001.gnt", "0002.gnt"] and not (folder / "manifest.json").exists()
-    (folder / "gnt" / f".0003.gnt.0{files.UNFINISHED}").write_bytes(b"half")
-    hanzi_gnt.write(tmp_path, 0, 4, SOME, processes=1)
-    assert content(folder) == content(drawn)
-    assert {name: (folder / "gnt" / name).stat().st_mtime_ns for name in kept} == kept
+    assert content(folder) == content(drawn) and len(list(folder.parent.iterdir())) == 3
+    assert content(write(tmp_path, 1, 4, SOME))["gnt/0001.gnt"] != content(drawn)["gnt/0001.gnt"]
+    assert json.loads((folder / "manifest.json").read_text())["seed"] == 1
+    assert sorted(path.name for path in folder.parent.iterdir()) == [f".{synthesis.HANZI}.part.lock", synthesis.HANZI]
+
+
+def test_two_at_once_are_told(tmp_path: Path) -> None:
+    lock = tmp_path / "synthetic" / f".{synthesis.HANZI}{files.UNFINISHED}.lock"
+    lock.parent.mkdir()
+    with FileLock(lock), pytest.raises(InputError, match="another process is drawing hanzi-synthetic"):
+        write(tmp_path, 0, 1, SOME)
 
 
 def die(*_: object) -> None:
@@ -210,7 +199,7 @@ def die(*_: object) -> None:
 def test_a_killed_process_of_many_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hanzi_gnt, "_write_file", die)
     with pytest.raises(InputError, match=r"was killed.*run the same command again"):
-        hanzi_gnt.write(tmp_path, 0, 2, SOME, processes=2)
+        write(tmp_path, 0, 2, SOME, processes=2)
 
 
 def test_chosen_classes_are_level_1_in_order_and_nested() -> None:
@@ -267,7 +256,7 @@ def test_a_full_disk_is_told_before_and_amid(tmp_path: Path, monkeypatch: pytest
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
         with pytest.raises(InputError, match=r"needs some .* GB, and 0.0 GB are free"):
-            hanzi_gnt.write(tmp_path, 0, 2, SOME, processes=1)
+            write(tmp_path, 0, 2, SOME)
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
@@ -275,8 +264,8 @@ def test_a_full_disk_is_told_before_and_amid(tmp_path: Path, monkeypatch: pytest
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", full)
         with pytest.raises(InputError, match="No space left on device"):
-            hanzi_gnt.write(tmp_path, 0, 2, SOME, processes=1)
-    assert len(list((hanzi_gnt.write(tmp_path, 0, 2, SOME, processes=1) / "gnt").glob("*.gnt"))) == 2
+            write(tmp_path, 0, 2, SOME)
+    assert len(list((write(tmp_path, 0, 2, SOME) / "gnt").glob("*.gnt"))) == 2
 
 
 def test_the_command_draws_and_imports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

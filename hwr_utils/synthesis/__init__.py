@@ -5,17 +5,20 @@ The datasets stand in for the published ones where these cannot be had: same fil
 writers. They are no measure of how well a model reads people.
 """
 
-import difflib
 import json
 import operator
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from hwr_utils import files
 from hwr_utils.errors import InputError
+from hwr_utils.recipes import nearest
 from hwr_utils.synthesis import drawing
 from hwr_utils.synthesis.strokes import source, strokes_for
 
@@ -40,9 +43,8 @@ def classes(name: str) -> tuple[str, ...]:
 def _known(name: str, names: tuple[str, ...] | None = None) -> str:
     names = tuple(SIZES) if names is None else names
     if name not in names:
-        near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.3)
-        hint = f"Did you mean {near[0]}? " if near else ""
-        raise InputError(f"unknown synthetic dataset {name!r}. {hint}The project draws {', '.join(names)}.")
+        known = ", ".join(names)
+        raise InputError(f"unknown synthetic dataset {name!r}; expected one of {known}{nearest(name, names)}")
     return name
 
 
@@ -76,77 +78,92 @@ def draw(name: str, n: int, seed: int, split: str = "train") -> tuple[NDArray[np
     return np.concatenate(images)[:n], labels[:n]
 
 
-def write(name: str, data_root: str | Path, seed: int = 0, **sizes: Any) -> Path:
-    """Draw a dataset into the files of its published model, unless they are there already and of the same arguments.
+def write(name: str, data_root: str | Path, seed: int = 0, processes: int | None = None, **sizes: Any) -> Path:
+    """Draw a dataset into the files of its published model, unless it is there already, of the same arguments.
+
+    It is drawn into a folder beside, which takes the set's place when it is whole. So what is there is never a mixture
+    of two sets, whatever stops the drawing.
 
     Args:
         name: one of `NAMES`, or `HANZI`.
         data_root: the folder of all datasets.
         seed: 0 or more.
+        processes: that draw hanzi; None takes one a core.
         sizes: what `SIZES` has for this dataset. Of `NAMES`: n_train and n_test, the numbers of images, written as IDX
-            files. Of `HANZI`: writers, classes and per_font, written as GNT files and imported, see `hanzi_gnt.write`.
+            files, with classes.txt (a class a line, by label). Of `HANZI`: writers, classes and per_font, written as
+            GNT files and imported, see `hanzi_gnt`.
 
     Returns:
-        The folder <data_root>/synthetic/<name>.
+        The folder <data_root>/synthetic/<name>. Its manifest.json tells what was drawn.
 
     Raises:
-        InputError: an unknown name or size, an impossible number, a folder that cannot be written; of `HANZI`, whatever
-            `hanzi_gnt.write` raises.
+        InputError: an unknown name or size, an impossible number, a folder that cannot be written, another process that
+            draws the same set; of `HANZI`, whatever `hanzi_gnt` raises.
     """
     defaults = SIZES[_known(name)]
     if unknown := sorted(set(sizes) - set(defaults)):
         raise InputError(f"{name} has no size {unknown[0]!r}; {' and '.join(defaults)} were expected.")
-    sizes = {**defaults, **sizes}
-    seed = _whole("seed", seed, 0)
+    given = {**defaults, **sizes}
+    given = {key: value if key == "classes" else _whole(key, value, int(key[0] == "n")) for key, value in given.items()}
+    planned: dict[str, Any] = {"dataset": name, "seed": _whole("seed", seed, 0)}
     if name == HANZI:
         from hwr_utils.synthesis import hanzi_gnt  # imports processes and the reader of GNT files, for this alone
 
-        writers, per_font = (_whole(size, sizes[size], 0) for size in ("writers", "per_font"))
-        return hanzi_gnt.write(data_root, seed, writers, sizes["classes"], per_font=per_font)
-    return _write_idx(name, Path(data_root), seed, **sizes)
+        planned |= hanzi_gnt.plan(seed, **given)
+    else:
+        planned |= {"version": VERSION, "strokes_sha256": files.sha256(source().encode()), **given}
+    folder = Path(data_root) / "synthetic" / name
+    part = folder.with_name(f".{name}{files.UNFINISHED}")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{part}.lock", timeout=0):
+            if _is_there(folder, planned):
+                return folder
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir()
+            done = hanzi_gnt.draw(part, planned, processes) if name == HANZI else _draw_idx(part, planned)
+            files.write_json(part / "manifest.json", {**planned, **done})
+            shutil.rmtree(folder, ignore_errors=True)
+            os.replace(part, folder)
+    except Timeout as error:
+        raise InputError(f"another process is drawing {name} into {folder}. Wait for it, or stop it.") from error
+    except OSError as error:
+        raise InputError(f"cannot write {folder}: {error.strerror or error}. Make it writable.") from error
+    return folder
 
 
-def _write_idx(name: str, data_root: Path, seed: int, n_train: int, n_test: int) -> Path:
-    """Draw a dataset into IDX files, unless they are there already, whole and of the same arguments.
-
-    Writes raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte.gz, classes.txt (a class a line, by label) and, last,
-    manifest.json, which tells what was drawn and holds the SHA-256 of each uncompressed file.
-    """
+def _is_there(folder: Path, planned: dict[str, Any]) -> bool:
+    """Tell whether a set of this plan is in its folder, and its IDX files are what was written."""
     from hwr_utils.data import idx  # here: data lies above synthesis, and only writing needs it
 
-    text = "".join(f"{character}\n" for character in classes(name))
-    counts = {"train": _whole("n_train", n_train, 1), "test": _whole("n_test", n_test, 1)}
-    manifest: dict[str, Any] = {
-        "dataset": name,
-        "version": VERSION,
-        "strokes_sha256": files.sha256(source().encode()),
-        "seed": seed,
-        "n_train": counts["train"],
-        "n_test": counts["test"],
-    }
-    folder = data_root / "synthetic" / name
-    raw = folder / "raw"
-    names = {
-        split: (f"{prefix}-images-idx3-ubyte", f"{prefix}-labels-idx1-ubyte")
-        for split, prefix in (("train", "train"), ("test", "t10k"))
-    }
     try:
-        found = {file: idx.checksum(idx.read_idx(raw / f"{file}.gz")) for pair in names.values() for file in pair}
         told = json.loads((folder / "manifest.json").read_text("utf-8"))
-        if told == {**manifest, "sha256": found} and (folder / "classes.txt").read_text("utf-8") == text:
-            return folder
-    except (OSError, ValueError):
-        pass  # missing or damaged, so drawn again
+        if planned["dataset"] == HANZI:  # whose arrays are checked when they are loaded
+            return bool(planned.items() <= told.items()) and (folder / "arrays").is_dir()
+        named = (folder / "classes.txt").read_text("utf-8") == _class_list(planned["dataset"])
+        found = {file: idx.checksum(idx.read_idx(folder / "raw" / f"{file}.gz")) for file in told["sha256"]}
+        return bool(told == {**planned, "sha256": found}) and named
+    except (OSError, ValueError, AttributeError, TypeError, KeyError):
+        return False  # missing or damaged, so it is drawn again
 
-    found = {}
-    for split, pair in names.items():
-        images, labels = draw(name, counts[split], seed, split)
-        for file, array in zip(pair, (images, labels.astype(np.uint8)), strict=True):
-            idx.write_idx(raw / f"{file}.gz", array)
+
+def _class_list(name: str) -> str:
+    return "".join(f"{character}\n" for character in classes(name))
+
+
+def _draw_idx(folder: Path, planned: dict[str, Any]) -> dict[str, Any]:
+    """Write raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte.gz and classes.txt; return the checksums of the former."""
+    from hwr_utils.data import idx
+
+    name, found = planned["dataset"], {}
+    for split, prefix in (("train", "train"), ("test", "t10k")):
+        images, labels = draw(name, planned[f"n_{split}"], planned["seed"], split)
+        for kind, array in (("images-idx3", images), ("labels-idx1", labels.astype(np.uint8))):
+            file = f"{prefix}-{kind}-ubyte"
+            idx.write_idx(folder / "raw" / f"{file}.gz", array)
             found[file] = idx.checksum(array)
-    files.write_text(folder / "classes.txt", text)
-    files.write_json(folder / "manifest.json", {**manifest, "sha256": found})
-    return folder
+    files.write_text(folder / "classes.txt", _class_list(name))
+    return {"sha256": found}
 
 
 def _whole(parameter: str, value: int, least: int) -> int:

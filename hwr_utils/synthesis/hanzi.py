@@ -133,37 +133,21 @@ def hand(seed: int, writer: int) -> Hand:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """The strokes of a batch of samples, and where their points of ink lie on them.
+    """The strokes of a batch of samples, and where their m points of ink lie on them."""
 
-    Attributes:
-        characters: of the samples.
-        paths: (s, POINTS, 2) of the strokes.
-        owner: (s,) the sample of each stroke.
-        first: (samples,) the first stroke of each.
-        half: (s,) twice the sample, plus the stroke's half.
-        middle: (2 * samples, 2) of the halves.
-        joinable: (s,) is the next stroke of the same sample?
-        codes: (samples,) code points.
-        segment: (m,) the control point after which a point of ink lies, of all in order.
-        offset: (m, 1) how far it is from there to the next control point, 0 to 1.
-        share: (m,) the part of the segment's ink that it holds.
-        sample: (m,) its sample.
-        progress: (m,) its place on the stroke from 0 to 1; beyond 1 on what joins it to the next.
-    """
-
-    characters: str
-    paths: Floats
-    owner: Ints
-    first: Ints
-    half: Ints
-    middle: Floats
-    joinable: NDArray[np.bool_]
-    codes: Ints
-    segment: Ints
-    offset: Floats
-    share: Floats
-    sample: Ints
-    progress: Floats
+    characters: str  # of the samples
+    paths: Floats  # (s, POINTS, 2) of the strokes
+    owner: Ints  # (s,) the sample of each stroke
+    first: Ints  # (samples,) the first stroke of each
+    half: Ints  # (s,) twice the sample, plus the stroke's half
+    middle: Floats  # (2 * samples, 2) of the halves
+    joinable: NDArray[np.bool_]  # (s,) is the next stroke of the same sample?
+    codes: Ints  # (samples,) code points
+    segment: Ints  # (m,) the control point after which a point of ink lies, of all in order
+    offset: Floats  # (m, 1) how far it is from there to the next control point, 0 to 1
+    share: Floats  # (m,) the part of the segment's ink that it holds
+    sample: Ints  # (m,) its sample
+    progress: Floats  # (m,) its place on the stroke from 0 to 1; beyond 1 on what joins it to the next
 
 
 @functools.lru_cache(maxsize=128)

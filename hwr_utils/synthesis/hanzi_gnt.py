@@ -3,24 +3,20 @@
 import functools
 import os
 import shutil
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from hwr_utils import files, records
+from hwr_utils import files
 from hwr_utils.data import gnt, hwdb
 from hwr_utils.errors import InputError
 from hwr_utils.synthesis import fonts, hanzi, medians
 
-NAME = "hanzi-synthetic"
 BYTES = 6_700  # on the disk of a sample: some 3,500 in the GNT file, 56 x 56 + 4 in the arrays
-
 FIRST_OF_FONTS, FIRST_OF_TEST = 10_000, 1_000_000  # numbers of writers that copy fonts, and of those of the test part
 
 
@@ -67,133 +63,86 @@ def hands(writers: int, per_font: int) -> dict[str, tuple[int, str]]:
     return drawn | copied | {f"test-{number + 1:04}.gnt": (FIRST_OF_TEST + number, "") for number in range(5)}
 
 
-def write(
-    data_root: str | Path,
-    seed: int,
-    writers: int,
-    classes: int | str | None = None,
-    processes: int | None = None,
-    per_font: int = 0,
-) -> Path:
-    """Draw the characters once in the hand of each writer, and import that; what is there already is kept.
-
-    Writes gnt/0001.gnt and so on, a file a writer, see `hands`, each with every character in the order of GB 2312;
-    arrays/, which is what `hwdb.import_gnt` makes of them; and, last, manifest.json. The same arguments give the same
-    bytes whatever the number of processes. Fewer writers are the first of the same writers, and fewer classes the same
-    images of these.
-
-    A set that was stopped goes on with the writer where it stopped. A set of another seed, of other classes or by
-    another version is drawn over; one of more writers is cut to the first ones.
+def plan(seed: int, writers: int, classes: int | str | None = None, per_font: int = 0) -> dict[str, Any]:
+    """Return what determines a set, as its manifest says it.
 
     Args:
-        data_root: the folder of all datasets.
         seed: 0 to 2^64 - 1.
         writers: who draw from strokes, 1 to 9,999; with fonts from 0.
         classes: see `choose`.
-        processes: None takes one a core.
         per_font: how many writers copy each of `fonts.HANZI`, 0 to 999. What a font lacks is left out.
 
-    Returns:
-        The folder <data_root>/synthetic/hanzi-synthetic.
-
     Raises:
-        InputError: an impossible argument; the strokes or a font are absent or not those of package-lock.json; the disk
-            is full or cannot be written; a process was killed. What is done stays.
+        InputError: an impossible argument; the strokes or a font are absent or not those of package-lock.json.
     """
-    characters = choose(classes)
     if not 0 <= per_font <= 999:
         raise InputError(f"per_font is {per_font}; 0 to 999 was expected.")
     if not (0 if per_font else 1) <= writers <= 9_999:
         raise InputError(f"writers is {writers}; 1 to 9999 was expected.")
     if not 0 <= seed < 2**64:
         raise InputError(f"seed is {seed}; 0 to 2^64 - 1 was expected.")
-    folder = Path(data_root) / "synthetic" / NAME
-    plan: dict[str, Any] = {
-        "dataset": NAME,
+    characters = choose(classes)
+    found = {
         "version": hanzi.VERSION,
         "seed": seed,
+        "writers": writers,
         "characters": characters,
         "strokes": f"{medians.PACKAGE.name}, {medians.LICENCE}",
         "strokes_sha256": medians.read(characters).sha256,  # before any process is forked, which then has them too
     }
-    if per_font:
-        fonts.verify()
-        plan["fonts"] = fonts.HANZI
-    every = hands(writers, per_font)
-    manifest = {**plan, "writers": writers, **({"per_font": per_font} if per_font else {})}
-    with _telling(folder):
-        present = {path.name for path in (folder / "gnt").glob("*.gnt")}
-        told = _read(folder / "manifest.json") or {}
-        if present == set(every) and {key: value for key, value in told.items() if key != "samples"} == manifest:
-            return folder
-        (folder / "manifest.json").unlink(missing_ok=True)
-        same = _read(folder / "gnt" / "plan.json") == plan
-        for stale in (folder / "arrays", folder / f"arrays{files.UNFINISHED}"):
-            if not same or _sources(stale) != list(every):
-                shutil.rmtree(stale, ignore_errors=True)
-        if not same:
-            shutil.rmtree(folder / "gnt", ignore_errors=True)
-            present = set()
-        for name in present - set(every):
-            (folder / "gnt" / name).unlink()
-        (folder / "gnt").mkdir(parents=True, exist_ok=True)
-        files.remove_unfinished(folder / "gnt")
-        files.write_json(folder / "gnt" / "plan.json", plan)
-        todo = [(name, *hand) for name, hand in every.items() if name not in present]
-        needed, free = len(todo) * len(characters) * BYTES, shutil.disk_usage(folder).free
-        if needed > free:
+    if not per_font:
+        return found
+    fonts.verify()
+    return found | {"per_font": per_font, "fonts": fonts.HANZI}
+
+
+def draw(folder: Path, planned: dict[str, Any], processes: int | None = None) -> dict[str, Any]:
+    """Draw the characters once in the hand of each writer, and import that.
+
+    Writes gnt/, a file a writer, see `hands`, each with every character in the order of GB 2312; and arrays/, which is
+    what `hwdb.import_gnt` makes of them. The same plan gives the same bytes whatever the number of processes. Fewer
+    writers are the first of the same writers, and fewer classes the same images of these.
+
+    Args:
+        folder: an empty one.
+        planned: what `plan` returns.
+        processes: None takes one a core.
+
+    Returns:
+        What the manifest says besides: the number of samples.
+
+    Raises:
+        InputError: the disk is full or cannot be written; a process was killed.
+    """
+    seed, characters = planned["seed"], planned["characters"]
+    every = hands(planned["writers"], planned.get("per_font", 0))
+    needed, free = len(every) * len(characters) * BYTES, shutil.disk_usage(folder).free
+    if needed > free:
+        raise InputError(
+            f"{folder.parent} needs some {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free. Free some space, or "
+            "draw fewer writers or classes."
+        )
+    with ProcessPoolExecutor(processes or os.cpu_count()) as pool:
+        step = functools.partial(_write_file, folder / "gnt", seed, characters)
+        try:
+            for _ in tqdm(pool.map(step, every.items()), total=len(every), unit="writer", desc="drawing"):
+                pass
+        except BrokenProcessPool as error:
             raise InputError(
-                f"{folder} needs some {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free. Free some space, or "
-                "draw fewer writers or classes."
-            )
-    _in_processes(functools.partial(_write_file, folder / "gnt", seed, characters), todo, processes)
+                "a process that drew was killed, as it happens where memory runs out; run the same command again."
+            ) from error
+        except BaseException:  # a full disk, or Ctrl-C
+            pool.shutdown(cancel_futures=True)
+            raise
     imported = hwdb.import_gnt([folder / "gnt" / name for name in every], folder / "arrays", workers=processes)
-    files.write_json(folder / "manifest.json", {**manifest, "samples": imported["samples"]})
-    return folder
+    return {"samples": imported["samples"]}
 
 
-def _read(path: Path) -> Any:
-    """Return the content of a JSON file, or None where there is none that can be read."""
-    try:
-        return records.read_json(path)
-    except InputError:
-        return None
-
-
-def _sources(arrays: Path) -> list[str]:
-    """Return the names of the files that an import, or its beginning, is of."""
-    told = _read(arrays / "manifest.json") or _read(arrays / "plan.json") or {"sources": []}
-    return [source["name"] for source in told["sources"]]
-
-
-def _write_file(folder: Path, seed: int, characters: str, hand: tuple[str, int, str]) -> None:
-    name, writer, sheet = hand
+def _write_file(folder: Path, seed: int, characters: str, hand: tuple[str, tuple[int, str]]) -> None:
+    name, (writer, sheet) = hand
     if sheet:
         images = hanzi.draw_from_font(seed, writer, sheet, characters)
     else:
         images = list(hanzi.draw(seed, writer, characters))
     samples = ((gnt.encode(c), image) for c, image in zip(characters, images, strict=True) if image is not None)
     files.write_bytes(folder / name, gnt.serialize(samples))
-
-
-def _in_processes(step: "functools.partial[None]", writers: list[tuple[str, int, str]], processes: int | None) -> None:
-    with ProcessPoolExecutor(processes or os.cpu_count()) as pool:
-        try:
-            for _ in tqdm(pool.map(step, writers), total=len(writers), unit="writer", desc="drawing"):
-                pass
-        except BrokenProcessPool as error:
-            raise InputError(
-                "a process that drew was killed, as it happens where memory runs out. What is done stays; run the same "
-                "command again."
-            ) from error
-        except BaseException:  # a full disk, or Ctrl-C
-            pool.shutdown(cancel_futures=True)
-            raise
-
-
-@contextmanager
-def _telling(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise InputError(f"cannot write {folder}: {error.strerror or error}. Make it writable.") from error
