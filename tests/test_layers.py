@@ -23,7 +23,7 @@ FLOORS = [
     {"prediction"},  # without torch
     {"data"},
     {"synthesis"},  # draws what `data` then reads, and writes it with `data.idx`
-    {"models"},
+    {"models", "augmentation"},
     {"calibration"},
     {"conversion"},
     {"evaluation"},

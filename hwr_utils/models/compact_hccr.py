@@ -61,8 +61,8 @@ class CompactHCCR(nn.Module):
 
     Args:
         n_classes: number of logits.
-        image_size: side of the square one-channel input in pixels, 16 or more a cell. At 56 the layers work on 28x28,
-            14x14 and 7x7 positions.
+        image_size: side of the square one-channel input in pixels. At 56 the layers work on 28x28, 14x14 and 7x7
+            positions.
         width: channels at 28x28 positions, a multiple of 4; deeper layers have up to four times as many.
         rank: of the classifier.
         cells: a side, over each of which the last features are averaged.
@@ -83,10 +83,11 @@ class CompactHCCR(nn.Module):
     ) -> None:
         if entry not in ENTRIES:
             raise InputError(f"entry={entry!r} is unknown, expected one of {', '.join(ENTRIES)}.")
-        if width < 4 or width % 4 or rank < 1 or cells not in (1, 2, 3) or image_size < 16 * cells:
+        side = (((image_size + 1) // 2) // 4 + 1) // 2  # of the last features
+        if width < 4 or width % 4 or rank < 1 or not 1 <= cells <= side:
             raise InputError(
-                f"width={width}, rank={rank}, cells={cells}, image_size={image_size}: a width of a multiple of 4, a "
-                "rank of 1 or more, 1 to 3 cells and an image_size of 16 or more a cell were expected."
+                f"width={width}, rank={rank}, cells={cells}: a width of a multiple of 4, a rank of 1 or more and 1 to "
+                f"{side} cells were expected at image_size={image_size}."
             )
         super().__init__()
         self.entry = {"gray": nn.Identity, "directions": Directions, "thin": Thin}[entry]()

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from hwr_utils import files
@@ -100,6 +99,8 @@ def write(name: str, data_root: str | Path, seed: int = 0, processes: int | None
         InputError: an unknown name or size, an impossible number, a folder that cannot be written, another process that
             draws the same set; of `HANZI`, whatever `hanzi_gnt` raises.
     """
+    from filelock import FileLock, Timeout  # here, because a bare CUDA machine trains without
+
     defaults = SIZES[_known(name)]
     if unknown := sorted(set(sizes) - set(defaults)):
         raise InputError(f"{name} has no size {unknown[0]!r}; {' and '.join(defaults)} were expected.")
