@@ -29,6 +29,7 @@ TABLE = files.REPOSITORY / "results" / "hanzi-ablation.csv"
 CLASSES = 300  # with all of the HWDB subset's 64 among them
 DRAWN, FONTS, BOTH = {"writers": 48}, {"writers": 0, "per_font": 8}, {"writers": 24, "per_font": 4}  # 48 hands each
 BASE: dict[str, Any] = {
+    "entry": "gray",
     "width": 32,
     "image_size": 40,
     "batch_size": 128,
@@ -60,7 +61,7 @@ ROWS: dict[str, tuple[dict[str, int], dict[str, Any]]] = {
     "no-smoothing": (BOTH, {"label_smoothing": None}),
     "no-mean": (BOTH, {"ema": None}),
     "adam": (BOTH, {"weight_decay": None}),
-    "inception": (BOTH, {"architecture": "inception_hccr", "width": None}),
+    "inception": (BOTH, {"architecture": "inception_hccr"}),
     "more-hands": ({"writers": 96, "per_font": 16}, {"epochs": 2}),
 }
 

@@ -79,7 +79,7 @@ class CompactHCCR(nn.Module):
         width: int = 64,
         rank: int = 192,
         cells: int = 2,
-        entry: str = "gray",
+        entry: str = "directions",
     ) -> None:
         if entry not in ENTRIES:
             raise InputError(f"entry={entry!r} is unknown, expected one of {', '.join(ENTRIES)}.")
