@@ -78,7 +78,7 @@ class Profile:
         }
         first = next((job.config for job in self.jobs if job.config.architecture in page), None)
         if first is not None:
-            recipe = first.recipe if first.recipe in recipes.RECIPES else "paper"
+            recipe = recipes.base(first.recipe, first.architecture)
             values |= {"dataset": first.dataset, "recipe": recipe, "seed": first.seed} | results.changes(first)
         known = notebooks.parameters(notebooks.find(page))
         return {name: value for name, value in values.items() if name in known}
