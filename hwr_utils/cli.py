@@ -60,7 +60,7 @@ def _import_images(arguments: argparse.Namespace) -> None:
 def _synthesize(arguments: argparse.Namespace) -> None:
     from hwr_utils import synthesis
 
-    names = ("n_train", "n_test", "writers", "classes")
+    names = ("n_train", "n_test", "writers", "classes", "per_font")
     sizes = {name: value for name in names if (value := getattr(arguments, name)) is not None}
     folder = synthesis.write(arguments.name, arguments.data_root, seed=arguments.seed, **sizes)
     print(f"{arguments.name}: drawn into {folder}")
@@ -214,6 +214,7 @@ def _parser() -> argparse.ArgumentParser:
     synthesize.add_argument(
         "--classes", type=_number, help="of hanzi: how many characters, or which; default: all 3,755 of level 1"
     )
+    synthesize.add_argument("--per-font", type=int, help="of hanzi: how many writers copy each font; default: 0")
     synthesize.set_defaults(run=_synthesize)
 
     hwdb = commands.add_parser(

@@ -78,7 +78,7 @@ class Profile:
         }
         first = next((job.config for job in self.jobs if job.config.architecture in page), None)
         if first is not None:
-            recipe = first.recipe if first.recipe in recipes.RECIPES else "paper"
+            recipe = recipes.base(first.recipe, first.architecture)
             values |= {"dataset": first.dataset, "recipe": recipe, "seed": first.seed}
             # all of them, because the chapter's own defaults may depart from the recipe
             values |= dict(first.model) | first.to_dict()["training"]

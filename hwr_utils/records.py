@@ -39,6 +39,11 @@ DEFAULTS: dict[str, Any] = {
     "train_size": None,  # all training images
     "pool_size": None,  # all images take part in a cross-validation
     "n_outputs": None,  # as many as there are classes
+    "augmentation": "none",  # training images are taken as they are
+    "start_size": None,  # the network's input has its full size from the first epoch on
+    "label_smoothing": 0.0,  # a label is its class alone
+    "weight_decay": 0.0,  # plain Adam
+    "ema": 0.0,  # the weights themselves are evaluated, and no mean of them
 }
 
 

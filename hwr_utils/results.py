@@ -85,9 +85,9 @@ class Run:
 def changes(config: RunConfig) -> dict[str, Any]:
     """Return the values of a config that depart from its recipe and its architecture's defaults.
 
-    A custom run is measured against the recipe `paper`.
+    A custom run is measured against the first recipe of its architecture, see `recipes.base`.
     """
-    recipe = config.recipe if config.recipe in recipes.RECIPES else "paper"
+    recipe = recipes.base(config.recipe, config.architecture)
     base = records.DEFAULTS | recipes.RECIPES[recipe][config.architecture] | recipes.MODEL_OPTIONS[config.architecture]
     values = dict(config.training) | dict(config.model)
     return {name: value for name, value in sorted(values.items()) if value != base.get(name)}
@@ -95,7 +95,7 @@ def changes(config: RunConfig) -> dict[str, Any]:
 
 def command(config: RunConfig) -> str:
     """Return the shell command that makes this run."""
-    recipe = config.recipe if config.recipe in recipes.RECIPES else "paper"
+    recipe = recipes.base(config.recipe, config.architecture)
     words = ["hwr", "train", "--dataset", config.dataset, "--architecture", config.architecture]
     words += ["--recipe", recipe, "--seed", str(config.seed)]
     for name, value in changes(config).items():

@@ -95,7 +95,15 @@ def train_run(
     """
     execution = training.choose_execution(device, precision, compile_mode)
     with torch.device("meta"):  # without weights: tells of an impossible option before the data is read
-        models.build(config.architecture, 2, config.training["image_size"], config.model)
+        network = models.build(config.architecture, 2, config.training["image_size"], config.model)
+        if start := config.training["start_size"]:
+            try:
+                models.layer_table(network, start)
+            except RuntimeError as error:
+                raise InputError(
+                    f"start_size={start}: {config.architecture} of image_size={config.training['image_size']} takes no "
+                    "images of that size. Use a larger one, or none."
+                ) from error
     split, pool_size = config.training["split"], config.training["pool_size"]
     dataset = data.load(config.dataset, data_root, split=split, seed=config.seed, pool_size=pool_size)
     name = records.run_id(config, dataset.files)
@@ -217,6 +225,7 @@ def _report(
             "n_train": len(train),
             "n_validation": len(validation),
             "n_test": len(dataset.test_labels),
+            **({"drawn": dataset.drawn} if dataset.drawn else {}),
         },
         "model": {"parameters": sum(row.parameters for row in layers), "macs": sum(row.macs for row in layers)},
         "environment": environment,

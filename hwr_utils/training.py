@@ -3,7 +3,8 @@
 The images live on the device as uint8 tensors, so there is no DataLoader and nothing is copied in the loop; nothing is
 read back from the device inside an epoch. At the end of every epoch the full state goes into a checkpoint, in one step,
 so a run killed at any moment goes on from its last whole epoch and, on a CPU, ends with the same bits as one that was
-never stopped. Under torchrun the processes share each batch and train as one.
+never stopped; within a long epoch it does so every five minutes. Under torchrun the processes share each batch and
+train as one.
 """
 
 import copy
@@ -13,7 +14,7 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,9 +27,10 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
-from hwr_utils import distributed, files, models
+from hwr_utils import augmentation, distributed, files, models
 from hwr_utils.distributed import Processes
 from hwr_utils.errors import DeviceError, InputError
 from hwr_utils.records import RunConfig
@@ -38,6 +40,7 @@ Weights = dict[str, Tensor]
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 COMPILE_MODES = ("default", "reduce-overhead", "max-autotune")  # of torch.compile; the second uses CUDA graphs
 CPU = torch.device("cpu")
+SAVE_SECONDS = 300.0  # between two checkpoints within an epoch
 
 
 @dataclass(frozen=True)
@@ -67,11 +70,12 @@ class Learner:
     """A network and what changes it.
 
     Attributes:
-        network: to evaluate and to save.
+        network: to train.
         trained: the same weights, to call in training: compiled or shared by processes where that is asked for.
         optimizer: of these weights.
         scaler: of the loss, for float16; else a disabled one, which leaves it as it is.
         schedule: of the optimizer's rate, to be moved on after each step; None where the rate stays.
+        mean: of the network's weights over the steps, where the config has an `ema`.
     """
 
     network: nn.Module
@@ -79,6 +83,12 @@ class Learner:
     optimizer: torch.optim.Optimizer
     scaler: GradScaler
     schedule: LambdaLR | None = None
+    mean: AveragedModel | None = None
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The network to evaluate and to save."""
+        return self.network if self.mean is None else self.mean.module
 
 
 @dataclass(frozen=True)
@@ -167,9 +177,25 @@ def begin(config: RunConfig, n_classes: int, execution: Execution) -> Learner:
     trained = distributed.parallel(network, batch_size, execution.device, execution.processes)
     if execution.compile_mode is not None:
         trained = _compile(trained, batch_size // execution.processes.count, image_size, execution)
-    optimizer = torch.optim.Adam(network.parameters(), lr=config.training["learning_rate"], fused=True)
+    rate, decay = config.training["learning_rate"], config.training["weight_decay"]
+    kind = torch.optim.AdamW if decay else torch.optim.Adam
+    optimizer = kind(network.parameters(), lr=rate, weight_decay=decay, fused=True)
     scaler = GradScaler(execution.device.type, enabled=execution.precision == "float16")
-    return Learner(network, trained, optimizer, scaler)
+    ema, mean = config.training["ema"], None
+    if ema:
+        mean = AveragedModel(network, multi_avg_fn=partial(_move_mean, ema), use_buffers=True)
+    return Learner(network, trained, optimizer, scaler, mean=mean)
+
+
+@torch.no_grad()
+def _move_mean(keep: float, means: list[Tensor], values: list[Tensor], steps: Tensor | int) -> None:
+    """Move means of weights towards the weights; over the first steps faster, or they would remember the very first."""
+    share = 1 - min(keep, (1 + int(steps)) / (10 + int(steps)))
+    for mean, value in zip(means, values, strict=True):
+        if mean.is_floating_point():
+            mean.lerp_(value, share)
+        else:  # how many batches a normalisation has seen
+            mean.copy_(value)
 
 
 def _compile(model: nn.Module, batch_size: int, image_size: int, execution: Execution) -> nn.Module:
@@ -230,6 +256,45 @@ def step_sizes(n: int, batch_size: int, processes: int = 1) -> list[int]:
     return sizes
 
 
+def input_size(config: RunConfig, epoch: int) -> int:
+    """Return the side of the network's input in an epoch, which counts from 1; it grows in multiples of 8.
+
+    Small images cost less, and a network learns the coarse of its task from them (Howard, fast.ai, 2018; Tan and Le,
+    ICML 2021). The last third of the epochs has the full size.
+    """
+    size: int = config.training["image_size"]
+    start = config.training["start_size"] or size
+    grown = min(1.0, (epoch - 1) / max(1.0, 2 / 3 * config.training["epochs"]))
+    return size if grown == 1 else min(size, max(start, int(start + grown * (size - start)) // 8 * 8))
+
+
+@dataclass
+class Passage:
+    """A pass over the training images, as far as it has come.
+
+    Attributes:
+        order: (N,) the images' places.
+        step: how many steps are done.
+        loss_sum: of the images so far, a scalar on the device.
+        correct: how many of them were read right, a scalar on the device.
+        losses: of each step.
+    """
+
+    order: Tensor
+    step: int
+    loss_sum: Tensor
+    correct: Tensor
+    losses: list[Tensor]
+
+    @classmethod
+    def begin(cls, n: int, device: torch.device, processes: Processes) -> "Passage":
+        """Begin a pass over n images in a new order."""
+        # drawn on the CPU whatever the device, so that the same seed gives the same batches everywhere
+        order = processes.same(torch.randperm(n).to(device))
+        zero = torch.zeros((), device=device)
+        return cls(order, 0, zero, zero.to(torch.int64, copy=True), [])
+
+
 def train_one_epoch(
     learner: Learner,
     images: Tensor,
@@ -237,6 +302,9 @@ def train_one_epoch(
     config: RunConfig,
     execution: Execution,
     progress: tqdm,
+    image_size: int | None = None,
+    passage: Passage | None = None,
+    after_step: Callable[[Passage], None] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Pass once over the training images in a new random order.
 
@@ -247,37 +315,47 @@ def train_one_epoch(
         config: gives batch size and image size. A last, smaller batch is trained on as well.
         execution: gives the precision, and the processes that share each batch.
         progress: is moved on by one a step.
+        image_size: side of the network's input; None takes the config's.
+        passage: a pass to go on with; None begins one.
+        after_step: is called with the pass after each step.
 
     Returns:
         The sum of losses and the number of right answers over the epoch, as scalars on the device; and the loss of
         each step (S,), times the number of processes; the same in all of them.
     """
     device, processes = images.device, execution.processes
-    image_size = config.training["image_size"]
-    loss_sum = torch.zeros((), device=device)
-    correct = torch.zeros((), device=device, dtype=torch.int64)
-    losses = []
+    options, image_size = config.training, image_size or config.training["image_size"]
+    prepare: Callable[[Tensor, int], Tensor] = models.to_input
+    if options["augmentation"] != "none":
+        prepare = partial(augmentation.augment, kind=options["augmentation"])
+    now = passage or Passage.begin(len(images), device, processes)
     learner.trained.train()
-    # drawn on the CPU whatever the device, so that the same seed gives the same batches everywhere
-    order = processes.same(torch.randperm(len(images)).to(device))
-    for batch in order.split(step_sizes(len(images), config.training["batch_size"], processes.count)):
+    sizes = step_sizes(len(images), options["batch_size"], processes.count)
+    for batch in now.order.split(sizes)[now.step :]:
         mine = processes.share(batch)
         target = labels[mine]
         with execution.autocast():
-            logits = learner.trained(models.to_input(images[mine], image_size))
+            logits = learner.trained(prepare(images[mine], image_size))
+            loss = F.cross_entropy(logits, target, label_smoothing=options["label_smoothing"])
             # the processes' gradients are averaged, which makes this the mean over the whole batch
-            loss = F.cross_entropy(logits, target) * (len(mine) * processes.count / len(batch))
+            loss = loss * (len(mine) * processes.count / len(batch))
         learner.optimizer.zero_grad(set_to_none=True)
         learner.scaler.scale(loss).backward()
         learner.scaler.step(learner.optimizer)
         learner.scaler.update()
         if learner.schedule is not None:
             learner.schedule.step()
-        losses.append(loss.detach())
-        loss_sum += losses[-1] * len(batch)
-        correct += (logits.detach().argmax(dim=1) == target).sum()
+        if learner.mean is not None:
+            learner.mean.update_parameters(learner.network)
+        now.step += 1
+        now.losses.append(loss.detach())
+        now.loss_sum += now.losses[-1] * len(batch)
+        now.correct += (logits.detach().argmax(dim=1) == target).sum()
         progress.update()
-    return processes.sum(loss_sum) / processes.count, processes.sum(correct), processes.sum(torch.stack(losses))
+        if after_step is not None:
+            after_step(now)
+    loss_sum, correct, losses = now.loss_sum, now.correct, torch.stack(now.losses)
+    return processes.sum(loss_sum) / processes.count, processes.sum(correct), processes.sum(losses)
 
 
 def fit(
@@ -313,7 +391,7 @@ def fit(
     validation_images, validation_labels = (torch.from_numpy(array).to(device) for array in validation)
     chooses = config.training["validation_fraction"] > 0
     student = begin(config, n_classes, execution)
-    model = student.network
+    model = student.evaluated
 
     state: dict[str, Any] = {
         "config": config.to_dict(),
@@ -327,7 +405,9 @@ def fit(
     saved = _load_checkpoint(checkpoint, state["config"], processes) if checkpoint else None
     if saved is not None:
         state = {key: saved[key] for key in state} | {"sessions": saved["sessions"] + 1}
-        model.load_state_dict(saved["model"])
+        student.network.load_state_dict(saved["model"])
+        if student.mean is not None:
+            student.mean.load_state_dict(saved["mean"])
         student.optimizer.load_state_dict(saved["optimizer"])
         if saved["scaler"]:  # empty where it was disabled
             student.scaler.load_state_dict(saved["scaler"])
@@ -345,12 +425,23 @@ def fit(
     def out_of_patience() -> bool:
         return len(state["history"]) - state["best_epoch"] >= (config.training["patience"] or epochs)
 
+    passage = Passage(**saved["passage"]) if saved is not None and saved.get("passage") else None
     steps = len(step_sizes(len(images), batch_size, processes.count))
+    behind = done * steps + (passage.step if passage else 0)
     if config.training["schedule"] == "cosine":
-        student = replace(student, schedule=_schedule(student.optimizer, epochs * steps, done * steps))
+        student = replace(student, schedule=_schedule(student.optimizer, epochs * steps, behind))
+    saving = time.monotonic()
+
+    def save_amid(passage: Passage) -> None:
+        nonlocal saving
+        # alone, for the generators of other processes are not in the checkpoint
+        if checkpoint and processes.count == 1 and time.monotonic() - saving > SAVE_SECONDS and passage.step < steps:
+            _save_checkpoint(checkpoint, state, student, device, passage)
+            saving = time.monotonic()
+
     title = f"{config.dataset} {config.architecture}"
     quiet: dict[str, Any] = {} if processes.first else {"disable": True}
-    with tqdm(total=epochs * steps, initial=done * steps, unit="step", desc=title, **quiet) as bar:
+    with tqdm(total=epochs * steps, initial=behind, unit="step", desc=title, **quiet) as bar:
         for epoch in range(done + 1, epochs + 1):
             if out_of_patience():
                 break
@@ -358,7 +449,11 @@ def fit(
                 torch.manual_seed(_seed(config.seed, processes.rank, epoch))
             start = time.perf_counter()
             with _told(config, epoch):
-                loss_sum, correct, losses = train_one_epoch(student, images, labels, config, execution, bar)
+                size = input_size(config, epoch)
+                loss_sum, correct, losses = train_one_epoch(
+                    student, images, labels, config, execution, bar, size, passage, save_amid
+                )
+                passage = None
                 train_loss, train_accuracy = loss_sum.item() / len(images), correct.item() / len(images)
                 state["epoch_seconds"].append(time.perf_counter() - start)  # after .item(), which waits for the device
 
@@ -386,6 +481,7 @@ def fit(
             bar.set_postfix(epoch=epoch, validation_accuracy=f"{validation_accuracy:.4f}")
             if checkpoint and processes.first:
                 _save_checkpoint(checkpoint, state, student, device)
+                saving = time.monotonic()
     return FitResult(
         best=state["best"],
         last=_weights(model),
@@ -431,7 +527,9 @@ def _weights(model: nn.Module) -> Weights:
     }
 
 
-def _save_checkpoint(path: Path, state: dict[str, Any], student: Learner, device: torch.device) -> None:
+def _save_checkpoint(
+    path: Path, state: dict[str, Any], student: Learner, device: torch.device, passage: Passage | None = None
+) -> None:
     buffer = io.BytesIO()
     moving = {
         "model": student.network.state_dict(),
@@ -439,6 +537,8 @@ def _save_checkpoint(path: Path, state: dict[str, Any], student: Learner, device
         "scaler": student.scaler.state_dict(),
         "rng": torch.get_rng_state(),
         "cuda_rng": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+        "mean": student.mean.state_dict() if student.mean is not None else {},
+        "passage": vars(passage) if passage else None,
     }
     torch.save(state | moving, buffer)
     content = buffer.getvalue()

@@ -13,11 +13,11 @@ import pytest
 from hwr_utils import cli, data, files, notebooks, records, results, synthesis
 from hwr_utils.data import gnt, hwdb
 from hwr_utils.errors import InputError
-from hwr_utils.synthesis import hanzi, hanzi_gnt, medians
+from hwr_utils.synthesis import fonts, hanzi, hanzi_gnt, medians
 
 SOME = "一人国语鼎"
 # of SOME by writers 0 and 1 of seed 3; when they change on purpose, raise hanzi.VERSION
-PINNED = "1d358b1f8ddce3ebcb8a269d7d3fc4fd47c751c9bcf5c91f92805acc8d4d07fc"
+PINNED = "62e83000daeab7c7a5e79c623c03ee3f3555f22eb9bd3cbc6733975ff3eec458"
 
 
 def bytes_of(images: list[np.ndarray]) -> bytes:
@@ -97,13 +97,14 @@ def test_random_numbers_are_spread() -> None:
     assert np.abs(np.corrcoef(uniform[:-1, 0], uniform[1:, 0])[0, 1]) < 0.15, "neighbouring keys"
 
 
+def write(root: Path, seed: int, writers: int, classes: int | str, per_font: int = 0, processes: int = 1) -> Path:
+    sizes = {"writers": writers, "classes": classes, "per_font": per_font}
+    return synthesis.write(synthesis.HANZI, root, seed, processes, **sizes)
+
+
 def content(folder: Path) -> dict[str, str]:
     """Return a checksum of each file of a set but what names the folder's own past."""
     return {str(path.relative_to(folder)): files.sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()}
-
-
-def write(root: Path, seed: int, writers: int, classes: str, processes: int = 1) -> Path:
-    return synthesis.write(synthesis.HANZI, root, seed, processes, writers=writers, classes=classes)
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +126,7 @@ def test_one_file_a_writer_with_each_character_once(drawn: Path) -> None:
 def test_the_import_and_the_manifest_tell_what_was_drawn(drawn: Path) -> None:
     manifest = json.loads((drawn / "manifest.json").read_text())
     assert (manifest["version"], manifest["seed"], manifest["writers"]) == (hanzi.VERSION, 0, 4)
-    assert manifest["samples"] == 20 and manifest["characters"] == hanzi_gnt.choose(SOME)
+    assert manifest["characters"] == hanzi_gnt.choose(SOME)
     assert "hanzi-writer-data" in manifest["strokes"] and "Arphic Public License" in manifest["strokes"]
     assert manifest["strokes_sha256"] == medians.read(manifest["characters"]).sha256
     images, labels, writers = (np.load(drawn / "arrays" / f"{name}.npy") for name in ("images", "labels", "writers"))
@@ -138,6 +139,22 @@ def test_the_import_and_the_manifest_tell_what_was_drawn(drawn: Path) -> None:
 
 def test_the_number_of_processes_changes_nothing(drawn: Path, tmp_path: Path) -> None:
     assert content(write(tmp_path, 0, 4, SOME, processes=3)) == content(drawn)
+
+
+def test_fonts_write_beside_the_strokes_and_the_test_part_is_of_other_hands(tmp_path: Path) -> None:
+    folder = write(tmp_path, 0, 2, SOME, per_font=1)
+    names = sorted(path.stem for path in (folder / "gnt").glob("*.gnt"))
+    assert names[:5] == [f"test-000{n}" for n in range(1, 6)] and names[5:7] == ["train-0001", "train-0002"]
+    assert [name.removeprefix("train-")[:-4] for name in names[7:]] == sorted(s.split("/")[1] for s in fonts.HANZI)
+    dataset = data.load(synthesis.HANZI, tmp_path)
+    assert len(dataset.train_labels) == (2 + len(fonts.HANZI)) * len(SOME) and len(dataset.test_labels) == 5 * len(SOME)
+    assert dataset.drawn is not None and (dataset.drawn["writers"], dataset.drawn["per_font"]) == (2, 1)
+    assert dataset.drawn["fonts"] == fonts.HANZI and dataset.drawn["version"] == hanzi.VERSION
+    before = {path: path.stat().st_mtime_ns for path in (folder / "gnt").iterdir()}
+    write(tmp_path, 0, 2, SOME, per_font=1)
+    assert {path: path.stat().st_mtime_ns for path in (folder / "gnt").iterdir()} == before, "it was there"
+    write(tmp_path, 0, 2, SOME)
+    assert len(list((folder / "gnt").iterdir())) == 2, "the set without fonts is another"
 
 
 def test_fewer_writers_or_classes_are_of_the_same(drawn: Path, tmp_path: Path) -> None:
@@ -194,7 +211,7 @@ def test_chosen_classes_are_level_1_in_order_and_nested() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"writers": 0}, "writers is 0; a whole number of 1 or more"),
+        ({"writers": 0}, "writers is 0; 1 to 9999"),
         ({"writers": 10_000}, "1 to 9999"),
         ({"classes": 0}, "classes is 0; 1 to 3755"),
         ({"classes": 3756}, "classes is 3756; 1 to 3755"),
@@ -205,7 +222,9 @@ def test_chosen_classes_are_level_1_in_order_and_nested() -> None:
         ({"classes": "一二一"}, "'一' is given twice"),
         ({"seed": -1}, "seed is -1; a whole number of 0 or more"),
         ({"seed": 2**64}, "seed is 18446744073709551616; 0 to"),
-        ({"n_train": 3}, "has no size 'n_train'; writers and classes"),
+        ({"n_train": 3}, "has no size 'n_train'; writers and classes and per_font"),
+        ({"per_font": -1}, "per_font is -1; a whole number of 0 or more"),
+        ({"per_font": 1_000}, "per_font is 1000; 0 to 999"),
     ],
 )
 def test_bad_arguments_are_named(arguments: dict[str, object], message: str, tmp_path: Path) -> None:

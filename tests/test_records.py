@@ -117,6 +117,7 @@ def test_everything_that_determines_a_run_is_in_its_name() -> None:
         *({"patience": 9}, {"validation_fraction": 0.2}, {"image_size": 32}, {"train_size": 100}, {"n_outputs": 27}),
         *({"split": "random"}, {"split": "writer"}, {"schedule": "cosine"}),
         *({"split": "folds"}, {"split": "folds", "pool_size": 100}),
+        *({"augmentation": "warp"}, {"start_size": 20}, {"label_smoothing": 0.1}, {"weight_decay": 0.1}, {"ema": 0.9}),
     ):
         names.append(run_id(configure("mnist", "simple_cnn", **other), MNIST))
     names += [run_id(configure("mnist", "resnet50", pooling=pooling), MNIST) for pooling in ("global", "avg4")]

@@ -212,7 +212,7 @@ def test_unknown_name_tells_the_nearest(name: str, near: str, tmp_path: Path) ->
         lambda: synthesis.draw(name, 1, 0),
         lambda: synthesis.write(name, tmp_path),
     ):
-        with pytest.raises(InputError, match=f"'{name}'.*Did you mean {near}"):
+        with pytest.raises(InputError, match=f"'{name}'.*did you mean '{near}'"):
             call()
     assert not any(tmp_path.iterdir())
 

@@ -255,6 +255,56 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(
     assert len(result.epoch_seconds) == len(result.history)
 
 
+BEST = {
+    "augmentation": "full",
+    "ema": 0.9,
+    "label_smoothing": 0.1,
+    "weight_decay": 0.02,
+    "schedule": "cosine",
+    "start_size": 16,
+}
+
+
+@pytest.mark.parametrize("steps", [STEPS - 2, STEPS + 3])
+def test_a_run_that_was_stopped_amid_an_epoch_goes_on_from_there(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, steps: int
+) -> None:
+    """With all that the recipe `best` has: the mean of the weights, growing images, and new variants of them."""
+    config, checkpoint = tiny(epochs=3, **BEST), tmp_path / "checkpoint.pt"
+    whole = fit(config)
+    monkeypatch.setattr(training, "SAVE_SECONDS", -1.0)  # after every step
+    with monkeypatch.context() as patch:
+        stop_after(patch, steps)
+        with pytest.raises(Stop):
+            fit(config, checkpoint)
+    taken = 0
+    step = torch.optim.AdamW.step
+
+    def counted(*arguments: Any) -> Any:
+        nonlocal taken
+        taken += 1
+        return step(*arguments)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", counted)
+    assert same(fit(config, checkpoint), whole)
+    assert taken == 3 * STEPS - (steps - 1), "no step is taken twice but the one that was stopped"
+
+
+def test_images_grow_over_the_epochs() -> None:
+    config = tiny(epochs=9, image_size=56, start_size=32)
+    assert [training.input_size(config, epoch) for epoch in range(1, 10)] == [32, 32, 40, 40, 48, 48, 56, 56, 56]
+    for size in (28, 56):
+        assert {training.input_size(tiny(epochs=3, image_size=size), epoch) for epoch in (1, 2, 3)} == {size}
+
+
+def test_the_mean_of_the_weights_follows_them() -> None:
+    """It is what a run keeps: close to the weights, and not the weights."""
+    plain, mean = fit(tiny()), fit(tiny(ema=0.9))
+    assert plain.history[0]["train_loss"] == mean.history[0]["train_loss"], "the training is the same"
+    apart = [(plain.last[name] - mean.last[name]).abs().max() for name in plain.last]
+    assert 0 < max(apart) < 0.1
+
+
 def test_the_rate_warms_up_and_falls_to_nothing() -> None:
     """Of 100 steps five warm up; of the 95 after them the first is at the top, and the middle one at the half."""
     rates = [training.cosine(step, 100) for step in range(101)]

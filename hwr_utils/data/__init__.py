@@ -136,11 +136,12 @@ def open_import(name: str, data_root: Path | str) -> hwdb.Import | None:
 
 
 def _manifest(promise: Entry, root: Path, found: dict[str, str]) -> dict[str, Any]:
-    """Return what tells how a set was drawn, and see that its files are those that were drawn then."""
+    """Return what tells how a set was drawn, but its characters, and see that its files are those that were drawn."""
     path = (root / promise.folders[0]).parent / "manifest.json"
     told = records.read_json(path) if path.is_file() else {"sha256": None}
     if told.pop("sha256", found) != found:  # the first hanzi sets have none
         raise InputError(f"{path} is missing, or of other files than lie there. {promise.how.format(root=root)}")
+    told.pop("characters", None)  # thousands of them, which are the classes
     return told
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hwr_utils.models.compact_hccr import CompactHCCR
 from hwr_utils.models.inception_hccr import InceptionHCCR
 from hwr_utils.models.resnet50 import ResNet50
 from hwr_utils.models.simple_cnn import SimpleCNN
@@ -15,6 +16,7 @@ from hwr_utils.models.simple_cnn import SimpleCNN
 TOP_K = 10  # classes that are kept of each answer
 
 _BUILDERS: dict[str, Callable[..., nn.Module]] = {
+    "compact_hccr": CompactHCCR,
     "inception_hccr": InceptionHCCR,
     "resnet50": ResNet50,
     "simple_cnn": SimpleCNN,

@@ -5,7 +5,6 @@ The datasets stand in for the published ones where these cannot be had: same fil
 writers. They are no measure of how well a model reads people.
 """
 
-import difflib
 import operator
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from hwr_utils import files, records
 from hwr_utils.errors import InputError
+from hwr_utils.recipes import nearest
 from hwr_utils.synthesis import drawing
 from hwr_utils.synthesis.strokes import source, strokes_for
 
@@ -24,7 +24,7 @@ __all__ = ["HANZI", "NAMES", "SIZES", "VERSION", "classes", "draw", "strokes_for
 NAMES = tuple(drawing.SHEETS)
 HANZI = "hanzi-synthetic"  # drawn by `hanzi`, as files only
 SIZES: dict[str, dict[str, Any]] = {name: {"n_train": 6000, "n_test": 1000} for name in NAMES}  # and their defaults
-SIZES[HANZI] = {"writers": 300, "classes": None}
+SIZES[HANZI] = {"writers": 300, "classes": None, "per_font": 0}
 VERSION = 1  # of the drawings of `NAMES`: raise it when the same seed comes to give other images
 
 
@@ -40,9 +40,8 @@ def classes(name: str) -> tuple[str, ...]:
 def _known(name: str, names: tuple[str, ...] | None = None) -> str:
     names = tuple(SIZES) if names is None else names
     if name not in names:
-        near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.3)
-        hint = f"Did you mean {near[0]}? " if near else ""
-        raise InputError(f"unknown synthetic dataset {name!r}. {hint}The project draws {', '.join(names)}.")
+        known = ", ".join(names)
+        raise InputError(f"unknown synthetic dataset {name!r}; expected one of {known}{nearest(name, names)}")
     return name
 
 
@@ -89,14 +88,14 @@ def write(name: str, data_root: str | Path, seed: int = 0, processes: int | None
         processes: that draw hanzi; None takes one a core.
         sizes: what `SIZES` has for this dataset. Of `NAMES`: n_train and n_test, the numbers of images, written as IDX
             files, raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte.gz, and classes.txt, a class a line, by label. Of
-            `HANZI`: writers and classes, written as GNT files and imported, see `hanzi_gnt`.
+            `HANZI`: writers, classes and per_font, written as GNT files and imported, see `hanzi_gnt`.
 
     Returns:
         The folder <data_root>/synthetic/<name>.
 
     Raises:
         InputError: an unknown name or size, an impossible number, a folder that cannot be written or has too little
-            room; of `HANZI`, that the stroke data are absent or a process was killed.
+            room; of `HANZI`, that the strokes or fonts are absent or a process was killed.
     """
     from hwr_utils import data  # here: it lies above synthesis, and only writing needs it
 
@@ -108,7 +107,8 @@ def write(name: str, data_root: str | Path, seed: int = 0, processes: int | None
     if name == HANZI:
         from hwr_utils.synthesis import hanzi_gnt  # imports processes and the reader of GNT files, for this alone
 
-        manifest = hanzi_gnt.plan(seed, _whole("writers", sizes["writers"], 1), sizes["classes"])
+        writers, per_font = (_whole(size, sizes[size], 0) for size in ("writers", "per_font"))
+        manifest = hanzi_gnt.plan(seed, writers, sizes["classes"], per_font)
         needed, make = hanzi_gnt.needed(manifest), hanzi_gnt.write
     else:
         manifest = {
@@ -121,8 +121,9 @@ def write(name: str, data_root: str | Path, seed: int = 0, processes: int | None
         needed, make = (sizes["n_train"] + sizes["n_test"]) * (data.SIZE**2 + 1), _write_idx
     folder = Path(data_root) / "synthetic" / name
     with suppress(InputError):  # missing or damaged, so drawn again
-        told = manifest | {"sha256": data.checksums(name, data_root)}
-        if records.read_json(folder / "manifest.json") in (told, manifest):
+        found, told = data.checksums(name, data_root), records.read_json(folder / "manifest.json")
+        told.setdefault("sha256", found)  # the first hanzi sets have none
+        if (manifest | {"sha256": found}).items() <= told.items():
             return folder
     with files.new_folder(folder, needed) as part:
         found = make(part, manifest, processes)

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hwr_utils.synthesis import medians
+from hwr_utils.synthesis import fonts, medians
 from hwr_utils.synthesis.medians import POINTS, Strokes
 from hwr_utils.synthesis.strokes import Floats, Ints
 
-VERSION = 5  # of the drawings: raise it when the same arguments come to give other images
+VERSION = 6  # of the drawings: raise it when the same arguments come to give other images
 SIDE = 60  # pixels of an image's longer side: what CASIA's subset has been scaled to
 CANVAS = 68  # pixels a side to draw on
+WIDE = 100  # the same for what comes from a font, of which a hand may make more
 BATCH = 64  # samples drawn together
 JOIN = 6  # points between two strokes that are joined
 SPACING = 0.7  # pixels between two points of ink, at most, unless a stroke has grown
@@ -86,6 +87,7 @@ class Hand:
     haste: float  # 0 to 1: joins strokes and rounds their corners
     thread: float  # ink of what joins two strokes
     looseness: float  # about 1, of all chance variation
+    reach: float  # how much shorter strokes are than in print, as a part of their length
     slant: float  # tangent of the angle at which the upper end leans to the right
     rise: float  # of horizontal strokes to the right
     aspect: float  # logarithm of width to height
@@ -119,7 +121,8 @@ def hand(seed: int, writer: int) -> Hand:
         taper=one(0, 0.8),
         haste=max(one(0, 1), one(0, 1)),
         thread=one(0.2, 0.8),
-        looseness=one(0.6, 1.25),
+        looseness=one(0.6, 1.4),
+        reach=one(-0.2, 0.02),
         slant=bell(-0.02, 0.08),
         rise=bell(0.1, 0.08),
         aspect=bell(-0.12, 0.12),
@@ -130,37 +133,21 @@ def hand(seed: int, writer: int) -> Hand:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """The strokes of a batch of samples, and where their points of ink lie on them.
+    """The strokes of a batch of samples, and where their m points of ink lie on them."""
 
-    Attributes:
-        characters: of the samples.
-        paths: (s, POINTS, 2) of the strokes.
-        owner: (s,) the sample of each stroke.
-        first: (samples,) the first stroke of each.
-        half: (s,) twice the sample, plus the stroke's half.
-        middle: (2 * samples, 2) of the halves.
-        joinable: (s,) is the next stroke of the same sample?
-        codes: (samples,) code points.
-        segment: (m,) the control point after which a point of ink lies, of all in order.
-        offset: (m, 1) how far it is from there to the next control point, 0 to 1.
-        share: (m,) the part of the segment's ink that it holds.
-        sample: (m,) its sample.
-        progress: (m,) its place on the stroke from 0 to 1; beyond 1 on what joins it to the next.
-    """
-
-    characters: str
-    paths: Floats
-    owner: Ints
-    first: Ints
-    half: Ints
-    middle: Floats
-    joinable: NDArray[np.bool_]
-    codes: Ints
-    segment: Ints
-    offset: Floats
-    share: Floats
-    sample: Ints
-    progress: Floats
+    characters: str  # of the samples
+    paths: Floats  # (s, POINTS, 2) of the strokes
+    owner: Ints  # (s,) the sample of each stroke
+    first: Ints  # (samples,) the first stroke of each
+    half: Ints  # (s,) twice the sample, plus the stroke's half
+    middle: Floats  # (2 * samples, 2) of the halves
+    joinable: NDArray[np.bool_]  # (s,) is the next stroke of the same sample?
+    codes: Ints  # (samples,) code points
+    segment: Ints  # (m,) the control point after which a point of ink lies, of all in order
+    offset: Floats  # (m, 1) how far it is from there to the next control point, 0 to 1
+    share: Floats  # (m,) the part of the segment's ink that it holds
+    sample: Ints  # (m,) its sample
+    progress: Floats  # (m,) its place on the stroke from 0 to 1; beyond 1 on what joins it to the next
 
 
 @functools.lru_cache(maxsize=128)
@@ -224,6 +211,58 @@ def draw(seed: int, writer: int, characters: str) -> list[NDArray[np.uint8]]:
     return images
 
 
+def draw_from_font(seed: int, writer: int, sheet: str, characters: str) -> list[NDArray[np.uint8] | None]:
+    """Draw characters as a font has them, bent and squeezed by a writer's habits and by chance.
+
+    Args:
+        seed: as in `draw`.
+        writer: as in `draw`; a number that `draw` is given too means the same habits.
+        sheet: of the font, see `fonts.draw`.
+        characters: any.
+
+    Returns:
+        An image of each as `draw` gives it; None where the font has a hole.
+
+    Raises:
+        InputError: see `fonts.draw`.
+    """
+    habits = hand(seed, writer)
+    glyphs = [fonts.draw(sheet, character) for character in characters]
+    there = [number for number, glyph in enumerate(glyphs) if glyph is not None]
+    images: list[NDArray[np.uint8] | None] = [None] * len(characters)
+    for start in range(0, len(there), BATCH):
+        some = there[start : start + BATCH]
+        keys = keys_of(seed, writer, 2, np.array([ord(characters[number]) for number in some]))
+        drawn = _bend([glyph for number in some if (glyph := glyphs[number]) is not None], Chance(keys), habits)
+        for number, image in zip(some, drawn, strict=True):
+            images[number] = _crop(image)
+    return images
+
+
+def _bend(glyphs: list[NDArray[np.uint8]], chance: Chance, hand: Hand) -> NDArray[np.uint8]:
+    """Lay glyphs on paper (n, WIDE, WIDE), each pixel of which looks up its ink where `_pose` sends it."""
+    n, side = len(glyphs), 2 * CANVAS
+    paper = np.zeros((n, side, side), np.float32)
+    for sheet, glyph in zip(paper, glyphs, strict=True):
+        height, width = glyph.shape
+        top, left = (side - height) // 2, (side - width) // 2
+        sheet[top : top + height, left : left + width] = (255 - glyph) / np.float32(255)
+    line = 0.5 + (np.arange(WIDE) + 0.5 - WIDE / 2) / SIDE
+    x, y = (np.tile(axis.ravel(), (n, 1)) for axis in np.meshgrid(line, line))
+    # beyond the glyph's square the terms of degree 3 would turn back and show it again, so there they stay
+    inside = np.clip(x, 0, 1), np.clip(y, 0, 1)
+    posed = _pose(*inside, np.arange(n), chance, hand)
+    x, y = (p + 2 * (v - i) for p, v, i in zip(posed, (x, y), inside, strict=True))
+    x, y = (np.clip(np.rint((side + SIDE * v) / 2 * SCALE) / SCALE - 0.5, 0, side - 2) for v in (x, y))
+    column, row = x.astype(np.int64), y.astype(np.int64)
+    right, down = (x - column).astype(np.float32), (y - row).astype(np.float32)
+    flat, first = paper.ravel(), (np.arange(n)[:, None] * side + row) * side + column
+    upper = flat[first] * (1 - right) + flat[first + 1] * right
+    lower = flat[first + side] * (1 - right) + flat[first + side + 1] * right
+    ink = _blur((upper * (1 - down) + lower * down).reshape(n, WIDE, WIDE), hand.soft)
+    return np.rint(255 - 255 * np.minimum(ink / np.maximum(ink.max((1, 2), keepdims=True), 0.1), 1)).astype(np.uint8)
+
+
 def _draw_batch(batch: Batch, hand: Hand, seed: int, writer: int) -> list[NDArray[np.uint8]]:
     keys = keys_of(seed, writer, 1, batch.codes)
     within = np.arange(len(batch.owner)) - batch.first[batch.owner]  # number of the stroke in its sample
@@ -256,7 +295,12 @@ def _vary_strokes(paths: Floats, chance: Chance, hand: Hand) -> Floats:
     middle = paths.mean(1, keepdims=True)
     arm = paths - middle
     chord = paths[:, -1:] - paths[:, :1]
-    grow, turn = 1 + 0.17 * loose * chance.bell(1, 2), 0.06 * loose * chance.bell(1, 1)
+    # tools/learn_deformations.py: a hand's strokes are shorter than printed ones, and the shorter a stroke is, the more
+    # its length and angle vary
+    length = np.maximum(np.sqrt((np.diff(paths, axis=1) ** 2).sum(-1)).sum(1), 0.08)[:, None, None]
+    grow = 1 + hand.reach + (0.04 / length + 0.07) * loose * chance.bell(1, 1)
+    grow = np.clip(grow, 0.4, 2) + 0.05 * loose * chance.bell(1, 2)
+    turn = 0.03 / length * loose * chance.bell(1, 1)
     along = np.linspace(0, 1, POINTS)[:, None]
     belly = 4 * along * (1 - along)
     across = chord[..., ::-1] * (-1, 1)

@@ -5,14 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hwr_utils import files
 from hwr_utils import processes as pool
 from hwr_utils.data import gnt, hwdb
 from hwr_utils.errors import InputError
-from hwr_utils.synthesis import hanzi, medians
+from hwr_utils.synthesis import fonts, hanzi, medians
 
 BYTES = 6_700  # on the disk of a sample: some 3,500 in the GNT file, 56 x 56 + 4 in the arrays
+FIRST_OF_FONTS, FIRST_OF_TEST = 10_000, 1_000_000  # numbers of writers that copy fonts, and of those of the test part
 
 
 def choose(classes: int | str | None) -> str:
@@ -42,24 +44,46 @@ def choose(classes: int | str | None) -> str:
     return "".join(sorted(classes, key=hwdb.LABELS.__getitem__))
 
 
-def plan(seed: int, writers: int, classes: int | str | None) -> dict[str, Any]:
+def hands(writers: int, per_font: int) -> dict[str, tuple[int, str]]:
+    """Return who writes which file: its name, the writer's number, and the font that this writer copies, or "".
+
+    Where fonts are copied too, the files' names say which part they are of. The test part is five more writers who draw
+    from strokes.
+    """
+    if not per_font:
+        return {f"{number + 1:04}.gnt": (number, "") for number in range(writers)}
+    drawn = {f"train-{number + 1:04}.gnt": (number, "") for number in range(writers)}
+    copied = {
+        f"train-{sheet.split('/')[-2]}-{number + 1:03}.gnt": (FIRST_OF_FONTS + 1_000 * place + number, sheet)
+        for place, sheet in enumerate(fonts.HANZI)
+        for number in range(per_font)
+    }
+    return drawn | copied | {f"test-{number + 1:04}.gnt": (FIRST_OF_TEST + number, "") for number in range(5)}
+
+
+def plan(seed: int, writers: int, classes: int | str | None = None, per_font: int = 0) -> dict[str, Any]:
     """Return what determines a set: each character once in the hand of each writer.
 
     Fewer writers are the first of the same writers, and fewer classes the same images of these.
 
     Args:
         seed: 0 to 2^64 - 1.
-        writers: 1 to 9,999.
+        writers: who draw from strokes, 1 to 9,999; with fonts from 0.
         classes: see `choose`.
+        per_font: how many writers copy each of `fonts.HANZI`, 0 to 999. What a font lacks is left out.
 
     Raises:
-        InputError: an impossible argument, or the stroke data are absent.
+        InputError: an impossible argument; the strokes or a font are absent or not those of package-lock.json.
     """
     characters = choose(classes)
-    if not 1 <= writers <= 9_999:
+    if not 0 <= per_font <= 999:
+        raise InputError(f"per_font is {per_font}; 0 to 999 was expected.")
+    if not (0 if per_font else 1) <= writers <= 9_999:
         raise InputError(f"writers is {writers}; 1 to 9999 was expected.")
     if not 0 <= seed < 2**64:
         raise InputError(f"seed is {seed}; 0 to 2^64 - 1 was expected.")
+    if per_font:
+        fonts.verify()
     return {
         "dataset": "hanzi-synthetic",
         "version": hanzi.VERSION,
@@ -68,29 +92,34 @@ def plan(seed: int, writers: int, classes: int | str | None) -> dict[str, Any]:
         "strokes": f"{medians.PACKAGE.name}, {medians.LICENCE}",
         "strokes_sha256": medians.read(characters).sha256,  # before any process is forked, which then has them too
         "writers": writers,
-        "samples": writers * len(characters),
+        "per_font": per_font,
+        "fonts": fonts.HANZI if per_font else {},
     }
 
 
 def needed(manifest: dict[str, Any]) -> int:
-    """Return the bytes that a set takes on the disk."""
-    return manifest["samples"] * BYTES
+    """Return the bytes that a set takes on the disk, at most."""
+    return len(hands(manifest["writers"], manifest["per_font"])) * len(manifest["characters"]) * BYTES
 
 
 def write(folder: Path, manifest: dict[str, Any], processes: int | None = None) -> dict[str, str]:
-    """Draw a set into gnt/0001.gnt and so on, a file a writer, and import that into arrays/; return its checksum.
+    """Draw a set into gnt/, a file a writer, see `hands`, and import that into arrays/; return its checksum.
 
     The same manifest gives the same bytes whatever the number of processes. Errors as `synthesis.write`.
     """
     (folder / "gnt").mkdir()
     step = functools.partial(_write_file, folder / "gnt", manifest["seed"], manifest["characters"])
-    paths = pool.run(step, range(manifest["writers"]), "drawing", "writer", processes)
+    everyone = list(hands(manifest["writers"], manifest["per_font"]).items())
+    paths = pool.run(step, everyone, "drawing", "writer", processes)
     hwdb.import_gnt(paths, folder / "arrays", workers=processes)
     return {"samples": hwdb.read_import(folder / "arrays").sha256}
 
 
-def _write_file(folder: Path, seed: int, characters: str, writer: int) -> Path:
-    images = hanzi.draw(seed, writer, characters)
-    path = folder / f"{writer + 1:04}.gnt"
-    files.write_bytes(path, gnt.serialize(zip(map(gnt.encode, characters), images, strict=True)))
-    return path
+def _write_file(folder: Path, seed: int, characters: str, hand: tuple[str, tuple[int, str]]) -> Path:
+    name, (writer, sheet) = hand
+    images: list[NDArray[np.uint8] | None] = (
+        hanzi.draw_from_font(seed, writer, sheet, characters) if sheet else [*hanzi.draw(seed, writer, characters)]
+    )
+    samples = ((gnt.encode(c), image) for c, image in zip(characters, images, strict=True) if image is not None)
+    files.write_bytes(folder / name, gnt.serialize(samples))
+    return folder / name

@@ -25,23 +25,14 @@ POINTS = 16  # on each stroke, at equal distances along it
 
 @dataclass(frozen=True, eq=False)
 class Strokes:
-    """The strokes of some characters, one after the other.
+    """The S strokes of some characters, one after the other."""
 
-    Attributes:
-        characters: as many as were asked for, in that order.
-        paths: (S, POINTS, 2) x and y in the unit square, y downwards.
-        owner: (S,) which character a stroke is of.
-        first: (len(characters) + 1,) the first stroke of each character, and S at the end.
-        part: (S,) 0 or 1: the half of the character that a stroke belongs to, in the order of writing.
-        sha256: of the medians that were read, 64 hexadecimal digits.
-    """
-
-    characters: str
-    paths: Floats
-    owner: Ints
-    first: Ints
-    part: Ints
-    sha256: str
+    characters: str  # as many as were asked for, in that order
+    paths: Floats  # (S, POINTS, 2) x and y in the unit square, y downwards
+    owner: Ints  # (S,) which character a stroke is of
+    first: Ints  # (len(characters) + 1,) the first stroke of each character, and S at the end
+    part: Ints  # (S,) 0 or 1: the half of the character that a stroke belongs to, in the order of writing
+    sha256: str  # of the medians that were read, 64 hexadecimal digits
 
 
 @functools.lru_cache(maxsize=4)

@@ -1,0 +1,112 @@
+"""A small network for thousands of classes: plain convolutions, and a classifier of low rank.
+
+In K. Kim's network three quarters of the weights are the classifier's. Here it is the product of two thin matrices
+(Sainath et al., ICASSP 2013), and what that saves goes into the convolutions and into keeping the places of strokes:
+features are averaged over a few cells and not over the whole image.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hwr_utils.errors import InputError
+
+ENTRIES = ("gray", "directions", "thin")
+
+
+class Directions(nn.Module):
+    """Fixed filters: how strongly the image brightens in each of eight directions (directMap, arXiv:1606.05763)."""
+
+    kernels: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        place = torch.arange(-2.0, 3.0)
+        x, y = place.view(1, 5), place.view(5, 1)
+        slope = torch.exp(-(x * x + y * y) / 2)  # of a Gauss bell of one pixel
+        angles = [number * math.pi / 4 for number in range(8)]
+        kernels = torch.stack([(math.cos(a) * x + math.sin(a) * y) * slope for a in angles])
+        self.register_buffer("kernels", 2 * (kernels / kernels.abs().sum((1, 2), keepdim=True)).unsqueeze(1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map (N, 1, H, W) to (N, 9, H, W): the image, and its slope in eight directions."""
+        return torch.cat([images, F.relu(F.conv2d(images, self.kernels, padding=2))], dim=1)
+
+
+class Thin(nn.Module):
+    """Make all strokes equally wide: their middle lines, by soft erosion (Shit et al., CVPR 2021), then blurred."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map (N, 1, H, W) to (N, 1, H, W)."""
+        ink = images / images.amax((2, 3), keepdim=True).clamp(min=0.1)
+        line = torch.zeros_like(ink)
+        for _ in range(4):
+            thinner = -F.max_pool2d(-ink, 3, 1, 1)
+            rest = F.relu(ink - F.max_pool2d(thinner, 3, 1, 1))
+            line = line + F.relu(rest - line * rest)
+            ink = thinner
+        return F.avg_pool2d(F.max_pool2d(line, 3, 1, 1), 3, 1, 1)
+
+
+def _unit(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+    layer = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+    nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+    return nn.Sequential(layer, nn.BatchNorm2d(outputs), nn.ReLU())
+
+
+class CompactHCCR(nn.Module):
+    """Seven convolutions in three sizes, two of them with a way round, and a classifier of low rank.
+
+    Args:
+        n_classes: number of logits.
+        image_size: side of the square one-channel input in pixels. At 56 the layers work on 28x28, 14x14 and 7x7
+            positions.
+        width: channels at 28x28 positions, a multiple of 4; deeper layers have up to four times as many.
+        rank: of the classifier.
+        cells: a side, over each of which the last features are averaged.
+        entry: what the network is given: "gray" the image; "directions", see `Directions`; "thin", see `Thin`.
+
+    Raises:
+        InputError: an impossible option.
+    """
+
+    def __init__(
+        self,
+        n_classes: int,
+        image_size: int = 56,
+        width: int = 64,
+        rank: int = 192,
+        cells: int = 2,
+        entry: str = "directions",
+    ) -> None:
+        if entry not in ENTRIES:
+            raise InputError(f"entry={entry!r} is unknown, expected one of {', '.join(ENTRIES)}.")
+        side = (((image_size + 1) // 2) // 4 + 1) // 2  # of the last features
+        if width < 4 or width % 4 or rank < 1 or not 1 <= cells <= side:
+            raise InputError(
+                f"width={width}, rank={rank}, cells={cells}: a width of a multiple of 4, a rank of 1 or more and 1 to "
+                f"{side} cells were expected at image_size={image_size}."
+            )
+        super().__init__()
+        self.entry = {"gray": nn.Identity, "directions": Directions, "thin": Thin}[entry]()
+        first, second, third, last = width, width * 3 // 2, width * 3, width * 4
+        self.stem = nn.Sequential(_unit(9 if entry == "directions" else 1, width // 2, 2), _unit(width // 2, first))
+        self.widen2, self.keep2 = _unit(first, second), _unit(second, second)
+        self.widen3, self.keep3 = _unit(second, third), _unit(third, third)
+        self.last = _unit(third, last, 2)
+        self.cells = cells
+        self.narrow = nn.Linear(last * cells * cells, rank, bias=False)
+        self.norm = nn.BatchNorm1d(rank)
+        self.classifier = nn.Linear(rank, n_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map (N, 1, image_size, image_size) float images in 0..1 to (N, n_classes) logits."""
+        features = self.widen2(F.max_pool2d(self.stem(self.entry(images)), 2))
+        features = self.widen3(F.max_pool2d(features + self.keep2(features), 2))
+        features = self.last(features + self.keep3(features))
+        step = features.shape[-1] // self.cells
+        features = F.avg_pool2d(features, features.shape[-1] - (self.cells - 1) * step, step).flatten(1)
+        logits: Tensor = self.classifier(self.norm(self.narrow(features)))
+        return logits
