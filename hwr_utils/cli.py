@@ -44,7 +44,7 @@ def _import_hwdb(arguments: argparse.Namespace) -> None:
     from hwr_utils.data import hwdb
 
     options = hwdb.Options(arguments.size, arguments.margin, arguments.drop_others)
-    manifest = hwdb.import_gnt(arguments.sources, arguments.out, options, arguments.png)
+    manifest = hwdb.import_gnt(arguments.sources, arguments.out, options)
     dropped = sum(sum(source["others"].values()) for source in manifest["sources"])
     print(f"{arguments.out}: {manifest['samples']:,} samples of {len(manifest['sources'])} files", end="")
     print(f"; {dropped:,} of other characters left out" if dropped else "")
@@ -225,9 +225,6 @@ def _parser() -> argparse.ArgumentParser:
     hwdb.add_argument("--size", type=int, default=56, help="pixels a side")
     hwdb.add_argument("--margin", type=int, default=3, help="pixels left free on each side of the ink")
     hwdb.add_argument("--drop-others", action="store_true", help="leave out all but the 3,755 level-1 characters")
-    hwdb.add_argument(
-        "--png", type=Path, metavar="DIR", help="write the images as PNG files, too, a folder a character"
-    )
     hwdb.set_defaults(run=_import_hwdb)
 
     images = commands.add_parser("import-images", help="make IDX files of CSV, npz, Parquet or class folders")

@@ -47,7 +47,7 @@ def printable(text: str) -> str:
 class InputError(ValueError):
     """Say which file or parameter is wrong, what was found, what was expected and what to do.
 
-    The command line prints its message without a traceback and exits with status 2.
+    The command line prints it without a traceback, and exits with status 2.
     """
 
     def __init__(self, message: str) -> None:
@@ -77,27 +77,21 @@ def warn(message: str) -> None:
 
 @contextmanager
 def reading(path: object, expected: str, remedy: str) -> Iterator[None]:
-    """Turn whatever is raised in the block while a file is read into an `InputError`.
+    """Turn whatever is raised in the block while a file is read into an `InputError`; one of these passes as it is.
 
-    Args:
-        path: the file, by what messages name it.
-        expected: what it should be, with its article: "a zip archive".
-        remedy: what the user can do, as a sentence: "Download it again."
-
-    Raises:
-        InputError: the file is missing, may not be read or is damaged. One that is raised in the block passes as it is.
+    Messages name the file by `path`, and say what was `expected`, such as "a zip archive". The `remedy` is a sentence
+    that says what the user can do, such as "Download it again."
     """
     try:
         yield
     except (InputError, MemoryError):
         raise
-    except OSError as error:
-        if error.strerror is None:  # not of the system: zlib's, gzip's and Pillow's are of this kind, too
-            raise InputError(f"{path} is damaged ({error}); {expected} was expected. {remedy}") from error
-        raise InputError(f"cannot read {path}: {error.strerror}; {expected} was expected. {remedy}") from error
     except Exception as error:  # zipfile, zlib, struct, json, Pillow, NumPy: each has its own for damaged bytes
-        found = f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": .")
-        raise InputError(f"{path} is damaged ({found}); {expected} was expected. {remedy}") from error
+        said = f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": .")
+        found = f"{path} is damaged ({said})"
+        if isinstance(error, OSError) and error.strerror:  # of the system, and not zlib's, gzip's or Pillow's
+            found = f"cannot read {path}: {error.strerror}"
+        raise InputError(f"{found}; {expected} was expected. {remedy}") from error
 
 
 @contextmanager

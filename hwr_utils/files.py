@@ -26,8 +26,7 @@ def _beside(path: Path) -> Path:
 def write_bytes(path: str | Path, data: bytes) -> None:
     """Replace `path` by `data` in one step, making its folder where it is missing.
 
-    Raises:
-        InputError: the folder cannot be written or the disk is full; an older file at `path` is left as it was.
+    Raises an InputError where that fails, for instance on a full disk; an older file at `path` is left as it was.
     """
     path = Path(path)
     temporary = _beside(path)
@@ -52,13 +51,7 @@ def new_folder(path: str | Path, needed: int = 0) -> Iterator[Path]:
 
     Until then an older folder at `path` stays whole. Two processes that make the same folder each have one of their
     own, and the last to end wins. What a killed process left is removed by the next one that makes the same folder.
-
-    Args:
-        path: the folder to make or to replace.
-        needed: bytes that will be written, which are compared with what is free before anything is.
-
-    Raises:
-        InputError: too little space is free, or the place cannot be written.
+    Raises an InputError where less than the `needed` bytes are free, or the place cannot be written.
     """
     path = Path(path).resolve()  # a link stays one
     part, old = _beside(path), _beside(path)
@@ -102,13 +95,11 @@ def _held(folder: Path) -> Iterator[bool]:
     except ImportError:  # Windows: what killed processes left is then for the user to remove
         yield False
         return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
+    handle, held = os.open(folder, os.O_RDONLY), False
+    with suppress(OSError):  # another process holds it, or the file system has no locks
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         held = True
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:  # another process holds it, or the file system has no locks
-            held = False
+    try:
         yield held
     finally:
         os.close(handle)

@@ -1,7 +1,6 @@
 """Turn any picture of a character into what a network takes: a square of uint8, white ink on black.
 
-The one definition for files, own data and canvases. It is plain arithmetic on purpose, so that it can be written again
-in another language and compared on test vectors.
+It is plain arithmetic, so that the playground can do the same in JavaScript, and a test can compare the two.
 """
 
 import io
@@ -26,10 +25,7 @@ INK = 64  # the level above which a pixel counts as ink when the character is cr
 
 
 def from_file(path: str | Path, size: int = 28, margin: int = 4) -> NDArray[np.uint8]:
-    """Return the character in a picture file as (size, size) uint8, white on black.
-
-    An image that has this size already is taken to be prepared: it is not cropped and scaled again, only turned to
-    white on black.
+    """Return the character in a picture file as (size, size) uint8, white on black; an image of this size is kept.
 
     Raises:
         InputError: the file cannot be read, is of none of `FORMATS`, is damaged, or is larger than `MAX_PIXELS` or
@@ -44,10 +40,8 @@ def from_file(path: str | Path, size: int = 28, margin: int = 4) -> NDArray[np.u
 def from_picture(path: str | Path, size: int, margin: int, centre: str) -> NDArray[np.uint8]:
     """Return the character in a picture as `prepare` does, whatever border, light and ruled lines are around it.
 
-    A picture that holds its ink as the data set's images do is taken as it is.
-
-    Raises:
-        InputError: as `from_file`; or the picture shows nothing.
+    A picture that holds its ink as the dataset's images do is taken as it is. Raises an InputError as `from_file`, or
+    where the picture shows nothing.
     """
     gray = read_gray(path)
     if (factor := max(gray.shape) // ENOUGH) > 1:
@@ -80,38 +74,53 @@ def _without_border(gray: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return inside if int(inside.max()) - int(inside.min()) >= MIN_CONTRAST else gray  # the border was the character
 
 
+def _spans(image: NDArray[np.uint8]) -> list[NDArray[np.int64]]:
+    """Return the rows and the columns of (H, W) white on black that have ink."""
+    ink = image > INK
+    return [np.flatnonzero(ink.any(axis)) for axis in (1, 0)]
+
+
+def _placing(image: NDArray[np.uint8]) -> tuple[int, dict[str, list[float]]]:
+    """Return the longer side of the ink in (H, W), and how far from the middle of the image its middle lies.
+
+    Both axes' distances are there by "box" and by "mass". The image has ink.
+    """
+    spans, sums = _spans(image), [image.sum(axis, dtype=np.int64) for axis in (1, 0)]
+    middles = {
+        "box": [(span[0] + span[-1]) / 2 for span in spans],
+        "mass": [np.average(np.arange(len(one)), weights=one) for one in sums],
+    }
+    distances = {
+        name: [abs(place - (len(one) - 1) / 2) for place, one in zip(places, sums, strict=True)]
+        for name, places in middles.items()
+    }
+    return max(int(span[-1] - span[0]) + 1 for span in spans), distances
+
+
 def _is_prepared(image: NDArray[np.uint8], size: int, margin: int, centre: str) -> bool:
     """Tell whether (H, W) white on black holds its ink as `prepare` places it, but for a pixel."""
-    rows, columns = (np.flatnonzero((image > INK).any(axis)) for axis in (1, 0))
-    if image.shape != (size, size) or not len(rows):
+    if image.shape != (size, size) or not (image > INK).any():
         return False
-    longer = max(int(span[-1] - span[0]) + 1 for span in (rows, columns))
-    if centre == "mass":
-        places = [np.average(np.arange(size), weights=image.sum(axis, dtype=np.int64)) for axis in (1, 0)]
-    else:
-        places = [(span[0] + span[-1]) / 2 for span in (rows, columns)]
-    return abs(longer - (size - 2 * margin)) <= 1 and all(abs(place - (size - 1) / 2) <= 1 for place in places)
+    longer, distances = _placing(image)
+    return abs(longer - (size - 2 * margin)) <= 1 and max(distances[centre]) <= 1
 
 
 def _evenly_lit(gray: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Divide (H, W) by the light of its paper, where that is not the same along the edges: as on a telephone's photo.
+    """Divide (H, W) by the light of its paper, where that differs along the edges, as on a telephone's photo.
 
     The light is that of the brightest pixel of each small block, and of the blocks around as far as a stroke is wide.
     """
     low, high = np.percentile(edge(gray), (10, 90))
-    dark = is_dark_on_light(gray)
     if high - low < MIN_CONTRAST or min(gray.shape) < 32:
         return gray
-    paper = gray if dark else 255 - gray
+    paper = gray if is_dark_on_light(gray) else 255 - gray
     side = min(gray.shape) // 16
     padded = np.pad(paper, [(0, -length % side) for length in gray.shape], mode="edge")
     blocks = padded.reshape(len(padded) // side, side, -1, side).max((1, 3))
     near = Image.fromarray(np.pad(blocks, 4, mode="edge"))  # for Pillow's filters leave the outermost as they are
     near = near.filter(ImageFilter.MaxFilter(5)).filter(ImageFilter.MinFilter(5))
-    light_of = near.crop((4, 4, *(n + 4 for n in blocks.T.shape)))
-    whole = light_of.resize(padded.shape[::-1], Image.Resampling.BILINEAR)
-    light = np.maximum(np.asarray(whole)[: gray.shape[0], : gray.shape[1]], 1)
-    return _round(255.0 * paper / light)
+    near = near.crop((4, 4, *(n + 4 for n in blocks.T.shape))).resize(padded.shape[::-1], Image.Resampling.BILINEAR)
+    return _round(255.0 * paper / np.maximum(np.asarray(near)[: gray.shape[0], : gray.shape[1]], 1))
 
 
 def _without_lines(ink: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -156,8 +165,7 @@ def decode(content: bytes, where: object) -> NDArray[np.uint8]:
 def to_gray(image: Image.Image) -> NDArray[np.uint8]:
     """Return the brightness of an image of any mode as (H, W) uint8; what is transparent becomes paper."""
     if image.mode.startswith("I"):  # 16 bits: 65535 becomes 255
-        wide = np.asarray(image).astype(np.int64).clip(0, 65535)
-        return _round(wide / 257)
+        return _round(np.asarray(image).astype(np.int64).clip(0, 65535) / 257)
     if not image.has_transparency_data:
         return np.asarray(image.convert("RGB").convert("L"))
     layers = image.convert("RGBA")
@@ -165,24 +173,18 @@ def to_gray(image: Image.Image) -> NDArray[np.uint8]:
     gray = np.asarray(layers.convert("RGB").convert("L"), dtype=np.float64)
     # the paper under it is the opposite of the ink: white strokes drawn on nothing would be lost on white
     bright = (gray * alpha).sum() > 127.5 * alpha.sum()
-    mixed = gray * alpha + (0 if bright else 255) * (1 - alpha)
-    return _round(mixed)
+    return _round(gray * alpha + (0 if bright else 255) * (1 - alpha))
 
 
 def is_dark_on_light(images: NDArray[np.uint8]) -> bool:
     """Tell by the border's brightness whether (..., H, W) images have dark ink on light paper."""
     low, high = float(images.min()), float(images.max())
     middle = (low + high) / 2 if high - low >= MIN_CONTRAST else 127.5
-    return _paper(images) > middle
-
-
-def _paper(images: NDArray[np.uint8]) -> float:
-    """Return the median brightness of the outermost pixels, which ink seldom reaches."""
-    return float(np.median(edge(images)))
+    return bool(np.median(edge(images)) > middle)
 
 
 def edge(images: NDArray) -> NDArray:
-    """Return the outermost pixels of (..., H, W) images in a row."""
+    """Return the outermost pixels of (..., H, W) images in a row: those that ink seldom reaches."""
     sides = (images[..., 0, :], images[..., -1, :], images[..., 1:-1, 0], images[..., 1:-1, -1])
     return np.concatenate([side.ravel() for side in sides])
 
@@ -190,7 +192,7 @@ def edge(images: NDArray) -> NDArray:
 def white_on_black(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return (H, W) uint8 whose paper is 0 and whose strongest ink is 255; a blank image becomes all 0."""
     upright = 255 - image if is_dark_on_light(image) else image
-    ink = upright.astype(np.float64) - _paper(upright)
+    ink = upright.astype(np.float64) - np.median(edge(upright))
     if ink.max() < MIN_CONTRAST:
         return np.zeros_like(image)
     return _round(ink * 255 / ink.max())
@@ -199,20 +201,14 @@ def white_on_black(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def to_square(image: NDArray[np.uint8], size: int = 28, margin: int = 4) -> NDArray[np.uint8]:
     """Crop (H, W) white on black to its ink and fit that, keeping its shape, into the middle of (size, size).
 
-    Args:
-        image: (H, W) uint8, ink bright.
-        size: pixels a side of the result.
-        margin: pixels left free on each side; 4 of 28 is what MNIST leaves.
-
-    Raises:
-        InputError: a size and margin that leave no room.
+    On each side `margin` pixels are left free; 4 of 28 is what MNIST leaves. Raises an InputError where that leaves
+    no room.
     """
     room = size - 2 * margin
     if margin < 0 or room < 1:
         raise InputError(f"size {size} and margin {margin}: a margin of 0 or more that leaves a pixel was expected.")
     square = np.zeros((size, size), np.uint8)
-    ink = image > INK
-    rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
+    rows, columns = _spans(image)
     if len(rows) == 0:
         return square
     crop = image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
@@ -226,11 +222,8 @@ def to_square(image: NDArray[np.uint8], size: int = 28, margin: int = 4) -> NDAr
 def prepare(image: NDArray[np.uint8], size: int, margin: int, centre: str) -> NDArray[np.uint8]:
     """Bring (H, W) white on black into the form of a data set's images: (size, size) uint8, white on black.
 
-    Args:
-        image: (H, W) uint8, ink bright.
-        size: of the data set's images in pixels a side; this and the rest are what model.json says under `image`.
-        margin: pixels left free on each side.
-        centre: what is put into the middle: "box", the ink's, or "mass", its centre of mass.
+    What model.json says under `image`: `size` in pixels a side; `margin` in pixels that are left free on each side;
+    `centre` is what is put into the middle, the "box" around the ink or its centre of "mass".
     """
     square = to_square(image, size, margin)
     square = _round(square.astype(np.float64) * 255 / max(int(square.max()), 1))  # a thin pen would fade
@@ -240,7 +233,7 @@ def prepare(image: NDArray[np.uint8], size: int, margin: int, centre: str) -> ND
 def centre_mass(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Move (H, W) white on black by whole pixels until its centre of mass is in the middle, as MNIST's images have it.
 
-    No ink leaves the image: where it reaches an edge it goes no further. A blank image stays.
+    Ink that reaches an edge goes no further, so none is lost. A blank image stays.
     """
     if not image.any():
         return image
@@ -284,11 +277,9 @@ def _kept_weights(old: int, new: int) -> NDArray[np.float64]:
 
 
 def to_input(image: NDArray[np.uint8], shape: Sequence[int]) -> NDArray[np.float32]:
-    """Turn a prepared image into what a network takes: `models.to_input`, in NumPy.
+    """Turn (H, W) uint8, white on black, into a network's input of a (1, 1, height, width) shape, float32 in 0..1.
 
-    Args:
-        image: (H, W) uint8, white on black.
-        shape: (1, 1, height, width) of the result, which is float32 in 0..1.
+    It does what `models.to_input` does with PyTorch.
     """
     rows, columns = (_bilinear(old, new) for old, new in zip(image.shape, shape[2:], strict=True))
     return (rows @ (image / 255.0) @ columns.T).astype(np.float32).reshape(tuple(shape))
@@ -302,22 +293,12 @@ def _bilinear(old: int, new: int) -> NDArray[np.float64]:
 
 
 def framing(images: NDArray[np.uint8]) -> dict[str, Any]:
-    """Measure how the (N, H, W) images of a dataset hold their ink, so that others can be brought into the same form.
+    """Measure how the (N, H, W) images of a dataset hold their ink, as `prepare` takes it: size, margin and centre.
 
-    Returns:
-        size: H; margin: pixels left free around the longer side of the ink; centre: "box" or "mass", whichever lies
-        nearer to the middle of the images.
+    The centre is "box" or "mass", whichever lies nearer to the middle of the images.
     """
     side = images.shape[1]
-    sides, box, mass = [], 0.0, 0.0
-    for image in images:
-        ink = image > INK
-        if not ink.any():
-            continue
-        spans = [np.flatnonzero(ink.any(axis)) for axis in (1, 0)]
-        sides.append(max(int(span[-1] - span[0]) + 1 for span in spans))
-        sums = [image.sum(axis, dtype=np.int64) for axis in (1, 0)]
-        box += sum(abs((span[0] + span[-1]) - (side - 1)) / 2 for span in spans)
-        mass += sum(abs(np.average(np.arange(side), weights=one) - (side - 1) / 2) for one in sums)
-    margin = int((side - np.median(sides)) // 2) if sides else 0
+    placings = [_placing(image) for image in images if (image > INK).any()]
+    margin = int((side - np.median([longer for longer, _ in placings])) // 2) if placings else 0
+    box, mass = (sum(sum(distances[name]) for _, distances in placings) for name in ("box", "mass"))
     return {"size": side, "margin": margin, "centre": "mass" if mass < box else "box"}

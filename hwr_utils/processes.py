@@ -21,7 +21,7 @@ def run(
 ) -> list[Result]:
     """Call `step` with each item in processes of their own, and show a bar; return the results in the items' order.
 
-    The first error stops the rest.
+    The first error stops the rest; an InputError where a process was killed.
 
     Args:
         step: what can be pickled: a function of a module, or a `functools.partial` of one.
@@ -29,9 +29,6 @@ def run(
         title: of the bar.
         unit: what the bar counts.
         workers: processes; None takes one a core.
-
-    Raises:
-        InputError: a process was killed. And whatever `step` raises.
     """
     with ProcessPoolExecutor(workers or os.cpu_count(), initializer=_end_with_parent) as pool:
         try:

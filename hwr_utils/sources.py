@@ -57,8 +57,8 @@ class Source:
     def part(self) -> str | None:
         """The side of the published split, "train" or "test", by a name with a word that begins so, or with trn or tst.
 
-        So CASIA names its archives: HWDB1.1trn_gnt_P1.zip, or Gnt1.1TrainPart1.zip. The names nearest to the file
-        decide: its own, those inside its archive, that of its archive, and at last that of the folder it lies in.
+        CASIA names its archives HWDB1.1trn_gnt_P1.zip or Gnt1.1TrainPart1.zip. Of its own name, those inside its
+        archive, the archive's and that of the folder, the nearest to the file decides.
         """
         for name in reversed((*self.path.parts[-2:], *PurePosixPath(self.member).parts)):
             if found := re.search(r"(?<![a-z])(?:(trn|train)|tst|test)", name.lower()):

@@ -199,7 +199,7 @@ def test_sha256_of_bytes_and_files(tmp_path: Path) -> None:
     ("raised", "message"),
     [
         (FileNotFoundError(2, "No such file or directory"), "cannot read a: No such file or directory; a picture was"),
-        (OSError("broken data"), r"a is damaged \(broken data\); a picture was expected\. Replace it\."),
+        (OSError("broken data"), r"a is damaged \(OSError: broken data\); a picture was expected\. Replace it\."),
         (EOFError("ended\nearly"), r"a is damaged \(EOFError: ended early\); a picture"),
         (RecursionError(), r"a is damaged \(RecursionError\); a picture"),
         (InputError("told"), "^told$"),

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from hwr_utils import cli, files
 from hwr_utils.data import gnt, hwdb
@@ -149,18 +148,15 @@ def test_what_cannot_be_imported_is_told(
     assert not (tmp_path / "out").exists()
 
 
-def test_the_command_writes_arrays_and_pictures(
+def test_the_command_asks_before_it_leaves_out(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out, png = tmp_path / "out", tmp_path / "png"
+    out = tmp_path / "out"
     argv = ["import-hwdb", str(folder / "1001.gnt"), str(folder / "1002.gnt"), "--out", str(out), "--size", "16"]
     assert cli.main(argv) == 2 and "--drop-others" in capsys.readouterr().err
-    assert cli.main([*argv, "--drop-others", "--png", str(png)]) == 0
+    assert cli.main([*argv, "--drop-others"]) == 0
     assert "3 samples of 2 files; 1 of other characters left out" in capsys.readouterr().out
-    pictures = sorted(path.relative_to(png).as_posix() for path in png.rglob("*.png"))
-    assert pictures == ["啊/0-1001-0.png", "座/1-1002-0.png", "阿/0-1001-1.png"]
-    with Image.open(png / pictures[0]) as image:
-        assert np.array_equal(255 - np.asarray(image), content(out)["images"][0])  # dark ink on white
+    assert len(content(out)["images"]) == 3
 
 
 def test_the_real_subset_is_what_the_records_name(data_root: Path, tmp_path: Path) -> None:

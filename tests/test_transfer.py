@@ -106,7 +106,7 @@ def test_another_framing_is_put_right(folder: Path, root: Path, monkeypatch: pyt
     record = transfer.evaluate(folder, "custom:other", data_root=root)
     assert record["framing"]["fitted_anew"] and record["framing"]["model"]["margin"] == 5
     test = data.load("custom:other", root).test_images
-    assert all(np.array_equal(a, preprocessing.to_square(b, 28, 5)) for a, b in zip(seen, test, strict=True))
+    assert all(np.array_equal(a, preprocessing.prepare(b, 28, 5, "box")) for a, b in zip(seen, test, strict=True))
 
 
 def test_what_is_declined_is_counted(folder: Path, root: Path) -> None:

@@ -22,13 +22,8 @@ def import_images(paths: Iterable[str | Path], out: str | Path) -> dict[str, int
 
     Kaggle's CSV has a label and the pixels of an image in each row; Keras' npz x_train, y_train, x_test and y_test;
     Hugging Face's Parquet the columns image and label. The names of files and arrays tell what is training and what is
-    test; where nothing is called test, a fifth of each class is held out.
-
-    Returns:
-        The number of training and of test images.
-
-    Raises:
-        InputError: nothing that can be read, images without labels, or `out` holds such files already.
+    test; where nothing is called test, a fifth of each class is held out. Returns the numbers of training and of test
+    images; raises an InputError where nothing can be read, images lack labels, or `out` holds such files already.
     """
     found: dict[str, tuple[list[Any], list[Any]]] = {"train": ([], []), "test": ([], [])}
     for name, *new in (part for path in paths for part in _parts(Path(path))):

@@ -37,12 +37,11 @@ def parts(folder: Path) -> dict[str, Path]:
 def read(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64], tuple[str, ...], str]:
     """Read a folder of class folders, and leave out what is no readable picture, or a blank one, with a warning.
 
+    Raises an InputError where there are no folders, one holds no readable picture, or its name is not UTF-8.
+
     Returns:
         (N, 28, 28) images, white on black; (N,) labels; the classes, which are the folders' names, 2 before 10; one
         SHA-256 over the names and contents of the images.
-
-    Raises:
-        InputError: there are no folders, one holds no readable picture, or its name is not UTF-8.
     """
     images: list[NDArray[np.uint8]] = []
     labels: list[int] = []

@@ -29,14 +29,9 @@ OTHERS = {  # what lies beside .gnt files, or is taken for them
 }
 
 
-def _level_1() -> tuple[str, ...]:
-    """Decode rows 16 to 55 of GB 2312, of 94 cells each; the last row ends with cell 89."""
-    codes = [(row, cell) for row in range(16, 56) for cell in range(1, 95) if (row, cell) < (55, 90)]
-    return tuple(bytes((0xA0 + row, 0xA0 + cell)).decode("gb2312") for row, cell in codes)
-
-
-# the 3,755 most frequent characters, in the order of their codes, which is by pronunciation
-LEVEL_1 = _level_1()
+# the 3,755 most frequent characters, in the order of their codes, which is by pronunciation: rows 16 to 55 of GB 2312,
+# of 94 cells each, of which the last row has 89
+LEVEL_1 = tuple(bytes((0xA0 + 16 + n // 94, 0xA1 + n % 94)).decode("gb2312") for n in range(3755))
 
 
 @dataclass(frozen=True)
@@ -57,15 +52,10 @@ class Sample:
 
 
 def parse(content: bytes, where: object) -> Iterator[Sample]:
-    """Yield the records of a GNT file in their order.
+    """Yield the records in the whole content of a GNT file, which messages name by `where`.
 
-    Args:
-        content: the whole file.
-        where: its name, for messages.
-
-    Raises:
-        InputError: a record is cut off, its size is not that of its image, or a side is 0 or beyond `MAX_SIDE`; says at
-            which byte. What was yielded before is sound.
+    Raises an InputError where a record is cut off, its size is not that of its image, or a side is 0 or beyond
+    `MAX_SIDE`. What was yielded before is sound.
     """
     start, end = 0, len(content)
     while start < end or not content:
@@ -85,13 +75,9 @@ def parse(content: bytes, where: object) -> Iterator[Sample]:
 
 
 def serialize(samples: Iterable[tuple[bytes, NDArray[np.uint8]]]) -> bytes:
-    """Return the content of a GNT file; what `parse` reads from it is what was given, and the other way round.
+    """Return the content of a GNT file with a record for each code (two bytes) and image (H, W) uint8, 255 = paper.
 
-    Args:
-        samples: code (two bytes) and image (H, W) uint8, 255 = paper, of each record.
-
-    Raises:
-        InputError: a code that is not two bytes, or an image that the format cannot hold.
+    Raises an InputError where a code is not two bytes, or the format cannot hold an image.
     """
     content = bytearray()
     for number, (code, image) in enumerate(samples):
@@ -107,11 +93,7 @@ def serialize(samples: Iterable[tuple[bytes, NDArray[np.uint8]]]) -> bytes:
 
 
 def encode(character: str) -> bytes:
-    """Return a character's tag.
-
-    Raises:
-        InputError: it is not in GB 2312.
-    """
+    """Return a character's tag; an InputError where it is not in GB 2312."""
     try:
         return character.encode("gb2312").ljust(2, b"\0")
     except UnicodeEncodeError as error:
@@ -119,15 +101,10 @@ def encode(character: str) -> bytes:
 
 
 def find(path: str | Path) -> list[Source]:
-    """Return the GNT files at a path, in the order of their names, so that a path always gives the same list.
+    """Return the GNT files at a path in the order of their names, and warn of other formats beside them.
 
-    Warns of what lies beside them and is of another format.
-
-    Args:
-        path: a `.gnt` file, a zip archive, whose members are read in place, or a folder with these at any depth.
-
-    Raises:
-        InputError: there is none, or an archive is damaged or of a kind that has to be unpacked first.
+    The path is that of a `.gnt` file, of a zip archive, whose members are read in place, or of a folder with these at
+    any depth. Raises an InputError where there is none, or an archive is damaged or has to be unpacked first.
     """
     path = Path(path)
     with reading(path, "a .gnt file, a folder of them or a zip archive", "Check its name."):

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from hwr_utils import files, preprocessing, processes, records
 from hwr_utils.data import gnt
@@ -25,6 +24,7 @@ from hwr_utils.sources import Source
 
 SCHEMA_VERSION = 1
 COLUMNS = {"images": np.uint8, "labels": np.uint16, "writers": np.uint16}
+AGAIN = "Remove the folder, and import it again."
 LABELS = {character: label for label, character in enumerate(gnt.LEVEL_1)}
 
 
@@ -41,6 +41,7 @@ class Options:
 class Import:
     """An import as it lies in its folder."""
 
+    folder: Path
     images: NDArray[np.uint8]  # (N, size, size), white ink on black; read from the disk as it is needed
     labels: NDArray[np.int64]  # (N,), into `gnt.LEVEL_1`
     writers: NDArray[np.int64]  # (N,), into the manifest's sources
@@ -59,25 +60,13 @@ class Import:
         return np.array([source["part"] or "" for source in self.manifest["sources"]])[self.writers]
 
     def verify(self) -> None:
-        """Compare the arrays with the checksums taken when they were made; raises InputError where they differ."""
-        blocks = zip(self.manifest["sources"], self.manifest["blocks"], _blocks(self.manifest), strict=True)
-        for source, expected, block in blocks:
-            if _digest((self.images, self.labels, self.writers), block) != expected:
-                raise InputError(
-                    f"the import of {source['name']} is damaged: its arrays are not what was written. Remove the "
-                    "folder, and import it again."
-                )
+        """Compare the arrays with the checksums taken when they were made; raises InputError where they differ.
 
-
-def _digest(columns: Iterable[NDArray[Any]], block: slice) -> str:
-    parts = (np.asarray(column[block], kind) for column, kind in zip(columns, COLUMNS.values(), strict=True))
-    return files.sha256(b"".join(part.tobytes() for part in parts))
-
-
-def _blocks(manifest: dict[str, Any]) -> list[slice]:
-    """Return where the samples of each source lie in the arrays."""
-    bounds = itertools.accumulate((source["kept"] for source in manifest["sources"]), initial=0)
-    return [slice(start, end) for start, end in itertools.pairwise(bounds)]
+        Imports made before November 2026 have other checksums, which are not compared.
+        """
+        for name, expected in self.manifest.get("arrays", {}).items():
+            if files.sha256(self.folder / name) != expected:
+                raise InputError(f"{self.folder / name} is damaged: it is not what was written. {AGAIN}")
 
 
 def _shapes(n: int, size: int) -> dict[str, tuple[int, ...]]:
@@ -97,7 +86,7 @@ def read_import(folder: str | Path) -> Import:
     """
     folder = Path(folder)
     manifest = records.read_json(folder / "manifest.json")
-    with reading(folder, f"an import of version {SCHEMA_VERSION}", "Remove it, and import it again."):
+    with reading(folder, f"an import of version {SCHEMA_VERSION}", AGAIN):
         if manifest.get("schema_version") != SCHEMA_VERSION:
             raise ValueError(f"schema_version is {manifest.get('schema_version')!r}")
         arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in COLUMNS}
@@ -106,18 +95,13 @@ def read_import(folder: str | Path) -> Import:
                 raise ValueError(f"{name}.npy holds {arrays[name].dtype} {arrays[name].shape}")
         labels, writers = (np.asarray(arrays[name], np.int64) for name in ("labels", "writers"))
         kept = [source["kept"] for source in manifest["sources"]]
-        fit = np.array_equal(np.bincount(writers), kept) and len(manifest["blocks"]) == len(kept)
-        if not fit or labels.max() >= len(gnt.LEVEL_1):
+        if not np.array_equal(np.bincount(writers), kept) or labels.max() >= len(gnt.LEVEL_1):
             raise ValueError("its arrays do not fit its manifest")
-    return Import(arrays["images"], labels, writers, manifest)
+    return Import(folder, arrays["images"], labels, writers, manifest)
 
 
 def import_gnt(
-    paths: Iterable[str | Path],
-    out: str | Path,
-    options: Options = Options(),
-    png: str | Path | None = None,
-    workers: int | None = None,
+    paths: Iterable[str | Path], out: str | Path, options: Options = Options(), workers: int | None = None
 ) -> dict[str, Any]:
     """Import GNT files, folders of them and zip archives into `out`, which is there when it is whole.
 
@@ -125,14 +109,11 @@ def import_gnt(
         paths: see `gnt.find`; their order is that of the samples.
         out: the folder to make; the same import that is there already is kept.
         options: see `Options`.
-        png: a folder for the same images as PNG files, dark ink on white, a folder a character. Their names are number
-            and name of the writer, and the number of the sample among those kept of this writer.
         workers: processes, of which each holds one file in memory; None takes one a core.
 
     Returns:
         The manifest: schema_version; options; samples; classes; sources (a list of name, writer, part, see
-        `Source.part`, sha256, samples, the samples kept, and others: what else it held); blocks (a checksum of
-        each source's samples as they lie in the arrays).
+        `Source.part`, sha256, samples, the samples kept, and others: what else it held); arrays (SHA-256 of each file).
 
     Raises:
         InputError: a source is missing or damaged, is given twice, or holds other characters without `drop_others`;
@@ -153,12 +134,10 @@ def import_gnt(
             _convert_all(sources, manifest, out, workers)
         elif not is_import(out):
             raise InputError(f"{out} is there, and is no import. Give another folder, or remove it.")
-    found = read_import(out)
-    if {name: value for name, value in found.manifest.items() if name != "blocks"} != manifest:
+    found = read_import(out).manifest
+    if found != found | manifest:
         raise InputError(f"{out} holds another import. Give another folder, or remove it.")
-    if png is not None:
-        _write_png(found, Path(png))
-    return found.manifest
+    return found
 
 
 def _scan(source: Source) -> tuple[str, Counter[str]]:
@@ -203,19 +182,21 @@ def _manifest(sources: list[Source], scans: list[tuple[str, Counter[str]]], opti
 
 def _convert_all(sources: list[Source], manifest: dict[str, Any], out: Path, workers: int | None) -> None:
     n, size = manifest["samples"], manifest["options"]["size"]
+    starts = itertools.accumulate((told["kept"] for told in manifest["sources"]), initial=0)
     with files.new_folder(out, needed=n * (size * size + 4)) as part:
         for name, shape in _shapes(n, size).items():
             np.lib.format.open_memmap(part / f"{name}.npy", mode="w+", dtype=COLUMNS[name], shape=shape).flush()
-        jobs = list(zip(itertools.count(), sources, manifest["sources"], _blocks(manifest), strict=False))
         convert = functools.partial(_convert, Options(**manifest["options"]), part)
-        blocks = processes.run(convert, jobs, "converting", workers=workers)
+        jobs = list(zip(itertools.count(), sources, manifest["sources"], starts, strict=False))
+        processes.run(convert, jobs, "converting", workers=workers)
         files.write_text(part / "classes.txt", "".join(f"{character}\n" for character in gnt.LEVEL_1))
-        files.write_json(part / "manifest.json", manifest | {"blocks": blocks})
+        arrays = {f"{name}.npy": files.sha256(part / f"{name}.npy") for name in COLUMNS}
+        files.write_json(part / "manifest.json", manifest | {"arrays": arrays})
 
 
-def _convert(options: Options, part: Path, job: tuple[int, Source, dict[str, Any], slice]) -> str:
-    """Write a source's samples into their place in the arrays; return the checksum of what is there."""
-    number, source, told, block = job
+def _convert(options: Options, part: Path, job: tuple[int, Source, dict[str, Any], int]) -> None:
+    """Write a source's samples into their place in the arrays."""
+    number, source, told, start = job
     content = source.read("a GNT file", gnt.MAX_BYTES)
     if files.sha256(content) != told["sha256"]:
         raise InputError(f"{source} has changed while it was imported. Run the same command again.")
@@ -223,17 +204,7 @@ def _convert(options: Options, part: Path, job: tuple[int, Source, dict[str, Any
     # as plain arrays, the same memory without a memmap's cost at every item
     columns = [np.asarray(np.load(part / f"{name}.npy", mmap_mode="r+", allow_pickle=False)) for name in COLUMNS]
     kept = ((label, s) for s in gnt.parse(content, source) if (label := LABELS.get(s.character or "")) is not None)
-    for place, (label, sample) in enumerate(kept, block.start):
+    for place, (label, sample) in enumerate(kept, start):
         image = preprocessing.to_square(255 - sample.image, options.size, options.margin)
         for column, value in zip(columns, (image, label, number), strict=True):
             column[place] = value
-    return _digest(columns, block)
-
-
-def _write_png(found: Import, folder: Path) -> None:
-    with writing(folder):
-        for number, (source, block) in enumerate(zip(found.manifest["sources"], _blocks(found.manifest), strict=True)):
-            for index, place in enumerate(range(block.start, block.stop)):
-                path = folder / gnt.LEVEL_1[found.labels[place]] / f"{number}-{source['writer']}-{index}.png"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(255 - found.images[place]).save(path)

@@ -25,14 +25,8 @@ CHUNK = 2**20
 def read_idx(source: str | Path | Source, ndim: int | None = None) -> NDArray[np.uint8]:
     """Return the uint8 array in an IDX file, gzipped or plain: the content decides, not the name.
 
-    The memory taken is bounded by what the header declares and by what the file really holds, whichever is less.
-
-    Args:
-        source: the file.
-        ndim: the number of dimensions that the caller needs: 3 for images, 1 for labels.
-
-    Raises:
-        InputError: the file cannot be opened, is damaged, or is not what was asked for.
+    No more memory is taken than the header declares, nor than the file holds. Raises an InputError where the file
+    cannot be opened, is damaged, or has not the number of dimensions that the caller needs: 3 for images, 1 for labels.
     """
     source = source if isinstance(source, Source) else Source(Path(source))
     with source.open("an IDX file") as stream:
@@ -57,13 +51,12 @@ def _read_shape(stream: IO[bytes] | gzip.GzipFile, source: Source, ndim: int | N
     n = magic[3] if len(magic) > 3 else 0
     if magic[:3] != b"\0\0\x08" or not 1 <= n <= 3 or len(magic) < 4 + 4 * n:
         raise InputError(
-            f"{source} is {kind(magic)}; an IDX file of uint8 was expected, which begins with 00000801 (labels) or "
-            f"00000803 (images). {AGAIN}"
+            f"{source} is {kind(magic)}; an IDX file of uint8 was expected, which begins with 00000801 or 00000803. "
+            f"{AGAIN}"
         )
     if ndim not in (None, n):
         raise InputError(
-            f"{source} has {n} dimension(s), and {ndim} was expected (images have 3, labels 1). Are the image and "
-            "label files mixed up?"
+            f"{source} has {n} dimension(s), and {ndim} was expected. Are the image and label files mixed up?"
         )
     stream.seek(4 + 4 * n)
     shape = struct.unpack(f">{n}I", magic[4 : 4 + 4 * n])
@@ -88,8 +81,7 @@ def checksum(array: NDArray[np.uint8]) -> str:
 def write_idx(path: str | Path, array: NDArray[np.uint8], compress: bool = True) -> None:
     """Write `array` as an IDX file; equal arrays give equal bytes, since the gzip header bears no time.
 
-    Raises:
-        InputError: an array that is empty, not uint8 or not of 1 to 3 dimensions; a place that cannot be written.
+    Raises an InputError where the array is empty, not uint8 or not of 1 to 3 dimensions, or the place is not writable.
     """
     data = _header(array) + array.tobytes()
     write_bytes(path, gzip.compress(data, mtime=0) if compress else data)

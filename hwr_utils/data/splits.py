@@ -10,16 +10,10 @@ Indices = NDArray[np.int64]  # sorted
 
 
 def stratified_split(labels: NDArray[np.int64], fraction: float, seed: int) -> tuple[Indices, Indices]:
-    """Return the indices of those kept and those held out.
+    """Return the indices of those kept and those held out of records with (N,) labels.
 
-    Args:
-        labels: (N,) class of each record.
-        fraction: share of each class that is held out, in (0, 1), rounded to the nearest record; a class of two or
-            more keeps at least one record on each side, and a single record is kept.
-        seed: 0 or more.
-
-    Raises:
-        InputError: a fraction or seed out of range.
+    The fraction of each class that is held out is rounded to the nearest record; a class of two or more keeps at least
+    one record on each side, and a single record is kept. Raises an InputError where the fraction is not in (0, 1).
     """
     draws = _draws(len(labels), seed, fraction)
     chosen = np.zeros(len(labels), dtype=bool)
@@ -44,10 +38,8 @@ def fold_numbers(labels: NDArray[np.int64], folds: int, seed: int) -> NDArray[np
     """Return the fold (N,) of each record, 0 to folds - 1, in which it is a test record.
 
     The records of each class are dealt out in a random order, one fold after the other, and the next class goes on
-    where the last one ended. So the folds differ by one record at most, in each class and as a whole.
-
-    Raises:
-        InputError: fewer records than folds, or fewer than two folds.
+    where the last one ended. So the folds differ by one record at most, in each class and as a whole. Raises an
+    InputError where there are fewer records than folds.
     """
     if not 2 <= folds <= len(labels):
         raise InputError(f"found {len(labels)} records; cross-validation with {folds} folds needs {folds} or more.")
@@ -59,8 +51,7 @@ def fold_numbers(labels: NDArray[np.int64], folds: int, seed: int) -> NDArray[np
 def writer_split(writers: NDArray[np.int64], fraction: float, seed: int) -> tuple[Indices, Indices]:
     """Return the indices of those kept and those held out, with nobody on both sides; `fraction` is of the writers.
 
-    Raises:
-        InputError: there is only one writer, or a fraction or seed out of range.
+    Raises an InputError where there is only one writer.
     """
     everyone = np.unique(writers)
     if len(everyone) < 2:

@@ -1,14 +1,13 @@
 """Calibrate the scores of a network, and let it decline what is no character.
 
-The scores of a network that was trained until it errs no more are too high. Dividing its logits by one number, the
-temperature, puts that right and changes no answer (Guo et al., On Calibration of Modern Neural Networks, ICML 2017).
-The number is found on images that the network was neither trained on nor is tested on.
+Dividing the logits of a network by one number, the temperature, makes its scores honest and changes no answer (Guo et
+al., On Calibration of Modern Neural Networks, ICML 2017). The number is found on images that the network was neither
+trained on nor is tested on.
 
 A good score does not make a picture a character: of 3,755 hanzi one resembles any scribble. So a `recognizer.Rejector`
-learns to tell the logits of those images from those of scribbles that the project draws. Scribbles to learn from are
-the idea of Hendrycks, Mazeika and Dietterich (Deep Anomaly Detection with Outlier Exposure, ICLR 2019); here they do
-not touch the network, so that its answers stay as they are. The limit is such that few of the images are declined,
-whatever becomes of scribbles; how many are declined is measured on others, and on kinds that the rejector never saw.
+learns to tell the logits of those images from those of scribbles that the project draws. To learn from scribbles is the
+idea of Hendrycks, Mazeika and Dietterich (Deep Anomaly Detection with Outlier Exposure, ICLR 2019); here they do not
+touch the network. How many are declined is measured on other scribbles, and on kinds that the rejector never saw.
 """
 
 from collections.abc import Callable, Mapping
@@ -45,7 +44,7 @@ def measure(
     Args:
         predict: the network.
         form: size, margin and centre of the images that it takes.
-        held_out: images, one or more, that it was neither trained on nor is tested on; their labels.
+        held_out: images that it was neither trained on nor is tested on, one or more; their labels.
         test: logits of test images; their labels.
 
     Returns:
@@ -57,15 +56,13 @@ def measure(
     limit = threshold(best_scores(known, heat), DECLINED)
     kinds = {name: slice(number, None, len(scribbles.KINDS)) for number, name in enumerate(scribbles.KINDS)}
     others = {name: fit_rejector(known, np.delete(learned, kind, axis=0)) for name, kind in kinds.items()}
-    right = tested.argmax(axis=1) == truth
-    errors = {"before": best_scores(tested), "after": best_scores(tested, heat)}
-    groups = {"test": tested, "scribbles": counted}
-    shares = {name: _declined(rejector, logits) for name, logits in groups.items()} | {
-        "by_kind": {name: _declined(rejector, counted[kind]) for name, kind in kinds.items()},
-        "unseen": {name: _declined(others[name], counted[kind]) for name, kind in kinds.items()},
-        "by_score": {name: float((best_scores(one, heat) < limit).mean()) for name, one in groups.items()},
-    }
-    ece = {name: calibration_error(scores, right) for name, scores in errors.items()}
+    right, groups = tested.argmax(axis=1) == truth, {"test": tested, "scribbles": counted}
+    shares: dict[str, Any] = {name: _declined(rejector, logits) for name, logits in groups.items()}
+    shares["by_kind"] = {name: _declined(rejector, counted[kind]) for name, kind in kinds.items()}
+    shares["unseen"] = {name: _declined(others[name], counted[kind]) for name, kind in kinds.items()}
+    shares["by_score"] = {name: float((best_scores(one, heat) < limit).mean()) for name, one in groups.items()}
+    ece = {"before": calibration_error(best_scores(tested), right)}
+    ece["after"] = calibration_error(best_scores(tested, heat), right)
     return {"temperature": heat, "ece": ece, "declined": shares}, rejector
 
 
@@ -100,15 +97,13 @@ def temperature(logits: Logits, labels: Labels) -> float:
 
 def best_scores(logits: NDArray[np.floating], heat: float = 1.0) -> NDArray[np.float64]:
     """Return the score (N,) of the best class of (N, C) logits, by softmax at a temperature."""
-    scores: NDArray[np.float64] = softmax(logits, heat).max(axis=1)
-    return scores
+    return np.asarray(softmax(logits, heat).max(axis=1))
 
 
 def calibration_error(scores: NDArray[np.float64], right: NDArray[np.bool_], bins: int = BINS) -> float:
-    """Return the expected calibration error: how far scores are from the share of right answers, 0..1.
+    """Return the expected calibration error of answers, 0..1, by their (N,) scores and whether they are right.
 
-    It is the mean distance of an answer's bin, of so many of equal width, between its mean score and the share in it
-    that is right. `scores` (N,) are those of the answers, and `right` (N,) says which of them are.
+    It is the mean distance between the mean score of an answer's bin and the share of right answers in it.
     """
     where = np.minimum((scores * bins).astype(np.int64), bins - 1)
     return float(np.abs(np.bincount(where, weights=scores - right)).sum() / len(scores))

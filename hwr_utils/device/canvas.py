@@ -20,18 +20,10 @@ Stroke = Sequence[tuple[float, float]]  # x and y in 0..1 of the pad, y downward
 
 
 def draw(strokes: Sequence[Stroke], pen: float, side: int = SIDE) -> NDArray[np.uint8]:
-    """Draw strokes in the middle of a picture, as large as fits, with a round pen as wide relative to the character.
+    """Draw strokes as large as fits with a round pen into (side, side) uint8, white on black.
 
-    Args:
-        strokes: each a polyline; of one point, a dot.
-        pen: width of the pen as a part of the longer side of the ink, above 0 and at most 0.5.
-        side: of the picture, in pixels.
-
-    Returns:
-        (side, side) uint8, white on black; all 0 where there is no point.
-
-    Raises:
-        InputError: a pen out of its range.
+    The width of the `pen` is a part of the longer side of the ink; an InputError where it is not above 0 and at most
+    0.5. A stroke of one point is a dot.
     """
     if not 0 < pen <= 0.5:
         raise InputError(f"pen={pen} is out of range, expected a part of the character's size: above 0, at most 0.5.")

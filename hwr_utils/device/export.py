@@ -4,7 +4,6 @@ TFLite files come from LiteRT's converter and quantizer, ONNX files from PyTorch
 quantizer. The same weights give the same bytes: nothing of the machine, the folder or the time is in them.
 """
 
-import json
 import math
 import tempfile
 import warnings
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import nn
 
@@ -45,18 +45,15 @@ def check_formats(names: Iterable[str]) -> list[str]:
 
 
 def convert(
-    model: nn.Module, image_size: int, calibration: NDArray[np.float32], formats: Iterable[str] = tuple(FORMATS)
+    model: nn.Module, image_size: int, calibration: NDArray[np.float32], formats: Iterable[str] = FORMATS
 ) -> dict[str, bytes]:
-    """Return the content of the file of each format.
+    """Return the content of the file of each format; an InputError where libraries that convert are not installed.
 
     Args:
         model: any network of the study, on the CPU; put into evaluation mode.
         image_size: side of its input in pixels.
         calibration: (N, 1, image_size, image_size) float32 in 0..1, by which static_int8.onnx chooses its ranges.
         formats: names of `FORMATS`.
-
-    Raises:
-        InputError: an unknown format, or the libraries that convert are not installed.
     """
     wanted, made = check_formats(formats), cache(lambda kind: kind(model.eval(), image_size))
     files: dict[str, bytes] = {}
@@ -142,17 +139,14 @@ def _quantize_onnx(content: bytes, calibration: NDArray[np.float32]) -> bytes:
 
 
 def parts(name: str, content: bytes, model: nn.Module, image_size: int) -> dict[str, int]:
-    """Say where the bytes of a model's file of a format go.
+    """Say how many bytes of a model's file are its classifier, its backbone and overhead.
 
-    Returns:
-        classifier: the last layer's weights with their scales; backbone: those of all other layers; overhead: the
-        graph, names and padding, which is all the rest. The three sum to the file's size.
+    The classifier is the last layer's weights with their scales; the backbone those of all other layers; the overhead
+    all the rest: the graph, names and padding.
     """
     last = models.layer_table(model, image_size)[-1].layer
     if name == "safetensors":
-        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-        spans = {key: entry["data_offsets"] for key, entry in header.items() if key != "__metadata__"}
-        sizes: dict[Any, int] = {key: end - start for key, (start, end) in spans.items()}
+        sizes: dict[Any, int] = {key: tensor.nbytes for key, tensor in load_safetensors(content).items()}
         classifier = {key for key in sizes if key.startswith(f"{last}.")}
     else:
         sizes, shapes, operations = (_tflite_graph if name.endswith(".tflite") else _onnx_graph)(content)

@@ -7,8 +7,9 @@ files are calibrated with the 32-bit network, of which they are copies.
 
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,12 @@ from hwr_utils import data, evaluation, files, models, preprocessing, recipes, r
 from hwr_utils.data import splits
 from hwr_utils.device import calibration, export, recognizer, reports
 from hwr_utils.device.calibration import Labels, Logits
-from hwr_utils.errors import InputError
+from hwr_utils.errors import InputError, reading
 from hwr_utils.training import choose_execution
 
 ROUNDS, TURN = 20, 10  # the formats take turns, of so many inferences, so many times
 REFERENCE, CLOCK = "safetensors", "fp32.tflite"  # what answers, and what times, are compared with
+CLASS_COUNTS = (10, 26, 3755)  # of digits, letters and hanzi
 CALIBRATION_IMAGES = 200  # of the training set; beyond some hundred the ranges hardly move
 HELD_OUT_IMAGES = 5000  # at most, by which scores are calibrated
 LIBRARIES = {"torch", "litert-torch", "litert-converter", "ai-edge-litert", "ai-edge-quantizer", "onnx", "onnxruntime"}
@@ -39,7 +41,7 @@ Interpreter = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # (1, 1, H, 
 
 def quantize(
     folder: str | Path,
-    formats: Iterable[str] = tuple(reports.FORMATS),
+    formats: Iterable[str] = reports.FORMATS,
     images: int | None = None,
     data_root: str | Path | None = None,
 ) -> dict[str, Any]:
@@ -64,7 +66,8 @@ def quantize(
     dataset, size = _data(run, Path(data_root or data.default_root())), run.config.training["image_size"]
     chosen = some_of(dataset.test_labels, images, f"{dataset.name}'s test images")
     test_images, labels = torch.from_numpy(dataset.test_images[chosen]), dataset.test_labels[chosen]
-    seen = _calibration_images(dataset, run)
+    trained, _ = runs.training_split(dataset, run.config)  # neither of the test set nor of the validation set
+    seen = dataset.train_images[_at_most(CALIBRATION_IMAGES, trained, dataset.train_labels)]
     form, threads = preprocessing.framing(seen), torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -72,16 +75,18 @@ def quantize(
         contents = export.convert(model, size, inputs, wanted) | {REFERENCE: weights}
         for name in wanted - {REFERENCE}:
             files.write_bytes(run.folder / f"model.{name}", contents[name])
-        logits = _predict(model, test_images, size)
-        scores, rejector = _scores(run, model, dataset, form, (logits, labels))
-        _describe(run, contents, form, scores["temperature"], rejector)
+        logits = _predict(model, size, test_images.numpy())
+        scores, used = _scores(run, model, dataset, form, (logits, labels))
+        _describe(run, contents, form, used)
         environment = runs.describe_environment(choose_execution("cpu"))
         environment |= {"versions": versions(), "load": round(os.getloadavg()[0], 2)}
         interpreters = {name: _interpreter(name, run.folder / f"model.{name}", model) for name in contents}
         rows = []
         for name, content in contents.items():
-            bar = tqdm(test_images.split(1), desc=name, unit="image", disable=name == REFERENCE or None)
-            answers = (interpreters[name](models.to_input(image, size).numpy()) for image in bar)
+            answers = logits
+            if name != REFERENCE:
+                bar = tqdm(test_images.split(1), desc=name, unit="image")
+                answers = np.stack([interpreters[name](models.to_input(image, size).numpy()) for image in bar])
             full = name if name == REFERENCE else "fp32." + name.rpartition(".")[2]
             row: dict[str, Any] = {
                 "format": name,
@@ -91,15 +96,11 @@ def quantize(
                 "sha256": files.sha256(content),
                 "parts": export.parts(name, content, model, size),
             }
-            rows.append(row | compare(labels, logits, logits if name == REFERENCE else np.stack(list(answers))))
+            rows.append(row | compare(labels, logits, answers))
         times = latencies(interpreters, models.to_input(test_images[:TURN], size).contiguous().numpy())
     finally:
         torch.set_num_threads(threads)
-    record = {
-        "schema_version": reports.SCHEMA_VERSION,
-        "run_id": run.record["run_id"],
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "weights_sha256": files.sha256(weights),
+    measured = {
         "architecture": run.config.architecture,
         "dataset": {"name": dataset.name, "published": dataset.published, "n_classes": len(run.classes)},
         "test_images": {"n": len(chosen), "of": len(dataset.test_labels), "stratified": images is not None},
@@ -109,29 +110,22 @@ def quantize(
         "environment": environment,
         "formats": [row | {"latency": times[row["format"]]} for row in rows],
     }
-    reports.write(run.folder / reports.QUANTIZATION, record)
-    return record
+    return reports.write(run.folder / reports.QUANTIZATION, run.record, measured)
 
 
 def untrained_sizes(
-    architecture: str,
-    class_counts: Sequence[int] = (10, 26, 3755),
-    formats: Iterable[str] = tuple(reports.FORMATS),
-    image_size: int | None = None,
-    results_dir: str | Path | None = None,
+    architecture: str, formats: Iterable[str] = reports.FORMATS, results_dir: str | Path | None = None
 ) -> dict[str, Any]:
     """Say how large the files of an architecture are and where their bytes go, as `benchmarks/sizes-<name>.json`.
 
-    The weights are random, so only the sizes mean anything. An `image_size` of None is that of the recipe `paper`.
-
-    Raises:
-        InputError: an unknown architecture or format, an impossible size, or a folder that cannot be written.
+    The weights are random, so only the sizes mean anything. Raises an InputError where the architecture or a format is
+    unknown, or the folder cannot be written.
     """
-    config = recipes.configure("mnist", architecture, "paper", image_size=image_size)
+    config = recipes.configure("mnist", architecture, "paper")
     wanted, size, rows = export.check_formats(formats), config.training["image_size"], []
     generator = torch.Generator().manual_seed(0)
     noise = torch.rand(8, 1, size, size, generator=generator).numpy()
-    for n_classes in class_counts:
+    for n_classes in CLASS_COUNTS:
         model = models.build(architecture, n_classes, size, config.model)
         with torch.no_grad():
             for parameter in model.parameters():  # no zeros, which a converter would leave out
@@ -158,7 +152,8 @@ def text(record: Mapping[str, Any]) -> str:
     if "rows" in record:
         rows = pd.json_normalize(record["rows"]).to_string(index=False)
         return f"{rows}\n{record['architecture']}, weights: {record['weights']}"
-    rows = pd.DataFrame(map(reports.describe, record["formats"])).to_string(index=False)
+    table = pd.json_normalize(record["formats"]).set_index("format").drop(columns=["sha256", "latency.n", "test.n"])
+    rows = table.astype(object).T.to_string(float_format="{:.4g}".format)  # a row for each measure
     n, scores = record["test_images"], record.get("scores", {})
     said = "scores are not calibrated, and nothing is declined: no images but the test's were held out"
     if found := scores.get("declined"):
@@ -191,47 +186,36 @@ def some_of(labels: Labels, images: int | None, what: str) -> NDArray[np.int64]:
     return splits.stratified_sample(labels, images, seed=0)
 
 
+def _at_most(n: int, indices: NDArray[np.int64], labels: Labels) -> NDArray[np.int64]:
+    """Return so many of the indices, stratified by their (N,) labels, or all where they are fewer."""
+    return indices[splits.stratified_sample(labels[indices], min(n, len(indices)), seed=0)]
+
+
 def _network(run: results.Run) -> tuple[bytes, nn.Module]:
     """Read a run's weights, see that they are the record's, and return them and the network that has them."""
     path, config = run.folder / "model.safetensors", run.config
     command = f"{results.command(config)} --results-dir {run.folder.parent}"
     again = f"To make them again, remove {run.folder / 'record.json'} and run `{command}`."
-    if not path.is_file():
-        raise InputError(f"{path} is missing: weights are not committed. {again}")
-    content, wanted = path.read_bytes(), run.record["weights"]
-    if files.sha256(content) != wanted["sha256"]:
-        raise InputError(
-            f"{path} ({len(content)} bytes) is not the file that the record describes: there were {wanted['bytes']}, "
-            f"of another SHA-256. It is damaged, or of another training. {again}"
-        )
+    with reading(path, "the weights of the run, which are not committed,", again):
+        content = path.read_bytes()
+    if files.sha256(content) != run.record["weights"]["sha256"]:
+        raise InputError(f"{path} is not the file that the record describes: its SHA-256 is another. {again}")
     model = models.build(config.architecture, len(run.classes), config.training["image_size"], config.model)
-    try:
+    revision = f"Check out revision {run.record['environment']['git_revision']}."
+    with reading(path, f"weights that fit {config.architecture} as it is now", revision):
         model.load_state_dict(load_safetensors(content))
-    except Exception as error:  # safetensors has an error of its own, and PyTorch raises RuntimeError
-        raise InputError(
-            f"{path} does not fit {config.architecture} as it is now ({' '.join(str(error).split())[:200]}). "
-            f"Check out revision {run.record['environment']['git_revision']}."
-        ) from error
     return content, model.eval()
 
 
 def _data(run: results.Run, root: Path) -> data.Dataset:
-    training = run.config.training
-    split, pool_size = training.get("split", "official"), training.get("pool_size")
-    dataset = data.load(run.config.dataset, root, split=split, seed=run.config.seed, pool_size=pool_size)
+    given = {name: run.config.training[name] for name in ("split", "pool_size")}
+    dataset = data.load(run.config.dataset, root, seed=run.config.seed, **given)
     if dataset.files != run.record["dataset"]["files"]:
         raise InputError(
             f"{dataset.name} under {root} is not the data that {run.folder.name} was trained on: the checksums of its "
             "files differ from those in the record. Put that data there, or train on this one."
         )
     return dataset
-
-
-def _calibration_images(dataset: data.Dataset, run: results.Run) -> NDArray[np.uint8]:
-    """Return (N, H, W) images that the run was trained on: neither of its test set nor of its validation set."""
-    seen, _ = runs.training_split(dataset, run.config)
-    n = min(CALIBRATION_IMAGES, len(seen))
-    return dataset.train_images[seen[splits.stratified_sample(dataset.train_labels[seen], n, seed=0)]]
 
 
 def _held_out(dataset: data.Dataset, run: results.Run) -> tuple[NDArray[np.int64], str | None]:
@@ -244,41 +228,32 @@ def _held_out(dataset: data.Dataset, run: results.Run) -> tuple[NDArray[np.int64
     if not len(left_out):
         return left_out, None
     found, source = (validation, "validation") if len(validation) else (left_out, "train_size")
-    n = min(HELD_OUT_IMAGES, len(found))
-    return found[splits.stratified_sample(dataset.train_labels[found], n, seed=0)], source
-
-
-def _predict(model: nn.Module, images: torch.Tensor, size: int) -> Logits:
-    return models.predict_logits(model, images, size, batch_size=50).numpy()
+    return _at_most(HELD_OUT_IMAGES, found, dataset.train_labels), source
 
 
 def _scores(
     run: results.Run, model: nn.Module, dataset: data.Dataset, form: Mapping[str, Any], test: tuple[Logits, Labels]
-) -> tuple[dict[str, Any], recognizer.Rejector | None]:
-    """Return what `calibration.measure` finds and on which images; a temperature of 1 alone where there are none."""
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what `calibration.measure` finds and on which images, and what of it model.json says under `scores`."""
     indices, source = _held_out(dataset, run)
     found: dict[str, Any] = {"held_out": source, "images": len(indices), "temperature": 1.0}
     if source is None:  # the test images would do for both, and would then no longer test
-        return found, None
-    size, held_out = run.config.training["image_size"], (dataset.train_images[indices], dataset.train_labels[indices])
-    measured, rejector = calibration.measure(
-        lambda images: _predict(model, torch.from_numpy(images), size), form, held_out, test
-    )
-    return found | measured, rejector
+        return found, {"temperature": 1.0}
+    held_out, size = (dataset.train_images[indices], dataset.train_labels[indices]), run.config.training["image_size"]
+    measured, rejector = calibration.measure(partial(_predict, model, size), form, held_out, test)
+    told = {"weights": rejector.weights.tolist(), "bias": rejector.bias}
+    return found | measured, {"temperature": measured["temperature"], "rejector": told}
+
+
+def _predict(model: nn.Module, size: int, images: NDArray[np.uint8]) -> Logits:
+    return models.predict_logits(model, torch.from_numpy(images), size, batch_size=50).numpy()
 
 
 def _describe(
-    run: results.Run,
-    contents: Mapping[str, bytes],
-    form: Mapping[str, Any],
-    temperature: float,
-    rejector: recognizer.Rejector | None,
+    run: results.Run, contents: Mapping[str, bytes], form: Mapping[str, Any], scores: Mapping[str, Any]
 ) -> None:
     """Write model.json; files of the same weights that an earlier call made stay in it."""
     size, sha256, path = run.config.training["image_size"], run.record["weights"]["sha256"], run.folder / "model.json"
-    scores: dict[str, Any] = {"temperature": temperature}
-    if rejector is not None:
-        scores["rejector"] = {"weights": rejector.weights.tolist(), "bias": rejector.bias}
     try:
         older = recognizer.read_description(path)
     except InputError:  # there is none, or it is damaged, and is made anew
@@ -293,7 +268,7 @@ def _describe(
         "weights_sha256": sha256,
         "classes": run.classes,
         "input": {"shape": [1, 1, size, size], "type": "float32", "paper": 0, "ink": 1},
-        "image": dict(form),
+        "image": form,
         "scores": scores,
         "files": {name: entry for name, entry in kept.items() if (run.folder / name).is_file()} | made,
     }
@@ -338,7 +313,7 @@ def compare(labels: Labels, reference: Logits, logits: Logits) -> dict[str, Any]
 
 
 def latencies(interpreters: Mapping[str, Interpreter], images: NDArray[np.float32]) -> dict[str, dict[str, Any]]:
-    """Time interpreters by turns on (N, 1, H, W) images, so that what slows one slows all; the schema has the rest.
+    """Time interpreters by turns on (N, 1, H, W) images, so that what slows one slows all.
 
     The first round warms up and does not count. A ratio is that of the medians of one round, to those of `CLOCK`.
     """

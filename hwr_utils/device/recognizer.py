@@ -4,17 +4,15 @@ Beside the exported files of a run lies `model.json`, which says what they take 
 
 - `classes`: the character of each logit.
 - `input`: `shape` [1, 1, H, W] float32; 0 is paper and 1 is ink. With one channel, (1, H, W, 1) is the same bytes.
-- `image`: how a picture becomes that: `preprocessing.from_file` with this `size` and `margin`; where `centre` is "mass"
-  and not "box", also `preprocessing.centre_mass`; then `to_input`, which divides by 255 and scales to H and W where the
-  network takes another size than the dataset's images have.
+- `image`: the `size`, `margin` and `centre` with which `preprocessing.from_picture` makes an image of a picture. Then
+  `preprocessing.to_input` divides by 255 and scales to H and W.
 - `files`: bytes and SHA-256 of each file that it holds for, by name.
-- `scores`: how sure the network is, see `calibration`. Its logits are divided by `temperature` before the softmax; and
-  where `rejector` is there, a `Rejector` by its `weights` and `bias` says whether the picture shows a character at all.
-  Without `scores`, the temperature is 1 and nothing is declined.
+- `scores`: the logits are divided by `temperature` before the softmax, and a `Rejector` of the `weights` and `bias` in
+  `rejector` says whether the picture shows a character at all. Without them nothing is divided, and nothing declined.
 - `run_id`, `dataset`, `architecture`, `weights_sha256`: where they come from.
 
-A model file is trusted like code: LiteRT's interpreter may end the process on a damaged one. So a file comes to it only
-after its checksum has been compared with model.json.
+LiteRT's interpreter may end the process on a damaged file. So a file comes to it only after its checksum has been
+compared with model.json.
 """
 
 import glob
@@ -32,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwr_utils import files, preprocessing, sources
-from hwr_utils.errors import InputError
+from hwr_utils.errors import InputError, kind, reading
 
 SCHEMA_VERSION = 1
 DESCRIPTION = "model.json"
@@ -45,8 +43,8 @@ AGAIN = "Copy it anew together with its model.json, or make both again with `hwr
 class Reading:
     """What was read in a picture.
 
-    The likeliest characters come first, each with its score: its probability by the network, 0..1. If the picture is
-    not `likely` to show a character, all of them are guesses.
+    The likeliest characters come first, each with its probability by the network, 0..1. They are guesses if the picture
+    is not `likely` to show a character.
     """
 
     picture: str
@@ -56,18 +54,14 @@ class Reading:
 
 @dataclass(frozen=True)
 class Rejector:
-    """A linear classifier of characters against scribbles, by a network's logits.
-
-    Its `weights` (F,) float64 are those of `features`; the limit is in its `bias`, so that 0 separates the two.
-    """
+    """A linear classifier of characters against scribbles, with a weight (F,) float64 for each of `features`."""
 
     weights: NDArray[np.float64]
     bias: float
 
     def accepts(self, logits: NDArray[np.floating]) -> NDArray[np.bool_]:
         """Say of (..., C) logits whether they are those of a character (...)."""
-        accepted: NDArray[np.bool_] = features(logits) @ self.weights + self.bias >= 0
-        return accepted
+        return np.asarray(features(logits) @ self.weights + self.bias >= 0)
 
 
 def features(logits: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -84,7 +78,7 @@ class Network:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self._path, content = path, read(path)
+        self._path, content = path, _read(path)
         try:
             from ai_edge_litert.interpreter import Interpreter
 
@@ -121,28 +115,16 @@ class Network:
 
 @dataclass(frozen=True)
 class Recognizer:
-    """A network with what is needed to use it.
-
-    Attributes:
-        network: takes one image.
-        classes: the C characters.
-        form: size, margin and centre of the images that it learned from, as `preprocessing` takes them.
-        temperature: by which logits are divided.
-        rejector: says which pictures show no character; None declines none.
-    """
+    """A network with what is needed to use it."""
 
     network: Network
     classes: tuple[str, ...]
-    form: dict[str, Any]
-    temperature: float = 1.0
-    rejector: Rejector | None = None
+    form: dict[str, Any]  # size, margin and centre of the images that it learned from
+    temperature: float  # by which logits are divided
+    rejector: Rejector | None  # says which pictures show no character; None declines none
 
     def read(self, picture: str | Path, k: int = 10) -> Reading:
-        """Return the k likeliest characters of a picture, and whether there is a likely one.
-
-        Raises:
-            InputError: the file cannot be read, is animated, is damaged, too large, or blank.
-        """
+        """Return the k likeliest characters of a picture; errors as `preprocessing.from_picture`."""
         logits = self.logits(preprocessing.from_picture(picture, **self.form))
         scores = softmax(logits, self.temperature)
         best = np.argsort(-scores, kind="stable")[:k]
@@ -178,10 +160,9 @@ def predict(pictures: Iterable[str | Path], model: str | Path, k: int = 10) -> I
             yield recognizer.read(picture, k)
         except InputError as error:
             faults.append(str(error))
-    if len(found) > 1 and faults:
-        raise InputError(f"{len(faults)} of {len(found)} pictures could not be read: {' '.join(faults)}")
     if faults:
-        raise InputError(faults[0])
+        told = f"{len(faults)} of {len(found)} pictures could not be read: " if len(found) > 1 else ""
+        raise InputError(told + " ".join(faults))
 
 
 def _pictures(given: str | Path) -> list[str]:
@@ -208,7 +189,7 @@ def softmax(logits: NDArray[np.floating], temperature: float = 1.0) -> NDArray[n
 def load(path: str | Path) -> Recognizer:
     """Open a .tflite file by the model.json beside it; an InputError where they are missing or do not match."""
     path = Path(path)
-    digest, place = files.sha256(read(path)), path.with_name(DESCRIPTION)
+    digest, place = files.sha256(_read(path)), path.with_name(DESCRIPTION)
     found = read_description(place)
     if digest not in [entry["sha256"] for entry in found["files"].values()]:
         raise InputError(
@@ -216,12 +197,10 @@ def load(path: str | Path) -> Recognizer:
             f"this one. It is damaged, or of another run. {AGAIN}"
         )
     network, shape, classes = Network(path), tuple(found["input"]["shape"]), tuple(found["classes"])
-    if network.input_shape != shape:
-        raise InputError(f"{path} takes an image of {network.input_shape}, and {place} says {shape}. {AGAIN}")
-    if network.n_outputs != len(classes):
+    if (network.input_shape, network.n_outputs) != (shape, len(classes)):
         raise InputError(
-            f"{path} has {network.n_outputs} outputs, and {place} lists {len(classes)} classes; as many were expected. "
-            f"{AGAIN}"
+            f"{path} takes an image of {network.input_shape} and gives {network.n_outputs} logits; {place} says that "
+            f"it takes {shape} and knows {len(classes)} classes. {AGAIN}"
         )
     form = {name: found["image"][name] for name in ("size", "margin", "centre")}
     scores = found.get("scores", {"temperature": 1.0})
@@ -230,46 +209,30 @@ def load(path: str | Path) -> Recognizer:
     return Recognizer(network, classes, form, scores["temperature"], rejector)
 
 
-def read(path: str | Path) -> bytes:
+def _read(path: str | Path) -> bytes:
     """Read a file; an InputError where it cannot be read, or begins like no TFLite file."""
-    try:
+    with reading(path, "a .tflite file", "Make it with `hwr quantize RUN`."):
         content = Path(path).read_bytes()
-    except OSError as error:
-        raise InputError(
-            f"cannot read {path}: {error.strerror}. A .tflite file was expected, as `hwr quantize RUN` makes them."
-        ) from error
     if content[4:8] != IDENTIFIER:
-        raise InputError(
-            f"{path} is not a TFLite file: found {len(content)} bytes that begin with {content[:8].hex(' ')}, "
-            f"expected {IDENTIFIER.decode()} at byte 4. {AGAIN}"
-        )
+        raise InputError(f"{path} is not a TFLite file: it is {kind(content)}. {AGAIN}")
     return content
 
 
 def read_description(path: Path) -> dict[str, Any]:
     """Read a model.json; an InputError where it is missing, no JSON, or without what this module's docstring lists."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        _check(found)
-    except OSError as error:
-        raise InputError(
-            f"cannot read {path}: {error.strerror}. It lies beside a .tflite file and names its classes. {AGAIN}"
-        ) from error
-    except KeyError as error:
-        raise InputError(f"{path} lacks {error}. {AGAIN}") from error
-    except (TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
-        raise InputError(f"{path} is no description of a model: {error}. {AGAIN}") from error
-    return dict(found)
+    with reading(path, "the description of a model", AGAIN):
+        found = dict(json.loads(path.read_text(encoding="utf-8")))
+        _check(found, path)
+    return found
 
 
-def _check(found: Any) -> None:
-    """Raise KeyError, TypeError, ValueError or the like where a description does not fit."""
+def _check(found: dict[str, Any], path: Path) -> None:
+    """Raise an InputError, or a KeyError, TypeError or AttributeError, where a description does not fit."""
 
     def expect(holds: bool, name: str, value: Any, expected: str) -> None:
         if not holds:
-            raise ValueError(f"{name} is {str(value)[:60]}, expected {expected}")
+            raise InputError(f"{path}: {name} is {str(value)[:60]}, expected {expected}. {AGAIN}")
 
-    expect(isinstance(found, dict), "it", type(found).__name__, "an object")
     expect(found.get("schema_version") == SCHEMA_VERSION, "schema_version", found.get("schema_version"), "1")
     classes, shape, form = found["classes"], found["input"]["shape"], found["image"]
     named = isinstance(classes, list) and all(isinstance(one, str) and one for one in classes)

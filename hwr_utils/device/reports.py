@@ -6,6 +6,7 @@ Reading needs no torch, so that the book can be built without it.
 
 import json
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,11 @@ from hwr_utils.errors import InputError
 SCHEMA_VERSION = 1
 QUANTIZATION = "quantization.json"
 
-# What a file holds, by its format; the file of a run is model.<format>.
-FORMATS = {
-    "safetensors": "32-bit floats, the weights alone, run by PyTorch",
-    "fp32.tflite": "32-bit floats",
-    "fp16.tflite": "weights as 16-bit floats, computed as 32-bit ones",
-    "dynamic_int8.tflite": "dynamic range: weights as 8-bit integers, activations quantized as they come; K. Kim's",
-    "weight_only_int8.tflite": "weights as 8-bit integers, computed as 32-bit floats",
-    "weight_only_int4.tflite": "weights as 4-bit integers, computed as 32-bit floats",
-    "fp32.onnx": "32-bit floats",
-    "static_int8.onnx": "weights and activations as 8-bit integers, their ranges measured on training images",
-}
+# of the exported files: a run has model.<format>; `dynamic_int8` is what K. Kim measures
+FORMATS = (
+    *("safetensors", "fp32.tflite", "fp16.tflite", "dynamic_int8.tflite", "weight_only_int8.tflite"),
+    *("weight_only_int4.tflite", "fp32.onnx", "static_int8.onnx"),
+)
 
 
 def evaluation(name: str) -> str:
@@ -44,17 +39,24 @@ def validate(record: Mapping[str, Any], path: Path) -> None:
         raise InputError(f"{path}: at {where}: {error.message}. Remove it, and run `{_command(path)}` again.")
 
 
-def write(path: Path, record: Mapping[str, Any]) -> None:
-    """Check a record and write it in one step; errors as `validate`, or the folder cannot be written."""
+def write(path: Path, run: Mapping[str, Any], measured: Mapping[str, Any]) -> dict[str, Any]:
+    """Write what was measured of a run with that record, in one step; return it with its head. Errors as `validate`."""
+    record = {
+        "schema_version": SCHEMA_VERSION,
+        "run_id": run["run_id"],
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "weights_sha256": run["weights"]["sha256"],
+        **measured,
+    }
     validate(record, path)
     files.write_json(path, record)
+    return record
 
 
 def read(folder: str | Path, name: str = QUANTIZATION) -> dict[str, Any] | None:
     """Return the record of a run folder by its file's name, or None where there is none.
 
-    Raises:
-        InputError: it is damaged, breaks the schema, or is of other weights than the run's record.
+    Raises an InputError where it is damaged, breaks the schema, or is of other weights than the run's record.
     """
     path = Path(folder) / name
     if not path.exists():
@@ -66,32 +68,8 @@ def read(folder: str | Path, name: str = QUANTIZATION) -> dict[str, Any] | None:
     return record
 
 
-def read_evaluations(folder: str | Path) -> list[dict[str, Any]]:
-    """Return the records of a run on other datasets, in the order of their names; errors as `read`."""
-    return [record for path in sorted(Path(folder).glob("evaluation.*.json")) if (record := read(folder, path.name))]
-
-
 def _command(path: Path) -> str:
     kind, dataset, *_ = path.name.split(".")
     if kind == "quantization":
         return f"hwr quantize {path.parent}"
     return f"hwr evaluate {path.parent} --on {dataset.replace('custom-', 'custom:', 1)}"
-
-
-def describe(row: Mapping[str, Any]) -> dict[str, str]:
-    """Return one format of a quantization record as cells for readers: bytes, then answers, then times."""
-    test, latency, ratio = row["test"], row["latency"], row["latency"]["ratio"]
-    return {
-        "format": f"`{row['format']}`",
-        "bytes": f"{row['bytes']:,}",
-        "of fp32": f"{row['share_of_fp32']:.1%}",
-        "accuracy (%)": f"{100 * test['accuracy']:.2f}",
-        "95 % interval": f"{100 * test['low']:.2f} to {100 * test['high']:.2f}",
-        "change (points)": f"{100 * row['change']:+.2f}",
-        "p": f"{row['mcnemar']['p']:.2g}",
-        "best 5 shared (%)": f"{100 * row['top5_agreement']:.2f}",
-        "largest logit difference": f"{row['largest_logit_difference']:.3f}",
-        "p50 (ms)": f"{latency['p50_ms']:.2f}",
-        "p95 (ms)": f"{latency['p95_ms']:.2f}",
-        "time ratio": f"{ratio['median']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f})",
-    }

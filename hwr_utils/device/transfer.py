@@ -5,7 +5,6 @@ devices and the playground run. A dataset's classes are matched with the model's
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +39,7 @@ def evaluate(
         The record that `evaluation.schema.json` describes.
 
     Raises:
-        InputError: no record, or no such file; a dataset that is unknown, missing or the run's own; no character that
-            both have; more images than there are.
+        InputError: a record, file or dataset is missing or does not fit; more images than there are.
     """
     run = quantization.open_run(folder)
     own, other, place = data.entry(run.config.dataset), data.entry(name), run.folder / FILE
@@ -71,12 +69,8 @@ def evaluate(
     for row, index in enumerate(tqdm(chosen, desc=name, unit="image")):
         image = dataset.test_images[index]
         logits[row] = model.logits(image if found == model.form else preprocessing.prepare(image, **model.form))
-    record = {
-        "schema_version": reports.SCHEMA_VERSION,
-        "run_id": run.record["run_id"],
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    measured = {
         "file": {"name": FILE, "sha256": files.sha256(place)},
-        "weights_sha256": run.record["weights"]["sha256"],
         "dataset": {
             "name": dataset.name,
             "published": dataset.published,
@@ -89,8 +83,7 @@ def evaluate(
         "classes": classes,
         "environment": runs.describe_environment(choose_execution("cpu")) | {"versions": quantization.versions()},
     } | score(logits, labels[chosen], model)
-    reports.write(run.folder / reports.evaluation(name), record)
-    return record
+    return reports.write(run.folder / reports.evaluation(name), run.record, measured)
 
 
 def match(
