@@ -198,8 +198,8 @@ def render(source: Path, work: Path) -> Path:
     files.write_text(log, output)
     if done.returncode:
         told = [line for line in output.splitlines() if "WARNING" in line or "ERROR" in line]
-        lines = "\n".join(told or output.splitlines()[-20:])
-        raise InputError(f"the book was not built, and an older one is left as it was. The log is {log}.\n{lines}")
+        print(*(told or output.splitlines()[-20:]), sep="\n", file=sys.stderr)
+        raise InputError(f"the book was not built, and an older one is left as it was; why stands above and in {log}.")
     return work / "_build" / "html"
 
 

@@ -144,7 +144,7 @@ def predict(pictures: Iterable[str | Path], model: str | Path, k: int = 10) -> I
     """Yield what is read in each picture.
 
     Args:
-        pictures: files, folders of them, and patterns such as "scans/*.png", where the shell has not replaced them.
+        pictures: files, folders of them, and patterns such as `scans/*.png`, where the shell has not replaced them.
         model: a .tflite file, with the model.json of its run beside it.
         k: how many candidates, at least 1.
 
