@@ -41,7 +41,7 @@ try:
     profile = grid.read(NAME)
     # the book of committed records trains nothing and need not know what could be trained
     asks_for_runs = ASKS and (profile.data or "book" not in sys.argv)
-    todo, damaged = grid.unrecorded(profile) if asks_for_runs else ([], [])
+    todo, damaged = grid.unrecorded(profile, profile.results) if asks_for_runs else ([], [])
     if not profile.data and todo:
         todo, reasons = grid.runnable(todo, GPU)
         print(*reasons, sep="\n", file=sys.stderr)

@@ -1,23 +1,28 @@
 """The command `hwr`: thin, one function call a subcommand.
 
-Modules that need torch or papermill are imported where they are used: they take seconds, and half of the commands do
-without.
+Modules that take seconds to import, by torch or papermill, are imported where they are used.
 """
 
 import argparse
-import ast
 import io
 import json
 import os
 import shutil
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from hwr_utils import data, files, recipes
+from hwr_utils import data, files, notebooks, recipes
 from hwr_utils.errors import DeviceError, InputError
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE, for instance epochs=3")
+    return name, notebooks.parse(value)
 
 
 def _train(arguments: argparse.Namespace) -> None:
@@ -75,7 +80,7 @@ def _describe(arguments: argparse.Namespace) -> None:
 def _compare(arguments: argparse.Namespace) -> None:
     from hwr_utils import evaluation, records, results
 
-    runs = [results.Run(folder, records.read(folder / "record.json")) for folder in (arguments.first, arguments.second)]
+    runs = [results.Run(folder, records.read(folder / "record.json")) for folder in arguments.runs]
     first, second = results.paired(*runs)
     lost, won = int((first & ~second).sum()), int((second & ~first).sum())
     low, high = evaluation.paired_interval(lost, won, len(first))
@@ -88,8 +93,6 @@ def _compare(arguments: argparse.Namespace) -> None:
 
 
 def _notebook(arguments: argparse.Namespace) -> None:
-    from hwr_utils import notebooks
-
     values = {name: notebooks.parse(value) for name, value in arguments.parameter}
     if arguments.each is None:
         print(notebooks.execute(arguments.name, values, arguments.output))
@@ -154,142 +157,92 @@ def _predict(arguments: argparse.Namespace) -> None:
             print(json.dumps(answers, ensure_ascii=False, indent=1))
 
 
-def _number(text: str) -> int | str:
-    return int(text) if text.isascii() and text.isdigit() else text
-
-
-def _assignment(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE, for instance epochs=3")
-    try:
-        return name, ast.literal_eval(value)
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # all that literal_eval raises
-        return name, value
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="hwr", description=__doc__, allow_abbrev=False)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
-    root = argparse.ArgumentParser(add_help=False)
+    parser = argparse.ArgumentParser(
+        prog="hwr", description="Train, measure and use readers of handwriting.", allow_abbrev=False
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    root, results = argparse.ArgumentParser(add_help=False), argparse.ArgumentParser(add_help=False)
     root.add_argument("--data-root", type=Path, default=data.default_root(), help="default: $HWR_DATA_ROOT, else data/")
-    results = argparse.ArgumentParser(add_help=False)
     results.add_argument("--results-dir", type=Path, default=files.REPOSITORY / "results", help="default: results/")
 
-    train = commands.add_parser(
-        "train", parents=[root, results], help="train one run, or go on with it, and write its record"
-    )
-    train.add_argument("--dataset", required=True, help="a name of the catalogue, or custom:NAME")
-    train.add_argument("--architecture", default="simple_cnn")
-    train.add_argument("--recipe", default="paper")
-    train.add_argument("--seed", type=int, default=0)
-    train.add_argument(
-        "--set",
-        type=_assignment,
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="change a value of the recipe, or an option of the architecture",
-    )
-    train.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    train.add_argument("--precision", help="float32, bfloat16 or float16; default: bfloat16 on CUDA, float32 elsewhere")
-    train.add_argument(
-        "--compile", metavar="MODE", help="torch.compile's mode, for instance default or reduce-overhead"
-    )
-    train.set_defaults(run=_train)
+    def command(
+        run: Callable[[argparse.Namespace], None], summary: str, *places: argparse.ArgumentParser
+    ) -> Callable[..., argparse.Action]:
+        """Add a subcommand that calls `run` and has its name, and return what adds arguments to it."""
+        made = commands.add_parser(run.__name__[1:].replace("_", "-"), parents=places, help=summary, allow_abbrev=False)
+        made.set_defaults(run=run)
+        return made.add_argument
 
-    download = commands.add_parser("download", parents=[root], help="get a published dataset, and check it")
-    download.add_argument("name", metavar="NAME", help="mnist, emnist-letters or kmnist")
-    download.set_defaults(run=_download)
+    add = command(_train, "train one run, or go on with it, and write its record", root, results)
+    add("--dataset", required=True, help="a name of the catalogue, or custom:NAME")
+    add("--architecture", default="simple_cnn")
+    add("--recipe", default="paper")
+    add("--seed", type=int, default=0)
+    add("--set", type=_assignment, action="append", default=[], metavar="NAME=VALUE", help="of the recipe or network")
+    add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    add("--precision", help="float32, bfloat16 or float16; default: bfloat16 on CUDA, float32 elsewhere")
+    add("--compile", metavar="MODE", help="torch.compile's mode, for instance default or reduce-overhead")
 
-    synthesize = commands.add_parser(
-        "synthesize", parents=[root], help="draw a dataset: as IDX files, hanzi as GNT files"
-    )
-    synthesize.add_argument("name", metavar="NAME", help="digits-, letters-, hiragana- or hanzi-synthetic")
-    synthesize.add_argument("--seed", type=int, default=0)
-    synthesize.add_argument("--n-train", type=int, help="training images")
-    synthesize.add_argument("--n-test", type=int, help="test images")
-    synthesize.add_argument("--writers", type=int, help="of hanzi: how many draw each character once; default: 300")
-    synthesize.add_argument(
-        "--classes", type=_number, help="of hanzi: how many characters, or which; default: all 3,755 of level 1"
-    )
-    synthesize.add_argument("--per-font", type=int, help="of hanzi: how many writers copy each font; default: 0")
-    synthesize.set_defaults(run=_synthesize)
+    add = command(_download, "get a published dataset, and check it", root)
+    add("name", metavar="NAME", help="mnist, emnist-letters or kmnist")
 
-    hwdb = commands.add_parser(
-        "import-hwdb", help="make arrays of CASIA-HWDB's GNT files: dark on light becomes white on black, of one size"
+    add = command(
+        _import_hwdb, "make arrays of CASIA-HWDB's GNT files: dark on light becomes white on black, of one size"
     )
-    hwdb.add_argument("sources", nargs="+", metavar="SOURCE", help="a .gnt file, a folder of them, or a zip archive")
-    hwdb.add_argument("--out", type=Path, required=True, help="the folder to make")
-    hwdb.add_argument("--size", type=int, default=56, help="pixels a side")
-    hwdb.add_argument("--margin", type=int, default=3, help="pixels left free on each side of the ink")
-    hwdb.add_argument("--drop-others", action="store_true", help="leave out all but the 3,755 level-1 characters")
-    hwdb.set_defaults(run=_import_hwdb)
+    add("sources", nargs="+", metavar="SOURCE", help="a .gnt file, a folder of them, or a zip archive")
+    add("--out", type=Path, required=True, help="the folder to make")
+    add("--size", type=int, default=56, help="pixels a side")
+    add("--margin", type=int, default=3, help="pixels left free on each side of the ink")
+    add("--drop-others", action="store_true", help="leave out all but the 3,755 level-1 characters")
 
-    images = commands.add_parser("import-images", help="make IDX files of CSV, npz, Parquet or class folders")
-    images.add_argument("sources", nargs="+", metavar="SOURCE", help="a file of these kinds, or a folder of them")
-    images.add_argument("--out", type=Path, required=True, help="the folder of the set, such as data/custom/NAME")
-    images.set_defaults(run=_import_images)
+    add = command(_import_images, "make IDX files of CSV, npz, Parquet or class folders")
+    add("sources", nargs="+", metavar="SOURCE", help="a file of these kinds, or a folder of them")
+    add("--out", type=Path, required=True, help="the folder of the set, such as data/custom/NAME")
 
-    describe = commands.add_parser(
-        "describe", parents=[root, results], help="count and measure a dataset, as a record that pages show"
-    )
-    describe.add_argument("name", metavar="NAME", help="a name of the catalogue, custom:NAME, or emnist-letters-labels")
-    describe.set_defaults(run=_describe)
+    add = command(_synthesize, "draw a dataset: as IDX files, hanzi as GNT files", root)
+    add("name", metavar="NAME", help="digits-, letters-, hiragana- or hanzi-synthetic")
+    add("--seed", type=int, default=0)
+    add("--n-train", type=int, help="training images")
+    add("--n-test", type=int, help="test images")
+    add("--writers", type=int, help="of hanzi: how many draw each character once; default: 300")
+    add("--classes", type=notebooks.parse, help="of hanzi: how many characters, or which; default: all of level 1")
+    add("--per-font", type=int, help="of hanzi: how many writers copy each font; default: 0")
 
-    compare = commands.add_parser("compare", help="compare two runs on the test images that both have read")
-    compare.add_argument("first", type=Path, metavar="RUN", help="the folder of a run")
-    compare.add_argument("second", type=Path, metavar="RUN", help="the folder of another, on the same test images")
-    compare.set_defaults(run=_compare)
+    add = command(_describe, "count and measure a dataset, as a record that pages show", root, results)
+    add("name", metavar="NAME", help="a name of the catalogue, custom:NAME, or emnist-letters-labels")
 
-    notebook = commands.add_parser("notebook", help="run a notebook with other parameters, checked")
-    notebook.add_argument("name", metavar="NAME", help="of notebooks/, or a path")
-    notebook.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
-    notebook.add_argument("--output", type=Path, help="default: _build/notebooks/NAME-PARAMETERS.ipynb")
-    notebook.add_argument(
-        "--each",
-        nargs="+",
-        metavar=("NAME", "VALUE"),
-        help="run it once for each value of a parameter, in one process; --output is then a folder",
-    )
-    notebook.set_defaults(run=_notebook)
+    add = command(_compare, "compare two runs on the test images that both have read")
+    add("runs", nargs=2, type=Path, metavar="RUN", help="the folders of two runs on the same test images")
 
-    runs = commands.add_parser("runs", parents=[results], help="list the recorded runs, or those that a profile lacks")
-    runs.add_argument("filter", nargs="*", metavar="TEXT", help="only runs whose name holds it")
-    runs.add_argument("--missing", metavar="PROFILE", help="the commands of the runs that a file of config/ asks for")
-    runs.add_argument("--remove", action="store_true", help="remove the folders of the runs that TEXT names")
-    runs.set_defaults(run=_runs)
+    add = command(_notebook, "run a notebook with other parameters, checked")
+    add("name", metavar="NAME", help="of notebooks/, or a path")
+    add("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
+    add("--output", type=Path, help="default: _build/notebooks/NAME-PARAMETERS.ipynb; with --each a folder")
+    add("--each", nargs="+", metavar=("NAME", "VALUE"), help="run it for each value of a parameter, in one process")
 
-    quantize = commands.add_parser(
-        "quantize", parents=[root, results], help="write a run's network as TFLite and ONNX files, and measure them"
-    )
-    quantize.add_argument("run_folder", nargs="?", metavar="RUN", help="the folder of a run that has its weights")
-    quantize.add_argument(
-        "--formats", nargs="+", metavar="FORMAT", help="for instance dynamic_int8.tflite; default: all"
-    )
-    quantize.add_argument("--images", type=int, help="measure on so many test images, stratified; default: all")
-    quantize.add_argument(
-        "--untrained", metavar="ARCHITECTURE", help="instead of a run: sizes alone, with random weights, as a record"
-    )
-    quantize.set_defaults(run=_quantize)
+    add = command(_runs, "list the recorded runs, or those that a profile lacks", results)
+    add("filter", nargs="*", metavar="TEXT", help="only runs whose name holds it")
+    add("--missing", metavar="PROFILE", help="the commands of the runs that a file of config/ asks for")
+    add("--remove", action="store_true", help="remove the folders of the runs that TEXT names")
 
-    evaluate = commands.add_parser(
-        "evaluate", parents=[root], help="test a run on another dataset, as a record: one of drawn images on real ones"
-    )
-    evaluate.add_argument("run_folder", metavar="RUN", help="the folder of a run that `hwr quantize` has been given")
-    evaluate.add_argument("--on", required=True, metavar="DATASET", help="its test images; a name of the catalogue")
-    evaluate.add_argument("--images", type=int, help="take so many of them, stratified; default: all")
-    evaluate.set_defaults(run=_evaluate)
+    add = command(_quantize, "write a run's network as TFLite and ONNX files, and measure them", root, results)
+    add("run_folder", nargs="?", metavar="RUN", help="the folder of a run that has its weights")
+    add("--formats", nargs="+", metavar="FORMAT", help="for instance dynamic_int8.tflite; default: all")
+    add("--images", type=int, help="measure on so many test images, stratified; default: all")
+    add("--untrained", metavar="ARCHITECTURE", help="instead of a run: record sizes alone, with random weights")
 
-    predict = commands.add_parser("predict", help="read characters in pictures; needs LiteRT, and no torch")
-    predict.add_argument(
-        "pictures", nargs="+", metavar="IMAGE", help="pictures, a character each; folders of them, or patterns"
-    )
-    predict.add_argument("--model", required=True, help="a .tflite file; the model.json of its run lies beside it")
-    predict.add_argument("--top-k", type=int, default=10, help="candidates for each picture")
-    predict.add_argument("--json", action="store_true", help="print JSON")
-    predict.set_defaults(run=_predict)
+    add = command(_evaluate, "test a run on another dataset, as a record: one of drawn images on real ones", root)
+    add("run_folder", metavar="RUN", help="the folder of a run that `hwr quantize` has been given")
+    add("--on", required=True, metavar="DATASET", help="its test images; a name of the catalogue")
+    add("--images", type=int, help="take so many of them, stratified; default: all")
+
+    add = command(_predict, "read characters in pictures; needs LiteRT, and no torch")
+    add("pictures", nargs="+", metavar="IMAGE", help="pictures of one character each, folders of them, or patterns")
+    add("--model", required=True, help="a .tflite file; the model.json of its run lies beside it")
+    add("--top-k", type=int, default=10, help="candidates for each picture")
+    add("--json", action="store_true", help="print JSON")
+
     return parser
 
 

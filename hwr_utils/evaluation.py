@@ -1,4 +1,7 @@
-"""Measure a classifier: predictions, accuracy with intervals, per-class scores, confusions, tests between models."""
+"""Measure a classifier: accuracy with intervals, scores of classes, confusions, and tests between models.
+
+scipy is imported where it is used, because a bare CUDA machine has none and trains all the same.
+"""
 
 import math
 from collections.abc import Sequence
@@ -8,29 +11,20 @@ import numpy as np
 import pandas as pd
 
 
-def wilson_interval(correct: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Return Wilson's score interval of a proportion (Wilson, JASA 22, 1927), as two numbers in 0..1.
+def wilson_interval(correct: int, n: int) -> tuple[float, float]:
+    """Return Wilson's 95 % score interval of a proportion (JASA 22, 1927), as two numbers in 0..1.
 
     Raises:
         ValueError: n is not positive, or correct is not in 0..n.
     """
-    from scipy.stats import binomtest  # here, because a bare CUDA machine has no scipy and trains all the same
+    from scipy.stats import binomtest
 
-    low, high = binomtest(correct, n).proportion_ci(confidence, method="wilson")
+    low, high = binomtest(correct, n).proportion_ci(method="wilson")
     return float(low), float(high)
 
 
 def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, n_classes: int) -> np.ndarray:
-    """Count test images by (true class, predicted class).
-
-    Args:
-        labels: (N,) integers in 0..n_classes-1.
-        predicted: (N,) integers in 0..n_classes-1.
-        n_classes: C.
-
-    Returns:
-        (C, C) int64; rows are true classes.
-    """
+    """Count (N,) images by true class (rows) and predicted class (columns), as (n_classes, n_classes) int64."""
     flat = labels.astype(np.int64) * n_classes + predicted.astype(np.int64)
     return np.bincount(flat, minlength=n_classes**2).reshape(n_classes, n_classes)
 
@@ -39,15 +33,14 @@ def per_class(confusion: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
     """Score each class from a (C, C) confusion matrix.
 
     Returns:
-        One row a class: n (test images of it), precision, recall, f1, all in 0..1. A class that was never predicted
-        has precision 0; one without test images has recall and f1 NaN.
+        One row a class: class, n (test images of it), precision, recall, f1, all in 0..1. A class that was never
+        predicted has precision 0; one without test images has recall and f1 NaN.
     """
-    hits = np.diag(confusion).astype(float)
-    n, guesses = confusion.sum(axis=1), confusion.sum(axis=0)
-    recall = np.divide(hits, n, out=np.full(len(hits), np.nan), where=n > 0)
-    precision = np.divide(hits, guesses, out=np.zeros(len(hits)), where=guesses > 0)
-    f1 = np.where(n > 0, 2 * hits / np.maximum(n + guesses, 1), np.nan)
-    return pd.DataFrame({"class": list(classes), "n": n, "precision": precision, "recall": recall, "f1": f1})
+    hits, n, guesses = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+    table = pd.DataFrame({"class": list(classes), "n": n, "precision": hits / np.maximum(guesses, 1)})
+    table["recall"] = hits / table["n"].where(n > 0)
+    table["f1"] = 2 * hits / (table["n"] + guesses).where(n > 0)
+    return table
 
 
 def macro_f1(confusion: np.ndarray) -> float:
@@ -61,29 +54,29 @@ def most_confused(confusion: np.ndarray, classes: Sequence[str], k: int = 10) ->
     Returns:
         Rows (pair, errors, first_as_second, second_as_first), most errors first; pairs never confused are left out.
     """
-    errors = confusion - np.diag(np.diag(confusion))
-    both = np.triu(errors + errors.T)
+    both = np.triu(confusion + confusion.T, 1)
     order = np.argsort(both, axis=None, kind="stable")[::-1][:k]
-    rows = [(*divmod(int(flat), len(classes)), int(both.flat[flat])) for flat in order if both.flat[flat] > 0]
+    first, second = np.unravel_index(order[both.flat[order] > 0], both.shape)
     return pd.DataFrame(
-        [(f"{classes[a]} {classes[b]}", n, int(errors[a, b]), int(errors[b, a])) for a, b, n in rows],
-        columns=["pair", "errors", "first_as_second", "second_as_first"],
+        {
+            "pair": [f"{classes[a]} {classes[b]}" for a, b in zip(first, second, strict=True)],
+            "errors": both[first, second],
+            "first_as_second": confusion[first, second],
+            "second_as_first": confusion[second, first],
+        }
     )
 
 
 def summarise_test(
     labels: np.ndarray, ranked: np.ndarray, losses: np.ndarray, n_classes: int
 ) -> dict[str, float | int]:
-    """Compute the figures that a record keeps of one evaluation.
+    """Compute the figures that a record keeps of one evaluation: counts, rates in 0..1 and the mean loss.
 
     Args:
         labels: (N,) integers.
         ranked: (N, k) integers, the likeliest classes of the same N images, best first.
         losses: (N,) float, their cross-entropy in nats.
-        n_classes: C.
-
-    Returns:
-        n, correct, accuracy, top5, macro_f1 (all 0..1) and loss (mean cross-entropy in nats).
+        n_classes: how many there are.
     """
     correct = int((ranked[:, 0] == labels).sum())
     return {
@@ -97,27 +90,16 @@ def summarise_test(
 
 
 def mcnemar(labels: np.ndarray, first: np.ndarray, second: np.ndarray) -> tuple[int, int, float]:
-    """Test whether two trained networks differ on the same test images: McNemar's exact test.
+    """Test whether two trained networks differ on the same images: McNemar's exact test (Psychometrika 12, 1947).
 
-    If they did not differ, an image that just one of them reads right would be as likely to be the one's as the
-    other's (McNemar, Psychometrika 12, 1947). The test speaks of these two networks and not of the methods that made
-    them: two runs of one method that differ in their seed alone often differ, too.
-
-    Args:
-        labels: (N,) true classes.
-        first: (N,) classes that the first network predicts.
-        second: (N,) classes that the second network predicts.
+    It takes (N,) true classes and (N,) predictions of either. It speaks of these two networks and not of the methods
+    that made them: two runs of one method that differ in their seed alone often differ, too.
 
     Returns:
         Images that only the first reads right, images that only the second reads right, two-sided p in 0..1.
-
-    Raises:
-        ValueError: the arrays differ in shape.
     """
-    from scipy.stats import binomtest  # here, as in wilson_interval
+    from scipy.stats import binomtest
 
-    if not labels.shape == first.shape == second.shape:
-        raise ValueError(f"shapes differ: labels {labels.shape}, first {first.shape}, second {second.shape}")
     only_first = int(((first == labels) & (second != labels)).sum())
     only_second = int(((first != labels) & (second == labels)).sum())
     n = only_first + only_second
@@ -125,46 +107,31 @@ def mcnemar(labels: np.ndarray, first: np.ndarray, second: np.ndarray) -> tuple[
 
 
 def clustered_difference(
-    right_a: np.ndarray, groups_a: np.ndarray, right_b: np.ndarray, groups_b: np.ndarray, resamples: int = 2000
+    right_a: np.ndarray, groups_a: np.ndarray, right_b: np.ndarray, groups_b: np.ndarray
 ) -> tuple[float, float, float]:
     """Return the difference of two accuracies on two test sets, with a bootstrap interval over groups of images.
 
     Images of one writer are right or wrong together, so an interval that takes them as independent is too narrow. Here
     whole groups are drawn with replacement on either side (Davison and Hinkley, Bootstrap Methods, 1997, section 3.8).
-
-    Args:
-        right_a: (N,) bool, which images of the first test set were read right.
-        groups_a: (N,) integers, whose image each is.
-        right_b: (M,) bool, the same of the second test set.
-        groups_b: (M,) integers.
-        resamples: how many times the groups are drawn, always in the same way.
+    Each side has (N,) bool, which images were read right, and (N,) integers, whose image each is.
 
     Returns:
-        The difference a - b and the ends of its 95 % interval of percentiles, each in -1..1.
-
-    Raises:
-        ValueError: the arrays of one side differ in length, or a side has fewer than two groups.
+        The difference a - b and the ends of its 95 % interval of percentiles, each in -1..1; always the same ones.
     """
-    from scipy.stats import bootstrap  # here, as in wilson_interval
+    from scipy.stats import bootstrap
 
-    hits_a, sizes_a = _by_group(right_a, groups_a)
-    hits_b, sizes_b = _by_group(right_b, groups_b)
+    (hits_a, sizes_a), (hits_b, sizes_b) = (
+        pd.Series(right).groupby(groups).agg(["sum", "size"]).to_numpy().T
+        for right, groups in ((right_a, groups_a), (right_b, groups_b))
+    )
 
     def difference(a: np.ndarray, b: np.ndarray, axis: int) -> np.ndarray:
         return hits_a[a].sum(axis) / sizes_a[a].sum(axis) - hits_b[b].sum(axis) / sizes_b[b].sum(axis)
 
     groups = (np.arange(len(sizes_a)), np.arange(len(sizes_b)))
     rng = np.random.default_rng(0)
-    found = bootstrap(groups, difference, method="percentile", n_resamples=resamples, rng=rng).confidence_interval
+    found = bootstrap(groups, difference, method="percentile", n_resamples=2000, rng=rng).confidence_interval
     return float(difference(*groups, axis=0)), float(found.low), float(found.high)
-
-
-def _by_group(right: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the right answers and the images of each group."""
-    if len(right) != len(groups):
-        raise ValueError(f"found {len(right)} answers and {len(groups)} groups, expected equal numbers")
-    _, index = np.unique(groups, return_inverse=True)
-    return np.bincount(index, weights=right), np.bincount(index)
 
 
 def two_proportions(correct_a: int, n_a: int, correct_b: int, n_b: int) -> tuple[float, float]:
@@ -176,7 +143,7 @@ def two_proportions(correct_a: int, n_a: int, correct_b: int, n_b: int) -> tuple
     Returns:
         The difference a - b (-1..1) and its two-sided p (0..1).
     """
-    from scipy.stats import chi2_contingency  # here, as in wilson_interval
+    from scipy.stats import chi2_contingency
 
     table = np.array([[correct_a, n_a - correct_a], [correct_b, n_b - correct_b]])
     differ = table.sum(axis=0).all()  # all right, or all wrong: there is nothing to tell apart
@@ -184,25 +151,20 @@ def two_proportions(correct_a: int, n_a: int, correct_b: int, n_b: int) -> tuple
     return correct_a / n_a - correct_b / n_b, p
 
 
-def paired_interval(only_first: int, only_second: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Return the interval of the second accuracy less the first, of two networks on the same n images, in -1..1.
+def paired_interval(only_first: int, only_second: int, n: int) -> tuple[float, float]:
+    """Return the 95 % interval of the second accuracy less the first, of two networks on the same n images, in -1..1.
 
     The adjusted Wald interval of Agresti and Min (Statistics in Medicine 24, 2005), who add one half to each count.
-
-    Args:
-        only_first: images that only the first network reads right.
-        only_second: images that only the second reads right.
-        n: all images.
-        confidence: of the interval.
+    `only_first` and `only_second` count the images that just that network reads right.
     """
     from scipy.stats import norm
 
     first, second = (only_first + 0.5) / (n + 2), (only_second + 0.5) / (n + 2)
-    half = norm.ppf(0.5 + confidence / 2) * math.sqrt((first + second - (first - second) ** 2) / (n + 2))
+    half = norm.ppf(0.975) * math.sqrt((first + second - (first - second) ** 2) / (n + 2))
     return float(second - first - half), float(second - first + half)
 
 
-# Repetitions of a comparison: folds or seeds. They need scipy, which is imported late for the reason given above.
+# Repetitions of a comparison: folds or seeds. The rest of this module is what book/plan.md promises to compute.
 
 
 class Effect(NamedTuple):
@@ -215,16 +177,11 @@ class Effect(NamedTuple):
 
 
 def log_odds(correct: np.ndarray, n: np.ndarray | int) -> np.ndarray:
-    """Return the log-odds of a right answer, log(p / (1 - p)), finite also for 0 or n of n.
+    """Return log(p / (1 - p)) of (R,) right answers of n, finite also for 0 or n of n.
 
     One half is added to both counts (Haldane, Annals of Human Genetics 20, 1956).
-
-    Args:
-        correct: (R,) right answers in each repetition.
-        n: (R,) or one number of test images.
     """
-    right = np.asarray(correct, float)
-    return np.log((right + 0.5) / (n - right + 0.5))
+    return np.log((correct + 0.5) / (n - correct + 0.5))
 
 
 def effect(differences: Sequence[float], correction: float = 0.0, confidence: float = 0.95) -> Effect:
@@ -235,55 +192,40 @@ def effect(differences: Sequence[float], correction: float = 0.0, confidence: fl
     s^2 (1/R + n_test / n_train).
 
     Args:
-        differences: (R,) one number a repetition.
+        differences: (R,) one number a repetition; two at least.
         correction: n_test / n_train for the folds of a cross-validation; 0 for independent repetitions.
-        confidence: of the interval.
-
-    Raises:
-        ValueError: fewer than two repetitions.
+        confidence: of the interval, in 0..1.
     """
-    mean, error, freedom = _spread(differences, correction)
-    return _by_t(mean, error, freedom, confidence)
+    return _by_t(*_spread(differences, correction), confidence)
 
 
-def contrast(
-    first: Sequence[float], second: Sequence[float], correction: float = 0.0, confidence: float = 0.95
-) -> Effect:
-    """Estimate the mean of the first repetitions less that of the second, by Welch's t; arguments as in `effect`."""
-    (mean_a, error_a, freedom_a), (mean_b, error_b, freedom_b) = (
-        _spread(values, correction) for values in (first, second)
-    )
+def contrast(first: Sequence[float], second: Sequence[float], correction: float = 0.0) -> Effect:
+    """Estimate the mean of the first repetitions less that of the second, by Welch's t; see `effect`."""
+    mean_a, error_a, freedom_a = _spread(first, correction)
+    mean_b, error_b, freedom_b = _spread(second, correction)
     error = math.hypot(error_a, error_b)
-    freedom = error**4 / (error_a**4 / freedom_a + error_b**4 / freedom_b) if error else freedom_a + freedom_b
-    return _by_t(mean_a - mean_b, error, freedom, confidence)
+    freedom = 1 / ((error_a / error) ** 4 / freedom_a + (error_b / error) ** 4 / freedom_b)
+    return _by_t(mean_a - mean_b, error, freedom, 0.95)
 
 
 def equivalence(differences: Sequence[float], margin: float, correction: float = 0.0) -> float:
     """Return the p of two one-sided tests (TOST): below 0.05, the true mean lies within -margin to +margin.
 
-    After Schuirmann (Journal of Pharmacokinetics and Biopharmaceutics 15, 1987). Arguments as in `effect`.
+    After Schuirmann (Journal of Pharmacokinetics and Biopharmaceutics 15, 1987); see `effect`.
     """
     from scipy.stats import t
 
     mean, error, freedom = _spread(differences, correction)
-    if not error:
-        return 0.0 if abs(mean) < margin else 1.0
     return float(t.sf((margin - abs(mean)) / error, freedom))
 
 
-def resampled(
-    pairs: Sequence[tuple[np.ndarray, np.ndarray]], draws: int = 10_000, seed: int = 0
-) -> tuple[float, float]:
+def resampled(pairs: Sequence[tuple[np.ndarray, np.ndarray]], draws: int = 10_000) -> tuple[float, float]:
     """Return the 95 % interval of a mean difference in accuracy that a two-level bootstrap gives, in -1..1.
 
-    It draws repetitions with replacement and, within each, images.
-
-    Args:
-        pairs: for each repetition, which of its test images either network reads right: two (N,) bool arrays.
-        draws: how many.
-        seed: of the draws.
+    It draws repetitions with replacement and, within each, images. Each of the `pairs` tells for one repetition which
+    of its test images either network reads right: two (N,) bool arrays.
     """
-    rng = np.random.Generator(np.random.PCG64(seed))
+    rng = np.random.Generator(np.random.PCG64(0))
     # an image counts 1, 0 or -1, so a draw of N images is a draw of how many count what
     shares = [np.array([(first & ~second).mean(), (second & ~first).mean()]) for first, second in pairs]
     sizes = [len(first) for first, _ in pairs]
@@ -298,23 +240,19 @@ def resampled(
 def holm(p_values: Sequence[float]) -> list[float]:
     """Return p-values adjusted for being several (Holm, Scandinavian Journal of Statistics 6, 1979), in their order."""
     order = np.argsort(p_values)
-    factors = np.arange(len(order), 0, -1)
-    adjusted = np.empty(len(order))
-    adjusted[order] = np.minimum(1, np.maximum.accumulate(np.asarray(p_values)[order] * factors))
-    return adjusted.tolist()
+    adjusted = np.sort(p_values) * np.arange(len(order), 0, -1)
+    return np.minimum(1, np.maximum.accumulate(adjusted))[np.argsort(order)].tolist()
 
 
 def _spread(values: Sequence[float], correction: float) -> tuple[float, float, int]:
     if len(values) < 2:
         raise ValueError(f"found {len(values)} repetitions; a spread needs two or more")
     error = float(np.std(values, ddof=1)) * math.sqrt(1 / len(values) + correction)
-    return float(np.mean(values)), error, len(values) - 1
+    return float(np.mean(values)), max(error, 1e-150), len(values) - 1  # never 0, by which it could not be divided
 
 
 def _by_t(mean: float, error: float, freedom: float, confidence: float) -> Effect:
     from scipy.stats import t
 
-    if not error:
-        return Effect(mean, mean, mean, 1.0 if mean == 0 else 0.0)
-    half = float(t.ppf(0.5 + confidence / 2, freedom)) * error
-    return Effect(mean, mean - half, mean + half, float(2 * t.sf(abs(mean) / error, freedom)))
+    low, high = t.interval(confidence, freedom, mean, error)
+    return Effect(mean, float(low), float(high), float(2 * t.sf(abs(mean) / error, freedom)))

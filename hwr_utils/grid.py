@@ -1,12 +1,13 @@
 """Read a profile of `config/`: the data it draws, the runs it asks for, and the chapters that show them.
 
-The Snakefile does what a profile says. This module only reads it, checks all of it before anything runs, and tells
-which runs have no valid record yet.
+The Snakefile does what a profile says. This module checks all of it before anything runs, and tells which runs have no
+valid record yet.
 """
 
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -16,7 +17,7 @@ import yaml
 
 from hwr_utils import data, files, notebooks, recipes, records, results, synthesis
 from hwr_utils.data import catalog
-from hwr_utils.errors import InputError, MissingFiles
+from hwr_utils.errors import InputError, MissingFiles, reading, writing
 from hwr_utils.records import RunConfig
 
 CONFIG = files.REPOSITORY / "config"
@@ -41,13 +42,7 @@ class Job:
     @property
     def command(self) -> str:
         """The shell command that makes the run's record."""
-        device = "" if self.device == "auto" else f" --device {self.device}"
-        return results.command(self.config) + device
-
-    @property
-    def needs_gpu(self) -> bool:
-        """Does the profile ask for a CUDA GPU?"""
-        return self.device.startswith("cuda")
+        return results.command(self.config) + (f" --device {self.device}" if self.device != "auto" else "")
 
 
 @dataclass(frozen=True)
@@ -76,12 +71,11 @@ class Profile:
             # imported sets have their chapter with their network
             "datasets": " ".join(name for name in self.data if not catalog.entry(name).imported),
         }
-        first = next((job.config for job in self.jobs if job.config.architecture in page), None)
-        if first is not None:
-            recipe = recipes.base(first.recipe, first.architecture)
-            values |= {"dataset": first.dataset, "recipe": recipe, "seed": first.seed}
+        for config in [job.config for job in self.jobs if job.config.architecture in page][:1]:
+            values |= {"dataset": config.dataset, "seed": config.seed}
+            values |= {"recipe": recipes.base(config.recipe, config.architecture)}
             # all of them, because the chapter's own defaults may depart from the recipe
-            values |= dict(first.model) | first.to_dict()["training"]
+            values |= dict(config.model) | config.to_dict()["training"]
         known = notebooks.parameters(notebooks.find(page))
         return {name: value for name, value in values.items() if name in known}
 
@@ -99,6 +93,13 @@ class Profile:
         return 10 + training["epochs"] * images / 1000 * pace * (training["image_size"] / pixels) ** 2
 
 
+class _Loader(yaml.BaseLoader):
+    """Reads values as the command line does: YAML itself takes 1e-4 for a text and 010 for 8."""
+
+
+_Loader.add_constructor("tag:yaml.org,2002:str", lambda _, node: notebooks.parse(node.value))
+
+
 def read(profile: str) -> Profile:
     """Read `config/<profile>.yaml` and check all of it, before anything runs.
 
@@ -109,11 +110,8 @@ def read(profile: str) -> Profile:
     known = {path.stem: path for path in sorted(CONFIG.glob("*.yaml"))}
     _known("profile", profile, known)
     path = known[profile]
-    try:
-        # all as text, and read as on the command line: YAML itself takes 1e-4 for a text and 010 for 8
-        content = _typed(yaml.load(path.read_text(encoding="utf-8"), yaml.BaseLoader))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: not readable as YAML: {error}") from error
+    with reading(path, "a profile in YAML", "Mend that line."):
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     try:
         content = _mapping("the file", content, ["data", "train", "pages"])
         drawable = [name for name in catalog.CATALOG if name.endswith("-synthetic")]
@@ -132,15 +130,7 @@ def read(profile: str) -> Profile:
     return Profile(drawn, jobs, pages)
 
 
-def _typed(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _typed(one) for name, one in value.items()}
-    if isinstance(value, list):
-        return [_typed(one) for one in value]
-    return notebooks.parse(value)
-
-
-def _known(what: str, name: Any, valid: Mapping[str, Any] | list[str]) -> None:
+def _known(what: str, name: Any, valid: Iterable[str]) -> None:
     if name not in valid:
         near = recipes.nearest(name, valid)
         raise InputError(f"{what} {name!r} is unknown, expected one of {', '.join(valid)}{near}")
@@ -155,9 +145,10 @@ def _mapping(where: str, values: Any, valid: list[str]) -> dict[str, Any]:
 
 
 def _list(key: str, content: dict[str, Any]) -> list[Any]:
-    if not isinstance(content.get(key, []), list):
-        raise InputError(f"{key}: found {content[key]!r}, expected a list.")
-    return list(content.get(key, []))
+    values = content.get(key, [])
+    if not isinstance(values, list):
+        raise InputError(f"{key}: found {values!r}, expected a list.")
+    return values
 
 
 def _jobs(block: Any) -> Iterator[Job]:
@@ -173,77 +164,45 @@ def _jobs(block: Any) -> Iterator[Job]:
 
 
 def missing(profile: str, results_dir: str | Path | None = None) -> list[Job]:
-    """Return the runs of a profile that have no record, in its order; `Job.command` makes one.
-
-    Args:
-        profile: a file of `config/`.
-        results_dir: folder of run records; None is where the profile's records go.
-
-    Raises:
-        InputError: see `read`; or a record is damaged.
-    """
+    """Return the runs of a profile without a valid record in `results_dir`, or where its records go; see `read`."""
     plan = read(profile)
-    recorded = [record["config"] for _, record in records.read_all(results_dir or plan.results)]
-    return [job for job in plan.jobs if job.config.to_dict() not in recorded]
+    return unrecorded(plan, results_dir or plan.results)[0]
 
 
-def unrecorded(plan: Profile) -> tuple[list[Job], list[Path]]:
+def unrecorded(plan: Profile, results_dir: str | Path) -> tuple[list[Job], list[Path]]:
     """Return the runs of a profile that have no valid record, and the invalid records that carry the names of its runs.
 
     A record is valid when it fits the schema, speaks of the run that its folder names, and its predictions can be read.
     """
-    names = {_without_hash(job.name) for job in plan.jobs}
-    valid, damaged = [], []
-    for path in sorted(plan.results.glob("*/record.json")):
-        if _is_valid(path):
-            valid.append(records.read(path)["config"])
-        elif _without_hash(path.parent.name) in names:
-            damaged.append(path)
-    return [job for job in plan.jobs if job.config.to_dict() not in valid], damaged
+    found = {path: _valid(path) for path in sorted(Path(results_dir).glob("*/record.json"))}
+    recorded = [record["config"] for record in found.values() if record]
+    names = {job.name.rpartition("-")[0] for job in plan.jobs}  # a job does not know its run's hash
+    damaged = [path for path, record in found.items() if not record and path.parent.name.rpartition("-")[0] in names]
+    return [job for job in plan.jobs if job.config.to_dict() not in recorded], damaged
 
 
-def _is_valid(path: Path) -> bool:
-    try:
+def _valid(path: Path) -> dict[str, Any] | None:
+    with suppress(InputError):
         record = records.read(path)
-        records.read_arrays(path.parent / "predictions.npz")
-    except InputError:
-        return False
-    config = RunConfig.from_dict(record["config"])
-    return records.run_id(config, record["dataset"]["files"]) == path.parent.name
-
-
-def _without_hash(run_id: str) -> str:
-    return run_id.rpartition("-")[0]
+        records.read_arrays(path.with_name("predictions.npz"))
+        if records.run_id(RunConfig.from_dict(record["config"]), record["dataset"]["files"]) == path.parent.name:
+            return record
+    return None
 
 
 def set_aside(record: Path) -> Path:
-    """Rename an invalid record, so that its run can be made again; return the new path.
-
-    Raises:
-        InputError: the folder cannot be written.
-    """
-    kept = record.with_name(f"{record.name}.damaged")
-    try:
-        record.replace(kept)
-    except OSError as error:
-        raise InputError(f"cannot rename {record}: {error.strerror}. Make its folder writable.") from error
-    return kept
+    """Rename an invalid record, so that its run can be made again; return the new path."""
+    with writing(record):
+        return record.replace(record.with_name(f"{record.name}.damaged"))
 
 
 def runnable(jobs: list[Job], gpu: bool) -> tuple[list[Job], list[str]]:
-    """Part the runs that can be made from those that have to wait for a GPU or for data under the data root.
-
-    Args:
-        jobs: of a profile that draws no data.
-        gpu: is there a CUDA GPU where they are made?
-
-    Returns:
-        The runs that can be made, and why the others wait, a sentence for each reason.
+    """Return the runs that can be made, with a GPU or without, and why the others wait, a sentence for each reason.
 
     Raises:
         InputError: the files of a dataset are there, and damaged.
     """
-    able = [job for job in jobs if gpu or not job.needs_gpu]
+    able = [job for job in jobs if gpu or not job.device.startswith("cuda")]
     reasons = [f"{len(jobs) - len(able)} runs wait for a CUDA GPU."] if len(able) < len(jobs) else []
     for dataset in sorted({job.config.dataset for job in able}):
         try:
@@ -256,18 +215,15 @@ def runnable(jobs: list[Job], gpu: bool) -> tuple[list[Job], list[str]]:
 
 
 def draw(profile: str, dataset: str) -> None:
-    """Draw a dataset of a profile, and remove what was recorded of other images under its name.
-
-    Raises:
-        InputError: see `read`; or the folder cannot be written.
-    """
+    """Draw a dataset of a profile, and remove what was recorded of other images under its name; errors as `read`."""
     plan = read(profile)
     _known(f"profile {profile!r}: dataset", dataset, plan.data)
     synthesis.write(dataset, plan.data_root, **plan.data[dataset])
     drawn = data.checksums(dataset, plan.data_root)
     shutil.rmtree(plan.results / "datasets" / dataset, ignore_errors=True)
     for path in plan.results.glob(f"{dataset}-*/record.json"):
-        if not _is_valid(path) or records.read(path)["dataset"]["files"] != drawn:
+        record = _valid(path)
+        if record is None or record["dataset"]["files"] != drawn:
             shutil.rmtree(path.parent)
 
 

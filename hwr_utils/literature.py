@@ -5,21 +5,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Published:
-    """An accuracy that a paper reports.
+    """An accuracy that a paper reports."""
 
-    Attributes:
-        dataset: a name of the catalogue.
-        architecture: the study's name of the network.
-        accuracy: in 0..1.
-        n_test: test images that the paper says it has.
-        citation: key in the bibliography.
-    """
-
-    dataset: str
-    architecture: str
-    accuracy: float
-    n_test: int
-    citation: str = "song2023resnet50"
+    dataset: str  # a name of the catalogue
+    architecture: str  # the study's name of the network
+    accuracy: float  # 0..1
+    n_test: int  # test images that the paper says it has
+    citation: str = "song2023resnet50"  # key in the bibliography
 
 
 # Song, Si and Kim, Table 1: dataset -> training and test images.
@@ -39,29 +31,19 @@ SONG_TABLE_2 = tuple(
 
 @dataclass(frozen=True)
 class Hanzi:
-    """An accuracy on handwritten Chinese characters, offline, at the 3,755 classes of GB 2312 level 1.
+    """An accuracy on handwritten Chinese characters, offline, at the 3,755 classes of GB 2312 level 1."""
 
-    Attributes:
-        who: the authors, and what reads the characters.
-        accuracy: in 0..1, of a single network where it is one.
-        test: the test images.
-        megabytes: of the model as published, 10^6 bytes; None where the source gives none.
-        citation: key in the bibliography.
-    """
-
-    who: str
-    accuracy: float
-    test: str
-    megabytes: float | None
-    citation: str
+    who: str  # the authors, and what reads the characters
+    accuracy: float  # 0..1, of a single network where it is one
+    test: str  # the test images
+    megabytes: float | None  # 10^6 bytes of the model as published; None where the source gives none
+    citation: str  # key in the bibliography
 
 
 # K. Kim, sections 3.2 and 4: what he calls test is, by his text, the fifth that he calls validation. "About", he says.
 KIM = Hanzi("K. Kim: an Inception network", 0.94, "HWDB1.1, a random fifth", 3.23, "kim2020inception")
-KIM_TRAIN_ACCURACY = 0.98
-KIM_SAVED = 0.75  # of the size, "about", by dynamic-range quantization; of which file, he does not say
-# ... and the data and steps that he gives. 897,000 images in batches of 48 are 18,688 steps: one epoch, not twenty
-KIM_TRAIN_IMAGES, KIM_STEPS, KIM_EPOCHS, KIM_BATCH = 897_000, 18_000, 20, 48
+# The data and the steps that he gives: 897,000 images in batches of 48 are 18,688 steps, so one epoch and not twenty.
+KIM_TRAIN_IMAGES, KIM_STEPS, KIM_BATCH = 897_000, 18_000, 48
 
 _ICDAR = "ICDAR 2013 competition, 60 other writers"
 HANZI = (
@@ -78,9 +60,3 @@ COMPACT = (
     Hanzi("Li et al.: global weighted average pooling", 0.971, _ICDAR, 3.3, "li2018gwap"),
     Hanzi("Wu et al.: a pruned network of 8 bits", 0.9736, "CASIA-HWDB, images not named", 1.06, "wu2023squeezenext"),
 )
-
-
-def song_accuracy(dataset: str, architecture: str) -> float | None:
-    """Return Song, Si and Kim's accuracy (0..1) on a published dataset, or None where they give none."""
-    found = [row.accuracy for row in SONG_TABLE_2 if (row.dataset, row.architecture) == (dataset, architecture)]
-    return found[0] if found else None

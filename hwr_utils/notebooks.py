@@ -1,20 +1,18 @@
 """What notebooks need: strict names for their parameters, a way to run them, and findings that are checked."""
 
 import ast
-import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
 from hwr_utils import files, recipes
-from hwr_utils.errors import InputError
+from hwr_utils.errors import InputError, reading
 
 FOLDER = files.REPOSITORY / "notebooks"
 OUTPUT = files.REPOSITORY / "_build" / "notebooks"
@@ -22,18 +20,6 @@ OUTPUT = files.REPOSITORY / "_build" / "notebooks"
 
 class NotebookError(InputError):
     """A cell of a notebook failed; says which, why, and where the partly executed notebook is."""
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """A line of the parameters cell: its default, and the type that other values must have.
-
-    None is a value only of a parameter whose default it is. The type of such a one is that of the hyperparameter of
-    its name, else text.
-    """
-
-    default: Any
-    type: type
 
 
 def find(name: str | Path) -> Path:
@@ -52,37 +38,29 @@ def find(name: str | Path) -> Path:
     raise InputError(f"notebook {str(name)!r} is unknown, expected a path or one of {', '.join(known)}{near}")
 
 
-def parameters(path: Path) -> dict[str, Parameter]:
-    """Return what the parameters cell of a notebook offers, by name.
+def parameters(path: Path) -> dict[str, Any]:
+    """Return the parameters of a notebook as papermill reads them, name -> default.
 
     Raises:
-        InputError: not a notebook, or one without exactly one cell tagged `parameters`, or that cell is more than
-            plain assignments of literal values; says what to change.
+        InputError: not a notebook, or a default is more than a literal value.
     """
-    try:
-        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-        tagged = [cell["source"] for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: not a readable notebook ({type(error).__name__}: {error}).") from error
-    if len(tagged) != 1:
-        raise InputError(f"{path}: found {len(tagged)} cells tagged `parameters`, expected exactly one.")
-    found = {}
-    try:
-        for line in ast.parse("".join(tagged[0])).body:
-            if not (isinstance(line, ast.Assign) and len(line.targets) == 1 and isinstance(line.targets[0], ast.Name)):
-                raise ValueError(f"line {line.lineno} is not `name = value`")
-            name, default = line.targets[0].id, ast.literal_eval(line.value)
-            known = recipes.PARAMETERS.get(name)
-            found[name] = Parameter(default, type(default) if default is not None else known.type if known else str)
-    except (ValueError, SyntaxError) as error:
-        raise InputError(
-            f"{path}: the parameters cell must be lines such as `seed = 0  # what it means`, and nothing else: {error}."
-        ) from error
-    return found
+    import papermill  # takes a second or two
+
+    remedy = "Mend its cell tagged `parameters`: lines such as `seed = 0  # what it means`."
+    with reading(path, "a notebook with parameters", remedy):
+        found = papermill.inspect_notebook(_for_papermill(path))
+        return {name: ast.literal_eval(one["default"]) for name, one in found.items()}
+
+
+def _for_papermill(path: Path) -> str:
+    """Escape braces, which papermill would fill with parameters, and which the name of a folder may hold."""
+    return str(path).replace("{", "{{").replace("}", "}}")
 
 
 def check(path: Path, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return values that a notebook's parameters can take, whole numbers made floats where floats are expected.
+
+    A parameter whose default is None also takes the type of the hyperparameter of its name, else text.
 
     Raises:
         InputError: an unknown name (the nearest valid one is given), or a value of a wrong type.
@@ -93,21 +71,23 @@ def check(path: Path, values: Mapping[str, Any]) -> dict[str, Any]:
         if name not in known:
             near = recipes.nearest(name, known)
             raise InputError(f"{path.name}: parameter {name!r} is unknown, expected one of {', '.join(known)}{near}")
-        wanted = known[name].type
+        default = known[name]
+        named = recipes.PARAMETERS[name].type if name in recipes.PARAMETERS else str
+        wanted = named if default is None else type(default)
         if wanted is float and type(value) is int:
             value = float(value)
         # not isinstance: True would pass for an int
-        if type(value) is not wanted and not (value is None and known[name].default is None):
+        if type(value) is not wanted and not (value is None and default is None):
             raise InputError(
                 f"{path.name}: {name}={value!r} is of type {type(value).__name__}, expected {wanted.__name__}; "
-                f"its default is {known[name].default!r}."
+                f"its default is {default!r}."
             )
         checked[name] = value
     return checked
 
 
 def parse(text: str) -> Any:
-    """Read a value from the command line as papermill's -p does: None, true or false, a number, else text."""
+    """Read a value from the command line or a profile: None, true or false, a number, else text."""
     words = {"None": None, "True": True, "true": True, "False": False, "false": False}
     if text in words:
         return words[text]
@@ -120,34 +100,24 @@ def parse(text: str) -> Any:
 
 
 def label(path: Path, values: Mapping[str, Any]) -> str:
-    """Name an execution after the notebook and its parameters, safe as a file name."""
-    name = "-".join([path.stem, *(f"{name}-{value}" for name, value in values.items())])
-    name = re.sub(r"[^A-Za-z0-9._-]+", "_", name)
-    return name if len(name) <= 120 else f"{name[:110]}-{files.sha256(name.encode())[:8]}"
+    """Name an execution after the notebook and its parameters, safe as a file name; others have other names."""
+    told = "-".join([path.stem, *(f"{name}-{value}" for name, value in values.items())])
+    name = re.sub(r"[^A-Za-z0-9._-]+", "_", told)
+    # what is replaced here may be all that two executions differ in
+    return name if name == told and len(name) <= 120 else f"{name[:110]}-{files.sha256(repr(told).encode())[:8]}"
 
 
 def execute(
     name: str | Path,
     values: Mapping[str, Any],
     output: str | Path | None = None,
-    cwd: Path | None = None,
     progress: bool = True,
-    environment: Mapping[str, str] | None = None,
     kernel: Any = None,
 ) -> Path:
-    """Run a notebook with some of its parameters changed, and write it executed, in one step when all has run.
+    """Run a notebook with the values of some parameters, and write it executed, in one step when all has run.
 
-    Args:
-        name: see `find`.
-        values: parameter -> value; checked before anything runs.
-        output: where to; None is `_build/notebooks/<notebook>-<parameters>.ipynb`.
-        cwd: folder that the notebook runs in, and that relative paths in `values` start from; None is the current one.
-        progress: show papermill's progress bar over the cells.
-        environment: variables for the notebook, beside those of this process.
-        kernel: a `jupyter_client.AsyncKernelManager` whose kernel executes it and goes on; None starts one of its own.
-
-    Returns:
-        The path of the executed notebook.
+    It goes to `output`, or to `_build/notebooks/<notebook>-<parameters>.ipynb`. The kernel of an AsyncKernelManager
+    that is given goes on afterwards.
 
     Raises:
         InputError: see `find`, `parameters` and `check`.
@@ -158,25 +128,19 @@ def execute(
     output = Path(output) if output is not None else OUTPUT / f"{label(path, checked)}.ipynb"
     failed = output.with_name(f"{output.stem}.failed.ipynb")
 
-    import nbformat  # these take seconds to import, and a wrong parameter is told without them
+    import nbformat
     import papermill
     from nbclient.exceptions import DeadKernelError
 
-    # papermill fills braces in a path with parameters, and a folder's name may hold some
-    source = str(path).replace("{", "{{").replace("}", "}}")
-    names = set(papermill.inspect_notebook(source))
-    if names != set(parameters(path)):
-        raise InputError(f"{path}: papermill reads the parameters {', '.join(sorted(names))}; write one on each line.")
     # a progress bar in an executed notebook would stand still
-    with tempfile.TemporaryDirectory() as scratch, _environment({"TQDM_DISABLE": "1", **(environment or {})}):
+    with tempfile.TemporaryDirectory() as scratch, patch.dict(os.environ, TQDM_DISABLE="1"):
         draft = Path(scratch) / "notebook.ipynb"
         try:
             notebook = papermill.execute_notebook(
-                source,
+                _for_papermill(path),
                 draft,
                 checked,
                 kernel_name="python3",
-                cwd=cwd,
                 progress_bar=progress and {"desc": path.stem},
                 extra_arguments=["--log-level=ERROR"],  # of the kernel, or it warns that it runs without encryption
                 # of many short ones the draft need not be written after every cell
@@ -200,20 +164,10 @@ def execute(
 def execute_each(
     name: str | Path, parameter: str, each: Sequence[str], values: Mapping[str, Any], folder: Path
 ) -> None:
-    """Run a notebook once for each value of a parameter, and write it as `<value>.ipynb` into a folder.
+    """Run a notebook once for each value of a parameter, with other `values`, and write it as `<value>.ipynb`.
 
     All of them run in one kernel, one after the other, because importing the libraries takes a kernel far longer than
-    the report of a run. So such a notebook must not depend on names that it has not set itself.
-
-    Args:
-        name: see `find`.
-        parameter: the parameter that differs.
-        each: its values.
-        values: other parameters -> value.
-        folder: where the executed notebooks go.
-
-    Raises:
-        InputError, NotebookError: see `execute`.
+    the report of a run. So such a notebook must not depend on names that it has not set itself. Errors as `execute`.
     """
     from jupyter_client.manager import AsyncKernelManager
     from nbclient.util import run_sync
@@ -229,14 +183,10 @@ def execute_each(
 
 
 def finding(sentence: str, holds: bool | np.bool_) -> None:
-    """Show a sentence that a chapter concludes, with a mark that says whether the numbers at hand bear it out.
+    """Show a sentence that a chapter concludes, as Markdown, with a mark that says whether the numbers bear it out.
 
     The sentence is written by hand and the test beside it is computed, so a reader who executes a chapter with other
     parameters sees which conclusions fall, and nbval notices when a changed record makes one fall.
-
-    Args:
-        sentence: what the chapter concludes, as Markdown.
-        holds: whether it is true of the numbers at hand.
 
     Raises:
         TypeError: `holds` is no truth value, for instance a whole column.
@@ -246,17 +196,3 @@ def finding(sentence: str, holds: bool | np.bool_) -> None:
     if not isinstance(holds, bool | np.bool_):
         raise TypeError(f"finding: holds is a {type(holds).__name__}, expected True or False: {sentence}")
     display(Markdown(f"✓ **{sentence}**" if holds else f"✗ **This does not hold here:** {sentence}"))
-
-
-@contextmanager
-def _environment(changes: Mapping[str, str]) -> Iterator[None]:
-    """Change this process' environment, which the kernel inherits, for a while."""
-    before = dict(os.environ)
-    os.environ.update(changes)
-    try:
-        yield
-    finally:
-        for name in changes:
-            os.environ.pop(name)
-            if name in before:
-                os.environ[name] = before[name]

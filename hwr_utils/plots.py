@@ -1,8 +1,4 @@
-"""Figures that notebooks and run pages share, in one style.
-
-Every function returns a figure on a white card, so it reads the same on a light and on a dark page, with a font that
-has kana and hanzi.
-"""
+"""Figures that notebooks and run pages share: on a white card for light and dark pages, in a font that has hanzi."""
 
 import re
 from collections.abc import Sequence
@@ -14,7 +10,6 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib import font_manager
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hwr_utils import evaluation
@@ -53,12 +48,9 @@ def use_style() -> None:
 
 
 def plain(text: str, figure: bool = False) -> str:
-    """Escape a text of a record or a class list, which may hold any character, so that it is shown as it is.
+    """Escape a name that somebody else has given, for instance a class or a processor, so that it is shown as it is.
 
-    Args:
-        text: a name that somebody else has given, for instance a class or a processor.
-        figure: for a text in a figure, where a pair of $ would begin a formula; else for Markdown, where < and * and
-            others have a meaning.
+    In a figure a pair of $ would begin a formula. Without `figure` it is for Markdown, where < and * have a meaning.
     """
     return text.replace("$", r"\$") if figure else re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", text)
 
@@ -77,7 +69,7 @@ def history(run: Run) -> Figure:
     """
     use_style()
     rows, best = run.history, run.record["best_epoch"]
-    held_out = "validation" if run.has_validation else "test"
+    held_out = "validation" if "validation" in run.record else "test"
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.4))
     for axis, name in zip(axes, ("loss", "accuracy"), strict=True):
         axis.plot(rows["epoch"], rows[f"train_{name}"], color=ORANGE, marker=".", label="training")
@@ -94,15 +86,14 @@ def history(run: Run) -> Figure:
 def confusion(run: Run) -> Figure:
     """Draw the errors on the test set: the share of each true class that went to each other one.
 
-    Beside more than `MAX_CONFUSED` classes no name could be read, so there it draws the pairs that were taken for each
-    other most often, with the number of images.
+    Of more than `MAX_CONFUSED` classes it draws the pairs that were taken for each other most often.
     """
     use_style()
     if len(run.classes) > MAX_CONFUSED:
         return _confused_pairs(run)
     counts, classes = run.confusion, [plain(name, figure=True) for name in run.classes]
     n = counts.sum(axis=1, keepdims=True)
-    share = 100 * np.divide(counts, n, out=np.zeros(counts.shape), where=n > 0)
+    share = 100 * counts / np.maximum(n, 1)
     np.fill_diagonal(share, np.nan)  # the right answers would outshine the errors
     size = max(5.0, 0.28 * len(classes) + 1.5)
     figure, axis = plt.subplots(figsize=(size + 1, size))
@@ -139,40 +130,28 @@ def _confused_pairs(run: Run) -> Figure:
     return figure
 
 
-def _tile(axis: Axes, image: np.ndarray, title: str = "") -> None:
-    axis.imshow(image, cmap="gray_r", vmin=0, vmax=255, interpolation="nearest")
-    axis.set_title(title, fontsize=10, loc="center", pad=2)
-    axis.set(xticks=[], yticks=[])
-    axis.grid(visible=False)
-
-
-def gallery(run: Run, n: int = 24) -> Figure | None:
-    """Show the errors the model was surest of, as "true→predicted"; None where the images may not be shown."""
+def gallery(run: Run) -> Figure | None:
+    """Show the 24 errors the model was surest of, as "true→predicted"; None where the images may not be shown."""
     use_style()
     content = run.gallery
     if content is None or len(content["index"]) == 0:
         return None
-    n = min(n, len(content["index"]))
+    n = min(24, len(content["index"]))
     columns = min(12, n)
     rows = -(-n // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(0.82 * columns, 1.05 * rows), squeeze=False)
-    for axis in axes.flat[n:]:
-        axis.set_visible(False)
-    for axis, image, label, predicted in zip(
-        axes.flat, content["images"], content["labels"], content["predicted"], strict=False
-    ):
-        _tile(axis, image, plain(f"{run.classes[label]}→{run.classes[predicted]}", figure=True))
+    for axis in axes.flat:
+        axis.set_axis_off()
+    errors = zip(content["images"][:n], content["labels"], content["predicted"], strict=False)
+    for axis, (image, label, predicted) in zip(axes.flat, errors, strict=False):
+        axis.imshow(image, cmap="gray_r", vmin=0, vmax=255, interpolation="nearest")
+        title = plain(f"{run.classes[label]}→{run.classes[predicted]}", figure=True)
+        axis.set_title(title, fontsize=10, loc="center", pad=2)
     return figure
 
 
 def contact_sheet(samples: np.ndarray, classes: Sequence[str], title: str = "") -> Figure:
-    """Show samples of every class, a class a column.
-
-    Args:
-        samples: (C, K, H, W) uint8, white on black; drawn as ink on paper.
-        classes: the C characters.
-        title: of the whole figure.
-    """
+    """Show samples (C, K, H, W) uint8, white on black, as ink on paper: a column for each of the C classes."""
     use_style()
     n_classes, per_class, height, width = samples.shape
     # one picture instead of C x K axes: quick to draw, and its tiles stay aligned
@@ -185,28 +164,4 @@ def contact_sheet(samples: np.ndarray, classes: Sequence[str], title: str = "") 
     axis.xaxis.tick_top()
     axis.tick_params(length=0)
     axis.grid(visible=False)
-    return figure
-
-
-def intervals(table: pd.DataFrame, reference: str = "") -> Figure:
-    """Draw accuracies as points with their intervals, a row each.
-
-    Args:
-        table: columns label, accuracy, low, high (0..1), and published (bool, hollow points where not); a column
-            named by `reference` gives a second mark a row, drawn as a cross.
-        reference: name of that column, and its legend; empty for none.
-    """
-    use_style()
-    figure, axis = plt.subplots(figsize=(8, 0.42 * len(table) + 1.4))
-    for y, row in enumerate(table.to_dict("records")):
-        accuracy, low, high = (100 * float(row[name]) for name in ("accuracy", "low", "high"))
-        errors = [[accuracy - low], [high - accuracy]]
-        fill = BLUE if row["published"] else "white"
-        axis.errorbar(accuracy, y, xerr=errors, fmt="o", color=BLUE, capsize=3, markerfacecolor=fill)
-    if reference:
-        marks = table[reference].astype(float)
-        axis.plot(100 * marks, np.arange(len(table)), "x", color=RED, markersize=8, label=reference)
-        axis.legend(loc="best")
-    axis.set_yticks(range(len(table)), [plain(label, figure=True) for label in table["label"]])
-    axis.set(xlabel="test accuracy (%)", ylim=(len(table) - 0.5, -0.5))
     return figure

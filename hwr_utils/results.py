@@ -39,18 +39,13 @@ class Run:
         return list(self.record["dataset"]["classes"])
 
     @property
-    def has_validation(self) -> bool:
-        """Were images held out to choose the epoch? If not, the history's validation columns are of the test set."""
-        return "validation" in self.record
-
-    @property
     def history(self) -> pd.DataFrame:
         """One row an epoch; the columns of `training.FitResult.history`."""
         return pd.DataFrame(self.record["history"])
 
     @cached_property
     def predictions(self) -> dict[str, np.ndarray]:
-        """Test labels (N,), top classes (N, k) and scores (N, k) best first, and validation_indices (M,) of train.
+        """Test labels (N,), classes and scores (N, k) best first, and validation_indices (M,) of the training images.
 
         Of an import also test_indices (N,) in it, and writers (N,) where they are known.
         """
@@ -65,53 +60,40 @@ class Run:
     @property
     def confusion(self) -> np.ndarray:
         """The (C, C) confusion matrix of the test set; rows are true classes."""
-        return evaluation.confusion_matrix(
-            self.predictions["labels"], self.predictions["classes"][:, 0], len(self.classes)
-        )
+        labels, predicted = self.predictions["labels"], self.predictions["classes"][:, 0]
+        return evaluation.confusion_matrix(labels, predicted, len(self.classes))
 
     def banner(self) -> str:
         """Say in one line of Markdown which run this is, and where and when it was made."""
-        environment = self.record["environment"]
-        dataset = self.record["dataset"]
+        record, dataset, environment = self.record, self.record["dataset"], self.record["environment"]
         kind = "the published files" if dataset["published"] else "**not** the published data set"
         return (
-            f"**Run record** `{self.record['run_id']}`: trained on {self.record['created'][:10]} on "
-            f"{environment['device_name']} ({environment['device']}), torch {environment['torch']}; "
-            f"data `{dataset['name']}` ({kind}), seed {self.record['config']['seed']}, "
-            f"{self.record['test']['n']:,} test images."
+            f"**Run record** `{record['run_id']}`: trained on {record['created'][:10]} on {environment['device_name']} "
+            f"({environment['device']}), torch {environment['torch']}; data `{dataset['name']}` ({kind}), "
+            f"seed {record['config']['seed']}, {record['test']['n']:,} test images."
         )
 
 
 def changes(config: RunConfig) -> dict[str, Any]:
-    """Return the values of a config that depart from its recipe and its architecture's defaults.
-
-    A custom run is measured against the first recipe of its architecture, see `recipes.base`.
-    """
-    recipe = recipes.base(config.recipe, config.architecture)
-    base = records.DEFAULTS | recipes.RECIPES[recipe][config.architecture] | recipes.MODEL_OPTIONS[config.architecture]
+    """Return the values of a config that depart from its recipe's and its network's defaults; see `recipes.base`."""
+    base = records.DEFAULTS | recipes.RECIPES[recipes.base(config.recipe, config.architecture)][config.architecture]
+    base |= recipes.MODEL_OPTIONS[config.architecture]
     values = dict(config.training) | dict(config.model)
     return {name: value for name, value in sorted(values.items()) if value != base.get(name)}
 
 
 def command(config: RunConfig) -> str:
     """Return the shell command that makes this run."""
-    recipe = recipes.base(config.recipe, config.architecture)
     words = ["hwr", "train", "--dataset", config.dataset, "--architecture", config.architecture]
-    words += ["--recipe", recipe, "--seed", str(config.seed)]
-    for name, value in changes(config).items():
-        words += ["--set", f"{name}={value}"]
+    words += ["--recipe", recipes.base(config.recipe, config.architecture), "--seed", str(config.seed)]
+    words += [word for name, value in changes(config).items() for word in ("--set", f"{name}={value}")]
     return shlex.join(words)
 
 
 def find(
     config: RunConfig, results_dir: str | Path | None = None, data_files: Mapping[str, str] | None = None
 ) -> Run | None:
-    """Look for the record of a config.
-
-    Args:
-        config: what was asked for.
-        results_dir: folder of run folders; None takes `RESULTS_DIR`.
-        data_files: the data's checksums where it is at hand; only a run on that very data is then found.
+    """Return the recorded run of a config, or None; where `data_files` has the data's checksums, one on that very data.
 
     Raises:
         InputError: a record is damaged, or several runs on different data answer and `data_files` cannot decide.
@@ -129,18 +111,6 @@ def find(
             "to decide. Delete those that are out of date, or put the data under the data root."
         )
     return found[0] if found else None
-
-
-def require(config: RunConfig, results_dir: str | Path | None = None) -> Run:
-    """Return the recorded run of a config; arguments and errors as `find`.
-
-    Raises:
-        MissingRecord: there is none; gives the command that makes it.
-    """
-    run = find(config, results_dir)
-    if run is None:
-        raise MissingRecord(f"{results_dir or RESULTS_DIR} has no record of this run. Make it: {command(config)}")
-    return run
 
 
 def load_all(results_dir: str | Path | None = None) -> list[Run]:
@@ -176,40 +146,33 @@ def frame(results_dir: str | Path | None = None) -> pd.DataFrame:
         images), accuracy, top5 and macro_f1 (0..1), last_accuracy (of the last epoch's weights), seconds (of training
         steps), images_per_second, parameters, device, published, created (date), folder.
     """
-    rows = []
-    for run in load_all(results_dir):
-        config, record = run.config, run.record
-        split = config.training["split"]
-        rows.append(
-            {
-                "run": record["run_id"],
-                "dataset": config.dataset,
-                "architecture": config.architecture,
-                "recipe": config.recipe,
-                "options": variant(config),
-                "experiment": records.run_id(experiment(config), record["dataset"]["files"]),
-                "seed": config.seed,
-                "fold": config.seed % FOLDS if split == "folds" else None,
-                "split": split,
-                "image_size": config.training["image_size"],
-                "epochs": len(record["history"]),
-                "classes": len(run.classes),
-                "n_train": record["dataset"]["n_train"],
-                "n": record["test"]["n"],
-                "correct": record["test"]["correct"],
-                "accuracy": record["test"]["accuracy"],
-                "top5": record["test"]["top5"],
-                "macro_f1": record["test"]["macro_f1"],
-                "last_accuracy": record["test_last_epoch"]["accuracy"],
-                "seconds": record["timing"]["seconds"],
-                "images_per_second": record["timing"]["images_per_second"],
-                "parameters": record["model"]["parameters"],
-                "device": record["environment"]["device"],
-                "published": record["dataset"]["published"],
-                "created": record["created"][:10],
-                "folder": run.folder,
-            }
-        )
+    rows = [
+        {
+            "run": record["run_id"],
+            "dataset": config.dataset,
+            "architecture": config.architecture,
+            "recipe": config.recipe,
+            "options": variant(config),
+            "experiment": records.run_id(experiment(config), record["dataset"]["files"]),
+            "seed": config.seed,
+            "fold": config.seed % FOLDS if config.training["split"] == "folds" else None,
+            "split": config.training["split"],
+            "image_size": config.training["image_size"],
+            "epochs": len(record["history"]),
+            "classes": len(record["dataset"]["classes"]),
+            "n_train": record["dataset"]["n_train"],
+            **{name: record["test"][name] for name in ("n", "correct", "accuracy", "top5", "macro_f1")},
+            "last_accuracy": record["test_last_epoch"]["accuracy"],
+            **{name: record["timing"][name] for name in ("seconds", "images_per_second")},
+            "parameters": record["model"]["parameters"],
+            "device": record["environment"]["device"],
+            "published": record["dataset"]["published"],
+            "created": record["created"][:10],
+            "folder": folder,
+        }
+        for folder, record in records.read_all(results_dir or RESULTS_DIR)
+        for config in [RunConfig.from_dict(record["config"])]
+    ]
     return pd.DataFrame(rows).set_index("run") if rows else pd.DataFrame()
 
 
@@ -220,16 +183,14 @@ def paired(first: Run, second: Run) -> tuple[np.ndarray, np.ndarray]:
         InputError: they have not been tested on the same images.
     """
     one, other = first.predictions, second.predictions
-    same = np.array_equal(one["labels"], other["labels"])
-    if same and "test_indices" in one and "test_indices" in other:
-        same = np.array_equal(one["test_indices"], other["test_indices"])
-    if not same:
+    if not all(
+        np.array_equal(one[name], other[name]) for name in {"labels", "test_indices"} & one.keys() & other.keys()
+    ):
         raise InputError(
             f"{first.folder.name} and {second.folder.name} were tested on different images, so they cannot be compared "
             "image by image. Compare runs on one dataset with one split and, where the split is drawn, one seed."
         )
-    first_right, second_right = (found["classes"][:, 0] == found["labels"] for found in (one, other))
-    return first_right, second_right
+    return one["classes"][:, 0] == one["labels"], other["classes"][:, 0] == other["labels"]
 
 
 def facts(dataset: str, results_dir: str | Path | None = None) -> dict[str, Any]:
@@ -239,15 +200,16 @@ def facts(dataset: str, results_dir: str | Path | None = None) -> dict[str, Any]
         MissingRecord: nothing has; gives the command that does.
         InputError: the record is damaged.
     """
-    path = Path(results_dir or RESULTS_DIR) / "datasets" / dataset.replace(":", "-") / "facts.json"
-    if not path.exists():
-        raise MissingRecord(f"{path} is missing. Measure the dataset: hwr describe {dataset}")
-    return records.read_json(path)
+    return records.read_json(_measured(dataset, results_dir, "facts.json"))
 
 
 def samples(dataset: str, results_dir: str | Path | None = None) -> np.ndarray:
     """Return the recorded sheet of a dataset's images, (C, K, H, W) uint8, white on black. Errors as `facts`."""
-    path = Path(results_dir or RESULTS_DIR) / "datasets" / dataset.replace(":", "-") / "samples.npz"
+    return records.read_arrays(_measured(dataset, results_dir, "samples.npz"))["samples"]
+
+
+def _measured(dataset: str, results_dir: str | Path | None, file: str) -> Path:
+    path = Path(results_dir or RESULTS_DIR) / "datasets" / dataset.replace(":", "-") / file
     if not path.exists():
         raise MissingRecord(f"{path} is missing. Measure the dataset: hwr describe {dataset}")
-    return records.read_arrays(path)["samples"]
+    return path

@@ -266,14 +266,14 @@ def _child(request: dict[str, Any]) -> int:
 def _serve() -> None:
     import traceback
 
-    import jsonschema
+    import fastjsonschema
 
     import hwr_utils.cli
     import hwr_utils.runs  # noqa: F401
 
-    # what torch and jsonschema import when first used takes seconds, too: have it before any fork
+    # what torch and fastjsonschema import when first used takes seconds, too: have it before any fork
     torch.optim.Adam([torch.zeros(1, requires_grad=True)], fused=True)
-    jsonschema.Draft202012Validator({}).validate({})
+    fastjsonschema.compile({})({})
 
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what `hwr` prints is no answer

@@ -1,6 +1,5 @@
 """The command `hwr`: its arguments, its answers, and one clear message for bad input."""
 
-import argparse
 import json
 import re
 from pathlib import Path
@@ -8,11 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from helpers import TINY, tiny, train_argv, write_easy
-from hwr_utils import cli, data, distributed, records, runs, training
+from hwr_utils import cli, data, distributed, files, records, runs, training
 from hwr_utils.results import find
 
 
@@ -53,7 +50,7 @@ def test_arguments_reach_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cli.main(["train", "--dataset", "mnist"]) == 2
     config, results, data_root, *how = given
     assert (config.architecture, config.recipe, config.seed) == ("simple_cnn", "paper", 0)
-    assert (results, data_root, how) == (results.RESULTS_DIR, data.default_root(), ["auto", None, None])
+    assert (results, data_root, how) == (files.REPOSITORY / "results", data.default_root(), ["auto", None, None])
 
 
 BAD = [
@@ -71,7 +68,7 @@ BAD = [
     (["--set", "batch_size=-64"], "batch_size=-64 is out of range"),
     (["--set", "train_size=-1"], "train_size=-1 is out of range"),
     (["--set", "train_size=1000"], "train_size=1000 is more than the 144 training images"),
-    (["--set", "learning_rate=nan"], "learning_rate='nan' is of type str, expected float"),
+    (["--set", "learning_rate=nan"], "learning_rate=nan is out of range"),
     (["--set", "learning_rate=1e999"], "learning_rate=inf is out of range"),
     (["--set", "dropout=1"], "dropout=1 is of type int, expected bool"),
     (["--set", "=3"], "parameter '' is unknown"),
@@ -142,23 +139,9 @@ def test_a_run_that_is_stopped_by_hand_says_so(
     assert "goes on from here" in capsys.readouterr().err
 
 
-@given(st.text(st.characters(exclude_characters="="), max_size=8), st.text(max_size=20))
-def test_an_assignment_is_a_name_and_a_value(name: str, value: str) -> None:
-    found, _ = cli._assignment(f"{name}={value}")
-    assert found == name
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        *(("3", 3), ("1e-4", 1e-4), ("True", True), ("None", None), ("true", "true"), ("", ""), ("a=b", "a=b")),
-        *(("{[]: 1}", "{[]: 1}"), ("(" * 500, "(" * 500), ("\0", "\0"), ("__import__('os')", "__import__('os')")),
-    ],
-)
-def test_a_value_is_a_literal_or_text(text: str, value: Any) -> None:
-    assert cli._assignment(f"name={text}") == ("name", value)
-    with pytest.raises(argparse.ArgumentTypeError, match="is not NAME=VALUE"):
-        cli._assignment("name")
+def test_an_assignment_is_a_name_and_a_value() -> None:
+    assert cli._assignment("split=a=b") == ("split", "a=b")
+    assert cli._assignment("learning_rate=1e-4") == ("learning_rate", 1e-4)
 
 
 def test_every_help_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -167,7 +150,7 @@ def test_every_help_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
             cli.main(argv)
         assert ended.value.code == 0
     output = capsys.readouterr().out
-    assert "--dataset" in output and "--on DATASET" in output
+    assert "import-hwdb" in output and "--dataset" in output and "--on DATASET" in output
 
 
 def test_a_dataset_is_described_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics
@@ -14,6 +14,7 @@ import helpers  # noqa: F401  sets one thread
 from hwr_utils import evaluation, models
 from hwr_utils.evaluation import confusion_matrix, mcnemar, most_confused, per_class, wilson_interval
 
+FEW = settings(max_examples=30)  # each of them takes milliseconds
 PAIRS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=60)
 
 
@@ -45,10 +46,7 @@ def test_mcnemar_by_hand() -> None:
     # of 6 throws, one side at most once: (1 + 6) / 64, on both sides
     assert mcnemar(labels, first, second) == (5, 1, pytest.approx(14 / 64))
     assert mcnemar(labels, second, first) == (1, 5, pytest.approx(14 / 64))
-
-
-def test_mcnemar_of_equal_answers_finds_nothing() -> None:
-    assert mcnemar(np.zeros(3), np.zeros(3), np.zeros(3)) == (0, 0, 1.0)
+    assert mcnemar(labels, first, first) == (0, 0, 1)
 
 
 @given(st.lists(st.tuples(*[st.integers(0, 3)] * 3), max_size=50))
@@ -60,20 +58,12 @@ def test_mcnemar_counts_the_disagreements(rows: list[tuple[int, int, int]]) -> N
     assert 0 < p <= 1
 
 
-def test_mcnemar_takes_one_test_set() -> None:
-    with pytest.raises(ValueError, match=r"shapes differ: labels \(3,\), first \(3,\), second \(2,\)"):
-        mcnemar(np.zeros(3), np.zeros(3), np.zeros(2))
-
-
 def test_two_proportions_by_hand() -> None:
     # pooled 0.98935, standard error sqrt(0.98935 * 0.01065 * 2 / 10000) = 0.00145166, z = 0.0043 / 0.00145166 = 2.96213
     difference, p = evaluation.two_proportions(9915, 10_000, 9872, 10_000)
     assert difference == pytest.approx(0.0043)
     assert p == pytest.approx(math.erfc(2.96213 / math.sqrt(2)), rel=1e-4)
-
-
-def test_two_proportions_of_faultless_networks_do_not_differ() -> None:
-    assert evaluation.two_proportions(10, 10, 20, 20) == (0.0, 1.0)
+    assert evaluation.two_proportions(10, 10, 20, 20) == (0, 1), "faultless networks do not differ"
 
 
 # confusion and scores
@@ -102,6 +92,7 @@ def test_scores_by_hand() -> None:
     assert evaluation.macro_f1(np.array(CONFUSION)) == pytest.approx((2 / 7 + 2 / 5 + 1 / 2) / 3)
 
 
+@FEW
 @given(PAIRS)
 def test_confusion_and_macro_f1_are_scikit_learns(pairs: list[tuple[int, int]]) -> None:
     labels, predicted = np.array(pairs).T
@@ -122,6 +113,7 @@ def test_most_confused_by_hand() -> None:
     assert most_confused(np.diag([5, 5]), "ab").empty
 
 
+@FEW
 @given(PAIRS)
 def test_most_confused_pairs_hold_all_errors(pairs: list[tuple[int, int]]) -> None:
     labels, predicted = np.array(pairs).T
@@ -193,17 +185,17 @@ def test_a_clustered_difference_covers_the_truth_as_often_as_it_says() -> None:
     rng = np.random.Generator(np.random.PCG64(0))
     groups = np.repeat(np.arange(40), 10)
     covered = 0
-    for _ in range(200):
+    for _ in range(60):
         hands = [mean + step * np.sign(rng.random(40) - 0.5) for mean, step in ((0.7, 0.3), (0.5, 0.5))]
         sides = [rng.random(400) < hand.repeat(10) for hand in hands]
-        _, low, high = evaluation.clustered_difference(sides[0], groups, sides[1], groups, resamples=400)
+        _, low, high = evaluation.clustered_difference(sides[0], groups, sides[1], groups)
         covered += low <= 0.2 <= high
-    assert 0.9 <= covered / 200 <= 0.99
+    assert 0.85 <= covered / 60 < 1
 
 
 def test_a_clustered_difference_needs_the_group_of_each_image() -> None:
     two = (np.array([True, False]), np.array([0, 1]))
-    with pytest.raises(ValueError, match="1 answers and 2 groups, expected equal numbers"):
+    with pytest.raises(ValueError, match="same length"):
         evaluation.clustered_difference(np.array([True]), np.array([1, 2]), *two)
 
 
@@ -211,9 +203,9 @@ def test_a_paired_interval_holds_what_it_should() -> None:
     low, high = evaluation.paired_interval(4, 1, 1000)
     assert low < -0.003 < high  # 1 gained and 4 lost
     assert evaluation.paired_interval(1, 4, 1000) == pytest.approx((-high, -low))
-    # of 2,000 pairs of networks that are equally good, 95 % of the intervals hold 0
+    # of 500 pairs of networks that are equally good, 95 % of the intervals hold 0
     rng = np.random.default_rng(0)
-    differ = rng.binomial(1000, 0.02, 2000)
+    differ = rng.binomial(1000, 0.02, 500)
     gained = rng.binomial(differ, 0.5)
     intervals = [evaluation.paired_interval(up, n - up, 1000) for n, up in zip(differ, gained, strict=True)]
     held = [low <= 0 <= high for low, high in intervals]
@@ -230,6 +222,8 @@ def test_an_effect_over_folds_by_hand() -> None:
     assert found.p == pytest.approx(0.0742, abs=1e-4)  # t = 3.4641
     corrected = evaluation.effect([1.0, 2.0, 3.0], correction=0.25)
     assert corrected.high - 2 == pytest.approx(4.30265 * (1 / 3 + 0.25) ** 0.5, abs=1e-4)
+    assert evaluation.effect([0.5, 0.5]) == pytest.approx((0.5, 0.5, 0.5, 0)), "equal repetitions leave no spread"
+    assert evaluation.effect([0.0, 0.0]).p == evaluation.equivalence([1.0, 1.0], 0.5) == 1
     with pytest.raises(ValueError, match="two or more"):
         evaluation.effect([1.0])
 

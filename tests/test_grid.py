@@ -51,7 +51,7 @@ def profiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("[02_simple_cnn]", "[02_simpel_cnn]", "did you mean '02_simple_cnn'?"),
         ("[02_simple_cnn]", "02_simple_cnn", "pages: found '02_simple_cnn', expected a list"),
         (PROFILE, "- a list", "the file: found ['a list']"),
-        (PROFILE, "a: [", "not readable as YAML"),
+        (PROFILE, "a: [", "is damaged (ParserError"),
     ],
 )
 def test_a_wrong_profile_is_refused(profiles: Path, old: str, new: str, told: str) -> None:
@@ -93,7 +93,7 @@ def test_the_grids_train_every_network() -> None:
     assert {job.config.dataset for job in quick.jobs} == set(quick.data)
     assert {job.config.architecture for job in quick.jobs} == set(quick_networks())
     paper = grid.read("paper").jobs
-    assert all(job.needs_gpu for job in paper if job.config.architecture == "resnet50")
+    assert all(job.device == "cuda" for job in paper if job.config.architecture == "resnet50")
     assert len({job.name for job in paper}) == len(paper)
 
 
@@ -129,14 +129,13 @@ DAMAGES: list[Callable[[Path], object]] = [
 ]
 
 
-def test_invalid_records_are_found_with_their_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_records_are_found_with_their_run(tmp_path: Path) -> None:
     """Of two recorded runs one is damaged in turn in every way; only that one is to be made again."""
-    monkeypatch.setattr(results, "RESULTS_DIR", tmp_path)
     for folder in COMMITTED:
         shutil.copytree(folder, tmp_path / folder.name)
     configs = [records.RunConfig.from_dict(records.read(folder / "record.json")["config"]) for folder in COMMITTED]
     plan = grid.Profile({}, [grid.Job(config) for config in configs], [])
-    assert grid.unrecorded(plan) == ([], [])
+    assert grid.unrecorded(plan, tmp_path) == ([], [])
     stranger = tmp_path / "kmnist-simple_cnn-paper-s0-01234567"
     stranger.mkdir()
     (stranger / "record.json").write_text("{")
@@ -144,11 +143,11 @@ def test_invalid_records_are_found_with_their_run(tmp_path: Path, monkeypatch: p
     kept = {path: path.read_bytes() for path in folder.iterdir()}
     for damage in DAMAGES:
         damage(folder)
-        assert grid.unrecorded(plan) == ([plan.jobs[1]], [folder / "record.json"])
+        assert grid.unrecorded(plan, tmp_path) == ([plan.jobs[1]], [folder / "record.json"])
         for file, content in kept.items():
             file.write_bytes(content)
     assert grid.set_aside(folder / "record.json") == folder / "record.json.damaged"
-    assert grid.unrecorded(plan) == ([plan.jobs[1]], [])
+    assert grid.unrecorded(plan, tmp_path) == ([plan.jobs[1]], [])
 
 
 def test_drawing_anew_removes_what_was_recorded_of_other_images(profiles: Path) -> None:
