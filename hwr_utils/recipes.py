@@ -34,7 +34,7 @@ PARAMETERS: dict[str, Parameter] = {
     "n_outputs": Parameter(int, 2, 65_535, "logits, where there are to be more of them than classes"),
     "split": Parameter(str, 0, 0, "what the test set is: see data.load", ("official", "random", "writer", "folds")),
     "augmentation": Parameter(
-        str, 0, 0, "how training images are varied, see augmentation.KINDS; not at all where not set", ("warp", "full")
+        str, 0, 0, "how training images are varied, see augmentation.KINDS; not at all where not set", ("warp", "ink")
     ),
     "start_size": Parameter(int, 16, 512, "side of the first epoch's input, which grows to image_size by two thirds"),
     "label_smoothing": Parameter(float, 0.001, 0.5, "share of each label that is spread over all classes"),
@@ -73,7 +73,7 @@ _BEST = {
     "batch_size": 128,
     "image_size": 48,
     "start_size": 32,
-    "augmentation": "full",
+    "augmentation": "ink",
     "label_smoothing": 0.1,
     "weight_decay": 0.02,
     "ema": 0.999,
