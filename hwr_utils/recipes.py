@@ -73,7 +73,7 @@ _BEST = {
     "batch_size": 128,
     "image_size": 48,
     "start_size": 32,
-    "augmentation": "ink",
+    "augmentation": "warp",
     "label_smoothing": 0.1,
     "weight_decay": 0.02,
     "ema": 0.999,
