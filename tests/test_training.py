@@ -257,7 +257,7 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(
 
 
 BEST = {
-    "augmentation": "full",
+    "augmentation": "ink",
     "ema": 0.9,
     "label_smoothing": 0.1,
     "weight_decay": 0.02,
