@@ -34,7 +34,7 @@ PARAMETERS: dict[str, Parameter] = {
     "n_outputs": Parameter(int, 2, 65_535, "logits, where there are to be more of them than classes"),
     "split": Parameter(str, 0, 0, "what the test set is: see data.load", ("official", "random", "writer", "folds")),
     "augmentation": Parameter(
-        str, 0, 0, "how training images are varied in each batch: see augmentation.augment", ("none", "warp", "full")
+        str, 0, 0, "how training images are varied in each batch: see augmentation.augment", ("none", "warp", "ink")
     ),
     "start_size": Parameter(
         int, 16, 512, "side of the first epoch's input, which reaches image_size after two thirds of the epochs"
@@ -77,7 +77,7 @@ _BEST = {
     "batch_size": 128,
     "image_size": 48,
     "start_size": 32,
-    "augmentation": "full",
+    "augmentation": "warp",
     "label_smoothing": 0.1,
     "weight_decay": 0.02,
     "ema": 0.999,

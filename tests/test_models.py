@@ -10,6 +10,7 @@ import helpers  # noqa: F401  sets one thread
 from hwr_utils import models, recipes
 from hwr_utils.errors import InputError
 from hwr_utils.models import layer_table, to_input
+from hwr_utils.models.compact_hccr import Directions, Thin
 from hwr_utils.models.inception_hccr import MODULES, Inception
 from hwr_utils.models.resnet50 import ResNet50
 
@@ -274,3 +275,37 @@ def test_averaging_then_classifying_is_classifying_then_averaging() -> None:
 def test_an_unknown_pooling_is_refused() -> None:
     with pytest.raises(InputError, match="pooling='max' is unknown, expected global or avg4"):
         resnet(pooling="max")
+
+
+def test_directions_tell_which_way_an_image_brightens() -> None:
+    image = torch.zeros(1, 1, 24, 24)
+    image[..., 12:] = 1  # to the right
+    for turns in range(4):
+        answer = Directions()(torch.rot90(image, -turns, (2, 3)))[0, 1:, 6:18, 6:18].amax((1, 2))
+        assert answer.argmax() == 2 * turns and answer[2 * turns] == pytest.approx(1, abs=0.05)
+        assert answer[(2 * turns + 4) % 8] < 1e-6, "the other way"
+        assert answer[(2 * turns + 1) % 8] == pytest.approx(float(answer[(2 * turns - 1) % 8]), abs=1e-5)
+
+
+def test_thin_makes_lines_equally_wide() -> None:
+    def ink(width: int, level: float) -> float:
+        image = torch.zeros(1, 1, 56, 56)
+        image[..., 28 - width // 2 : 28 + width // 2, 8:-8] = level
+        return Thin()(image).sum().item()
+
+    assert ink(6, 1) == pytest.approx(ink(2, 1), rel=0.35)
+    assert ink(2, 0.4) == pytest.approx(ink(2, 1), rel=0.01)
+
+
+def test_a_classifier_of_low_rank_costs_its_rank_a_class() -> None:
+    few, many = (models.build("compact_hccr", classes, 48, {"rank": 96}) for classes in (100, 3755))
+    grown = sum(p.numel() for p in many.parameters()) - sum(p.numel() for p in few.parameters())
+    assert grown == 3655 * (96 + 1)
+    for size in (28, 32, 40, 48, 56):
+        assert few.eval()(torch.zeros(1, 1, size, size)).shape == (1, 100), "one network for all sizes"
+
+
+@pytest.mark.parametrize("option", [{"width": 6}, {"rank": 0}, {"cells": 3}, {"cells": 0}, {"entry": "lines"}])
+def test_impossible_options_of_the_compact_network_are_told(option: dict[str, object]) -> None:
+    with pytest.raises(InputError, match=f"{next(iter(option))}='?{next(iter(option.values()))}"):
+        models.build("compact_hccr", 10, 32, option)

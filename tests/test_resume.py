@@ -63,7 +63,7 @@ def test_two_processes_give_the_same_bits(server: Server, root: Path, tmp_path: 
 
 
 # place, how-many-th passage there, epochs that are safe then
-# A run writes four checkpoints, then the weights, predictions and errors, then the record.
+# A run writes four checkpoints, the weights, its line of the log, predictions and errors, and then the record.
 MOMENTS = [
     ("step", 1, 0),
     ("step", STEPS // 2, 0),
@@ -112,7 +112,7 @@ def test_a_run_killed_again_and_again_gets_there(server: Server, root: Path, tmp
 
 def test_a_run_killed_after_the_record_is_whole(server: Server, root: Path, tmp_path: Path, whole: Run) -> None:
     argv = train_argv(tiny(), root, tmp_path)
-    assert server.run(argv, "after replace", 8) == KILLED
+    assert server.run(argv, "after replace", 9) == KILLED
     record = (tmp_path / whole.folder.name / "record.json").read_bytes()
     assert server.run(argv) == 0
     assert (tmp_path / whole.folder.name / "record.json").read_bytes() == record
