@@ -6,7 +6,7 @@ draws what the row needs (kept under --data), trains for a few minutes, reads th
 play, and appends a line to results/hanzi-ablation.csv. Without --row it lists the rows. Real samples are only read;
 nothing is trained on them, and the choice between rows is all that they decide.
 
-A row that is no longer listed, as those of the first, stronger augmentation, is made by the revision that its line names.
+A row that is no longer listed, as those of the first, stronger augmentation, is made by the revision that it names.
 """
 
 import argparse
