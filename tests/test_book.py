@@ -451,14 +451,15 @@ def test_the_quick_edition_says_so() -> None:
     assert "announcement" not in build.configure(settings(), quick=False)["html"]
 
 
-def test_a_warning_fails_the_build(tmp_path: Path) -> None:
+def test_a_warning_fails_the_build(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = tmp_path / "source"
     source.mkdir()
     (source / "_config.yml").write_text("title: A book\nexecute: {execute_notebooks: 'off'}\n")
     (source / "_toc.yml").write_text("format: jb-book\nroot: page\n")
     (source / "page.md").write_text("# A page\n\nIt points to {ref}`nowhere`.\n")
-    with pytest.raises(InputError, match=r"page\.md:3: WARNING: .*nowhere"):
+    with pytest.raises(InputError, match="the book was not built"):
         build.render(source, tmp_path)
+    assert re.search(r"page\.md:3: WARNING: .*nowhere", capsys.readouterr().err)
     assert (tmp_path / "build.log").exists()
 
 

@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from helpers import LIMIT, environment, tiny, train_argv, until
-from hwr_utils import records, results, runs
+from hwr_utils import records, runs
 from hwr_utils.distributed import ALONE, Processes, parallel
 from hwr_utils.errors import InputError
 from hwr_utils.records import RunConfig
+from hwr_utils.results import Run
 from hwr_utils.training import _seed, choose_device
 
 # 17 images a step do not divide by two, nor do 40 test images by three
@@ -30,20 +31,20 @@ def torchrun(count: int, config: RunConfig, root: Path, results: Path) -> "subpr
     )
 
 
-def only_run(results: Path) -> results.Run:
+def only_run(results: Path) -> Run:
     (found,) = records.read_all(results)
-    return results.Run(*found)
+    return Run(*found)
 
 
 @pytest.fixture(scope="module")
-def one(root: Path, tmp_path_factory: pytest.TempPathFactory) -> results.Run:
+def one(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Return the run of one process."""
     return runs.train_run(PLAIN, tmp_path_factory.mktemp("one"), root, "cpu")
 
 
 @pytest.mark.parametrize("count", [2, 3])
 def test_processes_that_share_a_batch_do_what_one_does_with_the_whole(
-    root: Path, tmp_path: Path, one: results.Run, count: int
+    root: Path, tmp_path: Path, one: Run, count: int
 ) -> None:
     process = torchrun(count, PLAIN, root, tmp_path)
     said, errors = process.communicate(timeout=LIMIT)
@@ -72,7 +73,7 @@ def test_processes_that_share_a_batch_do_what_one_does_with_the_whole(
     assert only_run(tmp_path).record == run.record
 
 
-def test_a_process_that_dies_stops_all_and_the_run_goes_on(root: Path, tmp_path: Path, one: results.Run) -> None:
+def test_a_process_that_dies_stops_all_and_the_run_goes_on(root: Path, tmp_path: Path, one: Run) -> None:
     """Kill the second of two processes after the first epoch; then let a single one finish the run."""
     config = tiny(epochs=40, batch_size=17, dropout=False)
     process = torchrun(2, config, root, tmp_path)

@@ -13,8 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers import write_easy
-from hwr_utils import cli, notebooks, recipes, records, runs
-from hwr_utils.device import quantization
+from hwr_utils import cli, notebooks, records
 from hwr_utils.errors import InputError
 
 REAL = sorted(notebooks.FOLDER.glob("*.ipynb"))
@@ -217,43 +216,3 @@ def test_the_performance_notebook_measures_where_it_is_asked_to(tmp_path: Path) 
     assert record["ratio"]["median"] == pytest.approx(seconds["usual"] / seconds["ours"], rel=0.05)
     assert record["ours"]["images_per_second"] == pytest.approx(128 / seconds["ours"], rel=0.01)
     assert "✓ **After one epoch in the same order, both loops have the same mean loss.**" in output.read_text("utf-8")
-
-
-def test_the_quantization_notebook_shows_what_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Quantize a small run; the chapter shows its record, makes the same file again, and names what is missing."""
-    monkeypatch.delenv("HWR_TRAIN", raising=False)
-    results, root = tmp_path / "results", tmp_path / "data"
-    config = recipes.configure(write_easy(root), "simple_cnn", "quick", 3)
-    run = runs.train_run(config, results, root, "cpu")
-    rows = {
-        row["format"]: row for row in quantization.quantize(run.folder, ["dynamic_int8.tflite"], 20, root)["formats"]
-    }
-    monkeypatch.setattr(quantization, "CLASS_COUNTS", (10,))
-    sizes = quantization.untrained_sizes("simple_cnn", results_dir=results)
-    chart = {row["format"]: row["bytes"] for row in sizes["rows"]}
-
-    values = {"dataset": config.dataset, "recipe": "quick", "seed": 3, "dropout": False, "results_dir": str(results)}
-    output = notebooks.execute("05_quantization", values, tmp_path / "done.ipynb", progress=False)
-    outputs = [one for cell in nbformat.read(output, 4).cells for one in cell.get("outputs", [])]
-    shown = "\n".join(one.get("data", {}).get("text/markdown", "") for one in outputs)
-    lines = printed(output).splitlines()
-
-    assert f"the network: run {run.folder.name}" in lines and "the same bytes both times: True" in lines
-    assert not [line for line in lines if line.endswith(("False", "no record"))]
-    assert {one["output_type"] for one in outputs} == {"stream", "display_data"}, "a library talks into the page"
-    assert not [one for one in outputs if "text/html" in one.get("data", {})], "a library talks into the page"
-    assert run.banner() in shown and "20 of 40 test images, stratified" in shown
-    for name, row in rows.items():
-        test, ratio = row["test"], row["latency"]["ratio"]
-        assert f"{row['bytes']:,}" in shown and f"{100 * test['low']:.2f} to {100 * test['high']:.2f}" in shown, name
-        assert f"{ratio['median']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f})" in shown, name
-    for name, size in chart.items():
-        assert f"{size:,}" in shown, name
-    # what is above a quarter is accounted for: 12 bytes for each of 234 channels, 3 for its bias, and little else
-    quarter = chart["fp32.tflite"] // 4
-    rest = chart["dynamic_int8.tflite"] - quarter - 15 * (32 + 64 + 128 + 10)
-    assert 0 < rest < 6000
-    assert all(f" {number:,} " in shown for number in (quarter, 12 * 234, 3 * 234, rest))
-    assert f"{1 - chart['dynamic_int8.tflite'] / chart['fp32.tflite']:.2%}" in shown
-    assert "hwr quantize --untrained resnet50" in shown and "hwr quantize --untrained simple_cnn" not in shown
-    assert f"hwr quantize {results}/mnist-resnet50-paper-s0-* --images 1000" in shown

@@ -19,7 +19,7 @@ import yaml
 from PIL import Image
 
 from helpers import copy_checkout
-from hwr_utils.data.idx import write_idx
+from hwr_utils import synthesis
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -68,8 +68,8 @@ RULES = (
         **ON_CUDA,  # type: ignore[arg-type]
     ),
     # of the run that the line for custom:mine made; test_quantization.py makes every format
-    Rule(r"hwr quantize results/custom-mine-\S+", r"\g<0> --formats dynamic_int8.tflite", says=r"dynamic_int8\S+ +\d"),
-    Rule(r"hwr predict .* --model \S+", says=r"/a/0\.png: [ab] \d"),
+    Rule(r"hwr quantize results/custom-mine-\S+", r"\g<0> --formats dynamic_int8.tflite", says=r"dynamic_int8\.tflite"),
+    Rule(r"hwr predict .* --model \S+", says=r"/a/0\.png: (no likely character \()?[ab] \d"),
     # test_snakefile.py makes runs; here the lines are right, and there is no data for the paper's
     Rule(r"snakemake --config profile=paper", says=r"runs wait for their data"),
     Rule(r"snakemake .*--workflow-profile profiles/slurm", r"\g<0> --dry-run", says=r"runs wait for their data"),
@@ -97,11 +97,7 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], subproces
     (checkout / ".venv").symlink_to(sys.prefix)
     (checkout / "_build").mkdir()
 
-    raw = checkout / "data" / "synthetic" / "digits-synthetic" / "raw"
-    for prefix, n in (("train", 400), ("t10k", 100)):
-        labels = np.arange(n) % 10
-        write_idx(raw / f"{prefix}-images-idx3-ubyte.gz", draw(labels))
-        write_idx(raw / f"{prefix}-labels-idx1-ubyte.gz", labels.astype(np.uint8))
+    synthesis.write("digits-synthetic", checkout / "data", n_train=400, n_test=100)
     for part, n in (("train", 80), ("test", 10)):
         for label, name in enumerate("ab"):
             folder = checkout / "data" / "custom" / "mine" / part / name

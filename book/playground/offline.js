@@ -20,7 +20,9 @@ export async function keepPage(files) {
   const urls = new Set(own.map((url) => url.replace(/#.*/, "")));
   await Promise.all(
     Array.from(urls, async (url) => {
-      if (!(await cache.match(url))) await cache.add(new Request(url, { cache: "force-cache" }));
+      if (await cache.match(url)) return;
+      const response = await fetch(url, { cache: "force-cache" });
+      if (response.ok) await cache.put(url, response); // what the server does not have, the page did without
     }),
   );
   await cache.add(new Request(new URL("version.json", import.meta.url), { cache: "no-cache" }));
