@@ -105,6 +105,12 @@ def given(values):
     return shlex.join(word for name, value in values.items() for word in ("-p", name, str(value)))
 
 
+def chapter_parameters(page):
+    """Return what a chapter is executed with: its folders by relative paths, which the executed notebook may show."""
+    folders = {"results_dir": RESULTS, "data_root": DATA_ROOT}
+    return {name: folders.get(name, value) for name, value in profile.parameters(page).items()}
+
+
 class TimeLeft(logging.Handler):
     """Says after each job about how long the rest will take."""
 
@@ -194,7 +200,7 @@ if profile.data:
             evidence,
             [RESULTS / "datasets" / dataset / "facts.json" for dataset in profile.data],
         output: CHAPTERS / "{page}.ipynb"
-        params: given=lambda wildcards: given(profile.parameters(wildcards.page) | {"results_dir": RESULTS, "data_root": DATA_ROOT})
+        params: given=lambda wildcards: given(chapter_parameters(wildcards.page))
         message: "Executing the chapter {wildcards.page}"
         resources: seconds=15
         shell: "HWR_TRAIN=never {PYTHON} -m hwr_utils notebook {wildcards.page} {params.given} --output {output:q}"
