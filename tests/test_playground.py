@@ -178,7 +178,8 @@ def draw(page: Page, character: str, n_strokes: int = 99) -> None:
 
 
 def candidates(page: Page) -> list[str]:
-    page.wait_for_selector("#playground-candidates button")
+    """Return the candidates of the whole drawing; those of its first strokes come before."""
+    page.wait_for_selector("#playground-candidates[aria-busy=false] button")
     return page.locator("#playground-candidates button span").all_inner_texts()
 
 

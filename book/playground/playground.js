@@ -61,6 +61,7 @@ const percent = (score) => (score >= 0.995 ? "> 99 %" : score < 0.01 ? "< 1 %" :
 function fail(error, model) {
   const reason = error instanceof Failure ? error.reason : "runtime";
   console.error(error);
+  list.ariaBusy = "false";
   say(MESSAGES[reason].replace("{title}", model?.title ?? ""), "error");
 }
 
@@ -81,6 +82,7 @@ function fill(id, facts) {
 }
 
 function empty() {
+  list.ariaBusy = "false";
   list.replaceChildren();
   copied.textContent = "";
   seen.width = seen.width; // blank again
@@ -116,6 +118,7 @@ async function recognize() {
   const model = ready;
   const began = performance.now();
   let result;
+  list.ariaBusy = "true"; // until the candidates are those of the whole drawing
   try {
     result = await recognizer.recognize(pad.strokes, pad.pen);
   } catch (error) {
@@ -141,6 +144,7 @@ function isDot() {
  */
 function show(result, model) {
   copied.textContent = "";
+  list.ariaBusy = "false";
   list.lang = model.lang;
   list.replaceChildren(
     ...result.candidates.map(({ character, score }, place) => {
