@@ -152,8 +152,14 @@ def training_split(dataset: data.Dataset, config: RunConfig) -> tuple[np.ndarray
     A config and its data give the same ones whenever they are asked for. Where `train_size` is set, some are neither.
 
     Raises:
-        InputError: no class can spare an image for validation, or train_size is more than what is left.
+        InputError: there are no training images; no class can spare one for validation; train_size is more than what
+            is left.
     """
+    if not len(dataset.train_labels):
+        raise InputError(
+            f"{dataset.name} has test images alone, which no network learns from. Test a run on them: "
+            f"`hwr evaluate RUN --on {dataset.name}`."
+        )
     fraction = config.training["validation_fraction"]
     train, validation = np.arange(len(dataset.train_labels)), np.arange(0)
     if fraction:

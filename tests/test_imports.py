@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hwr_utils import data, facts, results
+from hwr_utils import data, facts, recipes, results, runs
 from hwr_utils.data import CATALOG, gnt, hwdb
 from hwr_utils.data.splits import writer_split
 from hwr_utils.errors import InputError
@@ -136,6 +136,15 @@ def test_a_class_that_is_in_the_test_set_alone(tmp_path: Path) -> None:
     hwdb.import_gnt([tmp_path / "sources"], tmp_path / "custom" / "lonely", SMALL, workers=1)
     with pytest.raises(InputError, match=r"1 classes \(阿\) are in the test set alone"):
         data.load("custom:lonely", tmp_path)
+
+
+def test_who_is_only_tested_is_all_test_set_and_never_trained_on(make: Make) -> None:
+    root = make("icdar2013-c016")
+    dataset = data.load("icdar2013-c016", root)
+    assert (len(dataset.train_labels), len(dataset.test_labels)) == (0, 150)
+    config = recipes.configure("icdar2013-c016", "compact_hccr", "best")
+    with pytest.raises(InputError, match="test images alone"):
+        runs.training_split(dataset, config)
 
 
 def test_other_samples_under_the_published_name_are_refused(make: Make) -> None:

@@ -33,6 +33,7 @@ class Entry:
     pictures: bool = True  # may its images be shown?
     imported: bool = False  # is it an import of GNT files (data.hwdb) and not IDX files?
     files_are_writers: bool = True  # of an import: did each file come from one hand?
+    only_tested: bool = False  # of an import: are all its samples test images, which no network learns from?
     n_train: int | None = None
     n_test: int | None = None
     writers: tuple[int, int] | None = None  # of the train and test samples
