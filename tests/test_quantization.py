@@ -74,7 +74,7 @@ def test_sizes_are_what_the_bits_say(record: dict[str, Any]) -> None:
 
 
 def test_bytes_are_accounted_for(run: results.Run, record: dict[str, Any]) -> None:
-    _, network = quantization._network(run)
+    _, network = quantization.network(run)
     whole = 4 * sum(parameter.numel() for parameter in network.parameters())
     for name, row in rows(record).items():
         parts = row["parts"]

@@ -66,6 +66,9 @@ def test_a_run_is_tested_on_other_data(folder: Path, root: Path, capsys: pytest.
     assert record["dataset"]["files"] == data.load("custom:other", root).files
     assert record["framing"]["fitted_anew"] is False
     assert record["run_id"] == folder.name
+    assert record["confusions"] == [] and 0 < record["calibration_error"] < 1
+    compared = record["float32"]  # the network of the record, which the file is not made of here
+    assert N_TEST - compared["only_this"] == pytest.approx(N_TEST * compared["accuracy"])
     output = capsys.readouterr().out
     assert f"{folder.name} on custom:other: 1.0000 (40 of 40 test images" in output
     assert output.endswith("images taken as they are\n")
@@ -85,6 +88,13 @@ def test_matching_by_hand() -> None:
     shared, labels = transfer.match(("b", "x", "a", "c"), ("a", "b", "c", "d"), np.array([0, 1, 2, 2, 0]))
     assert shared == ["a", "b"]  # c has no image, d is of the model alone
     assert labels.tolist() == [1, -1, 0, 0, 1]
+
+
+def test_wrong_answers_are_told_as_pairs(folder: Path, root: Path) -> None:
+    name_classes(root, *"1032")  # each image now shows another character than the model says
+    record = transfer.evaluate(folder, "custom:other", data_root=root)
+    told = sorted((one["character"], one["answer"], one["n"]) for one in record["confusions"])
+    assert told == [("0", "1", 10), ("1", "0", 10), ("2", "3", 10), ("3", "2", 10)]
 
 
 def test_images_can_be_fewer(folder: Path, root: Path) -> None:

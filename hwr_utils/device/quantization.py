@@ -62,7 +62,7 @@ def quantize(
     wanted = set(export.check_formats(formats)) | {REFERENCE, CLOCK}
     wanted |= {"fp32.onnx"} if any(name.endswith(".onnx") for name in wanted) else set()
     run = open_run(folder)
-    weights, model = _network(run)
+    weights, model = network(run)
     dataset, size = _data(run, Path(data_root or data.default_root())), run.config.training["image_size"]
     chosen = some_of(dataset.test_labels, images, f"{dataset.name}'s test images")
     test_images, labels = torch.from_numpy(dataset.test_images[chosen]), dataset.test_labels[chosen]
@@ -75,7 +75,7 @@ def quantize(
         contents = export.convert(model, size, inputs, wanted) | {REFERENCE: weights}
         for name in wanted - {REFERENCE}:
             files.write_bytes(run.folder / f"model.{name}", contents[name])
-        logits = _predict(model, size, test_images.numpy())
+        logits = predict(model, size, test_images.numpy())
         scores, used = _scores(run, model, dataset, form, (logits, labels))
         _describe(run, contents, form, used)
         environment = runs.describe_environment(choose_execution("cpu"))
@@ -191,7 +191,7 @@ def _at_most(n: int, indices: NDArray[np.int64], labels: Labels) -> NDArray[np.i
     return indices[splits.stratified_sample(labels[indices], min(n, len(indices)), seed=0)]
 
 
-def _network(run: results.Run) -> tuple[bytes, nn.Module]:
+def network(run: results.Run) -> tuple[bytes, nn.Module]:
     """Read a run's weights, see that they are the record's, and return them and the network that has them."""
     path, config = run.folder / "model.safetensors", run.config
     command = f"{results.command(config)} --results-dir {run.folder.parent}"
@@ -240,12 +240,13 @@ def _scores(
     if source is None:  # the test images would do for both, and would then no longer test
         return found, {"temperature": 1.0}
     held_out, size = (dataset.train_images[indices], dataset.train_labels[indices]), run.config.training["image_size"]
-    measured, rejector = calibration.measure(partial(_predict, model, size), form, held_out, test)
+    measured, rejector = calibration.measure(partial(predict, model, size), form, held_out, test)
     told = {"weights": rejector.weights.tolist(), "bias": rejector.bias}
     return found | measured, {"temperature": measured["temperature"], "rejector": told}
 
 
-def _predict(model: nn.Module, size: int, images: NDArray[np.uint8]) -> Logits:
+def predict(model: nn.Module, size: int, images: NDArray[np.uint8]) -> Logits:
+    """Return the (N, C) logits of a network in 32 bits, whose input has that side, of (N, H, W) images."""
     return models.predict_logits(model, torch.from_numpy(images), size, batch_size=50).numpy()
 
 

@@ -4,6 +4,7 @@ It is the file `model.dynamic_int8.tflite` that is tested, by LiteRT's interpret
 devices and the playground run. A dataset's classes are matched with the model's by their characters.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,12 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from hwr_utils import data, files, preprocessing, runs
-from hwr_utils.device import quantization, recognizer, reports
+from hwr_utils.device import calibration, quantization, recognizer, reports
 from hwr_utils.errors import InputError
 from hwr_utils.training import choose_execution
 
 FILE = "model.dynamic_int8.tflite"
+CONFUSIONS = 40  # pairs of a character and a wrong answer, the most frequent, that are told
 
 
 def evaluate(
@@ -65,10 +67,11 @@ def evaluate(
     what = f"{name}'s test images of shared characters"
     chosen = shared[quantization.some_of(labels[shared], images, what)]
     found = preprocessing.framing(dataset.test_images[chosen])
-    logits = np.empty((len(chosen), len(model.classes)), np.float32)
-    for row, index in enumerate(tqdm(chosen, desc=name, unit="image")):
-        image = dataset.test_images[index]
-        logits[row] = model.logits(image if found == model.form else preprocessing.prepare(image, **model.form))
+    shown = dataset.test_images[chosen]
+    if found != model.form:
+        shown = np.stack([preprocessing.prepare(image, **model.form) for image in shown])
+    logits = np.stack([model.logits(image) for image in tqdm(shown, desc=name, unit="image")])
+    full = quantization.predict(quantization.network(run)[1], run.config.training["image_size"], shown)
     measured = {
         "file": {"name": FILE, "sha256": files.sha256(place)},
         "dataset": {
@@ -82,7 +85,7 @@ def evaluate(
         "stratified": images is not None,
         "classes": classes,
         "environment": runs.describe_environment(choose_execution("cpu")) | {"versions": quantization.versions()},
-    } | score(logits, labels[chosen], model)
+    } | score(logits, full, labels[chosen], model)
     return reports.write(run.folder / reports.evaluation(name), run.record, measured)
 
 
@@ -98,15 +101,29 @@ def match(
     return [ours[label] for label in np.unique(translated[translated >= 0])], translated
 
 
-def score(logits: NDArray[np.float32], labels: NDArray[np.int64], model: recognizer.Recognizer) -> dict[str, Any]:
-    """Compare a model's (N, C) logits with the true (N,) classes; `evaluation.schema.json` says what is returned."""
+def score(
+    logits: NDArray[np.float32], full: NDArray[np.float32], labels: NDArray[np.int64], model: recognizer.Recognizer
+) -> dict[str, Any]:
+    """Compare a model's (N, C) logits, and those of its network in 32 bits, with the true (N,) classes.
+
+    `evaluation.schema.json` says what is returned.
+    """
     ranked = np.argsort(-logits, axis=1, kind="stable")[:, :10]
     right = ranked == labels[:, None]
     counts = {label: right[labels == label, 0] for label in np.unique(labels)}
+    scores = calibration.best_scores(logits, model.temperature)
+    wrong = Counter(zip(labels[~right[:, 0]].tolist(), ranked[~right[:, 0], 0].tolist(), strict=True))
+    compared = quantization.compare(labels, full, logits)
     return quantization.accuracy(right[:, 0]) | {
         "top5": float(right[:, :5].any(axis=1).mean()),
         "top10": float(right.any(axis=1).mean()),
         "declined": float((~model.accepts(logits)).mean()),
+        "calibration_error": calibration.calibration_error(scores, right[:, 0]),
+        "float32": {"accuracy": float((full.argmax(axis=1) == labels).mean())} | compared["mcnemar"],
+        "confusions": [
+            {"character": model.classes[label], "answer": model.classes[answer], "n": n}
+            for (label, answer), n in wrong.most_common(CONFUSIONS)
+        ],
         "per_class": [
             {"character": model.classes[label], "n": len(one), "correct": int(one.sum())}
             for label, one in counts.items()
