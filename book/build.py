@@ -22,6 +22,12 @@ from hwr_utils.errors import InputError
 
 REPOSITORY = files.REPOSITORY
 BANNER = "Quick edition: synthetic data drawn by the project, small sizes. These are not the study's results."
+QUICK_FIRST_PAGE = """
+:::{important}
+This is the quick edition. What this page says was found, and its figure, are the **published study's**: they come from the records that the repository holds, and
+`make book` shows their evidence. Every number in this edition's **chapters, tables and pages of runs** is of small runs on synthetic data, made on this machine by `make study`.
+:::
+"""
 # hangul jamo, radicals to hanzi, hangul, compatibility ideographs, full-width forms: the ranges of book.css
 CJK = re.compile("[\u1100-\u11ff\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uffef]")
 
@@ -131,6 +137,10 @@ def stage(results_dir: Path, notebooks: Path, pages: Path, quick: bool, source: 
     shutil.copytree(REPOSITORY / "book", source / "book", ignore=ignored)
     shutil.copytree(REPOSITORY / "hwr_utils", source / "hwr_utils", ignore=ignored)  # for literalinclude
     shutil.copy2(REPOSITORY / "CHANGELOG.md", source / "CHANGELOG.md")
+    if quick:
+        first = source / "book" / "introduction.md"
+        title, text = first.read_text(encoding="utf-8").split("\n", 1)
+        files.write_text(first, f"{title}\n{QUICK_FIRST_PAGE}{text}")
     for path in sorted(notebooks.glob("0*.ipynb")):
         copy_notebook(path, source / "notebooks" / path.name)
     for path in sorted(pages.glob("*.ipynb")):
