@@ -143,8 +143,7 @@ def stage(results_dir: Path, notebooks: Path, pages: Path, quick: bool, source: 
     shutil.copy2(REPOSITORY / "CHANGELOG.md", source / "CHANGELOG.md")
     if quick:
         first = source / "book" / "introduction.md"
-        title, text = first.read_text(encoding="utf-8").split("\n", 1)
-        files.write_text(first, f"{title}\n{QUICK_FIRST_PAGE}{text}")
+        files.write_text(first, with_note(first.read_text(encoding="utf-8")))
     for path in sorted(notebooks.glob("0*.ipynb")):
         copy_notebook(path, source / "notebooks" / path.name)
     for path in sorted(pages.glob("*.ipynb")):
@@ -171,6 +170,12 @@ def stage(results_dir: Path, notebooks: Path, pages: Path, quick: bool, source: 
     files.write_text(source / "_toc.yml", yaml.safe_dump(toc, sort_keys=False))
 
 
+def with_note(page: str) -> str:
+    """Return the first page, in Markdown, with the quick edition's note below its title: whose findings it shows."""
+    title, text = page.split("\n", 1)
+    return f"{title}\n{QUICK_FIRST_PAGE}{text}"
+
+
 def to_korean(source: Path, inventory: Path) -> list[str]:
     """Turn a staged source tree into that of the Korean pages, and return their names.
 
@@ -180,14 +185,18 @@ def to_korean(source: Path, inventory: Path) -> list[str]:
     """
     settings = yaml.safe_load((source / "_config.yml").read_text(encoding="utf-8"))
     sphinx = settings["sphinx"]
+    title = "손글씨 인식 연구의 재현"
+    settings["title"] = sphinx["config"]["html_theme_options"]["logo"]["text"] = title
     sphinx["extra_extensions"].append("sphinx.ext.intersphinx")
     sphinx["config"] |= {"language": "ko", "intersphinx_mapping": {"english": [".", str(inventory)]}}
+    # the pages of runs and the API take most of the time; those that link to them are English in any case
+    sphinx["config"]["suppress_warnings"] = ["myst.xref_missing"]
     files.write_text(source / "_config.yml", yaml.safe_dump(settings, allow_unicode=True, sort_keys=False))
-    # the pages of runs and the API take most of the time, and are English in any case
     shutil.rmtree(source / "runs")
     (source / "book" / "api.md").unlink()
     toc = yaml.safe_load((source / "_toc.yml").read_text(encoding="utf-8"))
-    for part in toc["parts"]:
+    for part, caption in zip(toc["parts"], ("질문", "연구", "증거", "사용하기", "찾아보기"), strict=True):
+        part["caption"] = caption
         part["chapters"] = [entry for entry in part["chapters"] if entry.get("file") != "book/api"]
     files.write_text(source / "_toc.yml", yaml.safe_dump(without_empty_globs(toc, source), sort_keys=False))
     for path in (source / "book" / "playground").glob("*.ko.html"):
@@ -262,8 +271,8 @@ def build(results_dir: Path, notebooks: Path, pages: Path, out: Path, quick: boo
     if not quick:  # whose chapters are others
         translated = to_korean(work / "source", html / "objects.inv")
         korean = render(work / "source", work / "korean")
-        for name in [*(f"{page}.ko.html" for page in translated), "_static/translations.js"]:
-            shutil.copy2(korean / name, html / name)
+        for page in translated:
+            shutil.copy2(korean / f"{page}.ko.html", html / f"{page}.ko.html")
     playground.install(html, playground.models())
     (html / ".nojekyll").touch()  # or GitHub Pages would leave out _static
     old = work / "old"

@@ -44,12 +44,15 @@ def _drop_source_buttons(app: Sphinx, pagename: str, templatename: str, context:
             button["buttons"] = [inner for inner in button["buttons"] if inner.get("label") not in SOURCE_BUTTONS]
 
 
-def _drop_thebe(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
-    """Leave out the scripts for running code in the page: nothing here uses them, and their second copy is an error."""
+def _drop_scripts(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
+    """Leave out scripts that nothing here uses: for running code in the page, and for plurals in other languages."""
+
+    def told(script: Any) -> str:
+        return f"{getattr(script, 'filename', script)} {getattr(script, 'attributes', '')}".lower()
+
+    unused = ("thebe", "translations.js")  # the second copy of the first, and what the second evaluates, is an error
     context["script_files"] = [
-        script
-        for script in context["script_files"]
-        if "thebe" not in f"{getattr(script, 'filename', script)} {getattr(script, 'attributes', '')}".lower()
+        script for script in context["script_files"] if not any(name in told(script) for name in unused)
     ]
 
 
@@ -134,7 +137,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("builder-inited", _name_korean_pages)
     app.connect("html-page-context", _switch_language, priority=900)
     app.connect("html-page-context", _drop_source_buttons, priority=900)
-    app.connect("html-page-context", _drop_thebe, priority=900)
+    app.connect("html-page-context", _drop_scripts, priority=900)
     app.connect("html-page-context", _head_of_playground)
     app.connect("doctree-resolved", _drop_kernel, priority=900)
     app.connect("build-finished", _mend_pages, priority=900)
