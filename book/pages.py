@@ -21,10 +21,7 @@ MENDED = (
     (r'(<i class="theme-switch [^>]*?) title="[^"]*"', r"\1"),
     (r'<summary aria-label="Toggle hidden content">', "<summary>"),
     # The theme opens its links in a new window; the other language is the same page.
-    (
-        r'(<a href="[^"]*") target="_blank"\s+class="btn btn-sm btn-language-(..)',
-        r'\1 lang="\2" class="btn btn-sm btn-language-\2',
-    ),
+    (r'(<a href="[^"]*") target="_blank"(\s+class="btn btn-sm btn-language-(..)")', r'\1 lang="\3" hreflang="\3"\2'),
     # The arrow that unfolds a part in the sidebar has no text of its own.
     (r'(<a class="[^"]*" href="[^"]*">([^<]*)</a><details[^>]*><summary)>', r'\1 aria-label="Pages of \2">'),
 )
