@@ -1,7 +1,7 @@
 # The commands of the study. Each does its own set-up: .venv, as requirements.txt pins it (tools/environment.py).
 # Works with GNU make 3.81, which macOS has. Paths are relative, so the checkout may lie in a folder with spaces.
 .DEFAULT_GOAL := help
-.PHONY: help setup study book test test-all lint browser requirements clean
+.PHONY: help setup study book test test-all lint browser requirements archive messages clean
 
 # name another with `make PYTHON=/path/to/python3 ...`
 PYTHON :=
@@ -56,6 +56,12 @@ browser: setup
 
 requirements: TASK := compile $(UPGRADE)
 requirements: setup  ## write requirements.txt from pyproject.toml; UPGRADE=--upgrade moves every pin
+
+messages: setup  ## collect in locale/ko what is to be translated into Korean
+	$(RUN) tools/messages.py
+
+archive: setup  ## write all run records into one zip file, for a deposit with a DOI
+	$(RUN) tools/archive.py
 
 clean:  ## remove what was built, but not .venv, data or results
 	rm -rf _build .snakemake .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -233,7 +233,7 @@ rule tables:
 
 rule html:
     input:
-        [path for folder in ("book", "hwr_utils") for path in Path(folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts],
+        [path for folder in ("book", "hwr_utils", "locale") for path in Path(folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts],
         [path for path in map(Path, ("_config.yml", "_toc.yml", "CHANGELOG.md", "package-lock.json", "config/playground.yaml")) if path.exists()],
         [path for pattern in ("*/*.json", "*/model.*.tflite") for path in RESULTS.glob(pattern)],
         evidence,

@@ -22,7 +22,15 @@ from hwr_utils.errors import InputError
 
 REPOSITORY = files.REPOSITORY
 BANNER = "Quick edition: synthetic data drawn by the project, small sizes. These are not the study's results."
+QUICK_FIRST_PAGE = """
+:::{important}
+This is the quick edition. What this page says was found, and its figure, are the **published study's**: they come from
+the records that the repository holds, and `make book` shows their evidence. Every number in this edition's **chapters,
+tables and pages of runs** is of small runs on synthetic data, made on this machine by `make study`.
+:::
+"""
 # hangul jamo, radicals to hanzi, hangul, compatibility ideographs, full-width forms: the ranges of book.css
+SHOWN = ("*.md", "*.ipynb", "*.bib", "*.py", "*.po", "*.html", "*.js")  # the files whose characters pages show
 CJK = re.compile("[\u1100-\u11ff\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uffef]")
 
 
@@ -44,6 +52,7 @@ def configure(settings: dict[str, Any], quick: bool) -> dict[str, Any]:
     html, sphinx = settings["html"], settings["sphinx"]
     if quick:
         html["announcement"] = BANNER
+        sphinx["config"]["korean_pages"] = []
         sphinx["config"]["suppress_warnings"] = ["myst.xref_missing"]  # to chapters that this edition leaves out
     url = settings["repository"]["url"] or ""
     prefix = "/"
@@ -130,7 +139,11 @@ def stage(results_dir: Path, notebooks: Path, pages: Path, quick: bool, source: 
     ignored = shutil.ignore_patterns("__pycache__", "*.ipynb")
     shutil.copytree(REPOSITORY / "book", source / "book", ignore=ignored)
     shutil.copytree(REPOSITORY / "hwr_utils", source / "hwr_utils", ignore=ignored)  # for literalinclude
+    shutil.copytree(REPOSITORY / "locale", source / "locale")
     shutil.copy2(REPOSITORY / "CHANGELOG.md", source / "CHANGELOG.md")
+    if quick:
+        first = source / "book" / "introduction.md"
+        files.write_text(first, with_note(first.read_text(encoding="utf-8")))
     for path in sorted(notebooks.glob("0*.ipynb")):
         copy_notebook(path, source / "notebooks" / path.name)
     for path in sorted(pages.glob("*.ipynb")):
@@ -144,16 +157,60 @@ def stage(results_dir: Path, notebooks: Path, pages: Path, quick: bool, source: 
             shutil.copy2(run.folder / file, source / "runs" / name / file)
 
     offered = playground.models()
-    shown = [path for pattern in ("*.md", "*.ipynb", "*.bib", "*.py") for path in source.rglob(pattern)]
+    shown = [path for pattern in SHOWN for path in source.rglob(pattern)]
     texts = [path.read_text(encoding="utf-8") for path in shown]
     # any class may be a candidate
-    texts += ["".join(model.description["classes"]) + model.entry["knows"] for model in offered]
+    texts += ["".join(model.description["classes"]) + str(model.entry) for model in offered]
+    texts += [path.read_text(encoding="utf-8") for path in theme_catalogues()]
     shutil.copy2(cut_font(texts, cache), source / "book" / "_static" / "cjk.otf")
 
     settings = configure(yaml.safe_load((REPOSITORY / "_config.yml").read_text(encoding="utf-8")), quick)
     files.write_text(source / "_config.yml", yaml.safe_dump(settings, allow_unicode=True, sort_keys=False))
     toc = without_empty_globs(yaml.safe_load((REPOSITORY / "_toc.yml").read_text(encoding="utf-8")), source)
     files.write_text(source / "_toc.yml", yaml.safe_dump(toc, sort_keys=False))
+
+
+def with_note(page: str) -> str:
+    """Return the first page, in Markdown, with the quick edition's note below its title: whose findings it shows."""
+    title, text = page.split("\n", 1)
+    return f"{title}\n{QUICK_FIRST_PAGE}{text}"
+
+
+def to_korean(source: Path, inventory: Path) -> list[str]:
+    """Turn a staged source tree into that of the Korean pages, and return their names.
+
+    Args:
+        source: see `stage`.
+        inventory: `objects.inv` of the English book, which what is left out here is looked up in.
+    """
+    settings = yaml.safe_load((source / "_config.yml").read_text(encoding="utf-8"))
+    sphinx = settings["sphinx"]
+    title = "손글씨 인식 연구의 재현"
+    settings["title"] = sphinx["config"]["html_theme_options"]["logo"]["text"] = title
+    sphinx["extra_extensions"].append("sphinx.ext.intersphinx")
+    sphinx["config"] |= {"language": "ko", "intersphinx_mapping": {"english": [".", str(inventory)]}}
+    # the pages of runs and the API take most of the time; those that link to them are English in any case
+    sphinx["config"]["suppress_warnings"] = ["myst.xref_missing"]
+    files.write_text(source / "_config.yml", yaml.safe_dump(settings, allow_unicode=True, sort_keys=False))
+    shutil.rmtree(source / "runs")
+    (source / "book" / "api.md").unlink()
+    toc = yaml.safe_load((source / "_toc.yml").read_text(encoding="utf-8"))
+    for part, caption in zip(toc["parts"], ("질문", "연구", "증거", "사용하기", "찾아보기"), strict=True):
+        part["caption"] = caption
+        part["chapters"] = [entry for entry in part["chapters"] if entry.get("file") != "book/api"]
+    files.write_text(source / "_toc.yml", yaml.safe_dump(without_empty_globs(toc, source), sort_keys=False))
+    for path in (source / "book" / "playground").glob("*.ko.html"):
+        path.replace(path.with_name(path.name.replace(".ko.", ".")))
+    return list(sphinx["config"]["korean_pages"])
+
+
+def theme_catalogues() -> list[Path]:
+    """Return the catalogues of what Sphinx and the theme say in Korean."""
+    import sphinx
+    import sphinx_book_theme
+
+    folders = [Path(str(module.__file__)).parent for module in (sphinx, sphinx_book_theme)]
+    return [path for folder in folders for path in folder.rglob("locale*/ko/LC_MESSAGES/*.po")]
 
 
 def cut_font(texts: Iterable[str], cache: Path) -> Path:
@@ -211,6 +268,11 @@ def build(results_dir: Path, notebooks: Path, pages: Path, out: Path, quick: boo
     work = out.with_name(f"{out.name}-build")
     stage(results_dir, notebooks, pages, quick, work / "source", work / "fonts")
     html = render(work / "source", work)
+    if not quick:  # whose chapters are others
+        translated = to_korean(work / "source", html / "objects.inv")
+        korean = render(work / "source", work / "korean")
+        for page in translated:
+            shutil.copy2(korean / f"{page}.ko.html", html / f"{page}.ko.html")
     playground.install(html, playground.models())
     (html / ".nojekyll").touch()  # or GitHub Pages would leave out _static
     old = work / "old"

@@ -20,6 +20,8 @@ MENDED = (
     (r'(<button class="btn search-button-field[^>]*?) title="Search" aria-label="Search"', r"\1"),
     (r'(<i class="theme-switch [^>]*?) title="[^"]*"', r"\1"),
     (r'<summary aria-label="Toggle hidden content">', "<summary>"),
+    # The theme opens its links in a new window; the other language is the same page.
+    (r'(<a href="[^"]*") target="_blank"(\s+class="btn btn-sm btn-language-(..)")', r'\1 lang="\3" hreflang="\3"\2'),
     # The arrow that unfolds a part in the sidebar has no text of its own.
     (r'(<a class="[^"]*" href="[^"]*">([^<]*)</a><details[^>]*><summary)>', r'\1 aria-label="Pages of \2">'),
 )
@@ -39,12 +41,15 @@ def _drop_source_buttons(app: Sphinx, pagename: str, templatename: str, context:
             button["buttons"] = [inner for inner in button["buttons"] if inner.get("label") not in SOURCE_BUTTONS]
 
 
-def _drop_thebe(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
-    """Leave out the scripts for running code in the page: nothing here uses them, and their second copy is an error."""
+def _drop_scripts(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
+    """Leave out scripts that nothing here uses: for running code in the page, and for plurals in other languages."""
+
+    def told(script: Any) -> str:
+        return f"{getattr(script, 'filename', script)} {getattr(script, 'attributes', '')}".lower()
+
+    unused = ("thebe", "translations.js")  # the second copy of the first, and what the second evaluates, is an error
     context["script_files"] = [
-        script
-        for script in context["script_files"]
-        if "thebe" not in f"{getattr(script, 'filename', script)} {getattr(script, 'attributes', '')}".lower()
+        script for script in context["script_files"] if not any(name in told(script) for name in unused)
     ]
 
 
@@ -63,6 +68,32 @@ PLAYGROUND_HEAD = """
 <meta name="theme-color" content="#123a5c">
 <script defer src="playground-app/start.js"></script>
 """
+
+
+def _name_korean_pages(app: Sphinx) -> None:
+    """Give the Korean pages names of their own, beside the English ones: book/plan.ko.html."""
+    builder: Any = app.builder
+    if app.config.language != "ko" or builder.format != "html":
+        return
+    pages, uri, file = app.config.korean_pages, builder.get_target_uri, builder.get_outfilename
+
+    def korean(name: str, found: str) -> str:
+        return found.removesuffix(".html") + ".ko.html" if name in pages else found
+
+    builder.get_target_uri = lambda name, typ=None: korean(name, uri(name, typ))
+    builder.get_outfilename = lambda name: korean(name, file(name))
+
+
+def _switch_language(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
+    """Lead from a page that is there in both languages to the other one."""
+    if pagename not in app.config.korean_pages:
+        return
+    name, code, text = pagename.rpartition("/")[2], "ko", "한국어"
+    url = f"{name}.ko.html"
+    if app.config.language == "ko":
+        url, code, text = f"{name}.html", "en", "English"
+    context["metatags"] = context.get("metatags", "") + f'<link rel="alternate" hreflang="{code}" href="{url}">\n'
+    context["header_buttons"].insert(0, {"type": "link", "url": url, "text": text, "label": f"language-{code}"})
 
 
 def _head_of_playground(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
@@ -99,8 +130,11 @@ def _mend_pages(app: Sphinx, exception: Exception | None) -> None:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the extension; the theme adds its buttons at priorities up to 502, and others finish at 500."""
+    app.add_config_value("korean_pages", [], "html")
+    app.connect("builder-inited", _name_korean_pages)
+    app.connect("html-page-context", _switch_language, priority=900)
     app.connect("html-page-context", _drop_source_buttons, priority=900)
-    app.connect("html-page-context", _drop_thebe, priority=900)
+    app.connect("html-page-context", _drop_scripts, priority=900)
     app.connect("html-page-context", _head_of_playground)
     app.connect("doctree-resolved", _drop_kernel, priority=900)
     app.connect("build-finished", _mend_pages, priority=900)

@@ -118,6 +118,14 @@ def facts(model: Model) -> dict[str, str]:
     return told
 
 
+def korean(model: Model) -> dict[str, Any]:
+    """Return a model's title in Korean, and those of its facts that are sentences."""
+    sentences = dict(model.entry["ko"])
+    told = sentences.pop("title")
+    n_classes = f"{len(model.description['classes']):,}"
+    return {"title": told, "facts": {name: text.format(n=n_classes) for name, text in sentences.items()}}
+
+
 def title(dataset: str) -> str:
     """Return a data set's title."""
     return catalog.CATALOG[dataset].title if dataset in catalog.CATALOG else dataset
@@ -135,6 +143,7 @@ def listing(found: Iterable[Model]) -> dict[str, Any]:
             "shape": model.description["input"]["shape"],
             "scores": model.description.get("scores", {"temperature": 1}),
             "facts": facts(model),
+            "ko": korean(model),
         }
         for model in found
     ]
@@ -159,7 +168,7 @@ def install(html: Path, found: Iterable[Model]) -> None:
         InputError: node_modules lacks LiteRT, or holds another version than this was written for.
     """
     app = html / "book" / APP
-    shutil.copytree(REPOSITORY / "book" / "playground", app, ignore=shutil.ignore_patterns("tsconfig*"))
+    shutil.copytree(REPOSITORY / "book" / "playground", app, ignore=shutil.ignore_patterns("tsconfig*", "*.html"))
     (app / "service-worker.js").rename(html / "book" / WORKER)
     _litert(app)
     for model in (found := list(found)):
@@ -167,7 +176,7 @@ def install(html: Path, found: Iterable[Model]) -> None:
         target.parent.mkdir(parents=True)
         shutil.copyfile(model.file, target)
     files.write_json(app / "models.json", listing(found))
-    parts = [html / "book" / "playground.html", *sorted(path for path in app.rglob("*") if path.is_file())]
+    parts = [*sorted(html.glob("book/playground*.html")), *sorted(path for path in app.rglob("*") if path.is_file())]
     files.write_json(app / "version.json", {"version": files.sha256("".join(map(files.sha256, parts)).encode())})
 
 

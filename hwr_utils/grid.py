@@ -4,6 +4,7 @@ The Snakefile does what a profile says. This module checks all of it before anyt
 valid record yet.
 """
 
+import re
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
@@ -21,6 +22,7 @@ from hwr_utils.errors import InputError, MissingFiles, reading, writing
 from hwr_utils.records import RunConfig
 
 CONFIG = files.REPOSITORY / "config"
+PLAN = files.REPOSITORY / "book" / "plan.md"
 OUT = files.REPOSITORY / "_build" / "study"
 
 # Pixels a side, and seconds of one core for a thousand training images of that size: for an estimate of the time left.
@@ -105,7 +107,7 @@ def read(profile: str) -> Profile:
 
     Raises:
         InputError: an unknown profile, key, architecture, dataset, chapter or parameter (the nearest valid one is
-            given), or a value of a wrong type or out of range.
+            given), a value of a wrong type or out of range, or an experiment that book/plan.md does not describe.
     """
     known = {path.stem: path for path in sorted(CONFIG.glob("*.yaml"))}
     _known("profile", profile, known)
@@ -155,12 +157,24 @@ def _jobs(block: Any) -> Iterator[Job]:
     """Yield every combination of the values of one block."""
     if not isinstance(block, dict) or not {"architecture", "dataset"} <= block.keys():
         raise InputError(f"train: found {block!r}, expected `architecture`, `dataset` and parameters of a run.")
+    if (experiment := block.pop("experiment", None)) is not None:
+        _check_plan(experiment)
     grid = {name: value if isinstance(value, list) else [value] for name, value in block.items()}
     for combination in product(*grid.values()):
         values = dict(zip(grid, combination, strict=True))
         catalog.entry(values["dataset"])
         device = values.pop("device", "auto")
         yield Job(recipes.configure(**values), device)
+
+
+def _check_plan(experiment: str) -> None:
+    """Refuse an experiment without a margin and a stopping rule: these are written before its first run."""
+    section = re.search(rf"^## {re.escape(str(experiment))}: .*?(?=^## |\Z)", PLAN.read_text("utf-8"), re.M | re.S)
+    if not section:
+        raise InputError(f"experiment {experiment!r}: {PLAN} has no section '## {experiment}: ...'. Write it first.")
+    for row in ("Margin", "Stopping rule"):
+        if not re.search(rf"^\| {row} \|.*\w.*\|$", section[0], re.M):
+            raise InputError(f"experiment {experiment!r}: its section of {PLAN} has no row {row!r}. Write it first.")
 
 
 def missing(profile: str, results_dir: str | Path | None = None) -> list[Job]:

@@ -4,7 +4,7 @@ This is the read side of a record. Nothing here imports torch: `runs` is the wri
 """
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -183,7 +183,8 @@ def paired(first: Run, second: Run) -> tuple[np.ndarray, np.ndarray]:
         InputError: they have not been tested on the same images.
     """
     one, other = first.predictions, second.predictions
-    if not all(
+    # labels may agree by chance, as those of two sorted sets do
+    if first.record["dataset"]["files"] != second.record["dataset"]["files"] or not all(
         np.array_equal(one[name], other[name]) for name in {"labels", "test_indices"} & one.keys() & other.keys()
     ):
         raise InputError(
@@ -191,6 +192,24 @@ def paired(first: Run, second: Run) -> tuple[np.ndarray, np.ndarray]:
             "image by image. Compare runs on one dataset with one split and, where the split is drawn, one seed."
         )
     return one["classes"][:, 0] == one["labels"], other["classes"][:, 0] == other["labels"]
+
+
+def repetitions(
+    first: RunConfig, second: RunConfig, seeds: Iterable[int], results_dir: str | Path | None = None
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return what `paired` gives of two experiments for each seed or fold, as `evaluation.resampled` takes it.
+
+    Raises:
+        MissingRecord: a repetition has no record; gives the command that makes it.
+        InputError: see `paired`.
+    """
+
+    def recorded(config: RunConfig) -> Run:
+        if (run := find(config, results_dir)) is None:
+            raise MissingRecord(f"seed or fold {config.seed} has no record, so the comparison waits. {command(config)}")
+        return run
+
+    return [paired(*(recorded(replace(config, seed=seed)) for config in (first, second))) for seed in seeds]
 
 
 def facts(dataset: str, results_dir: str | Path | None = None) -> dict[str, Any]:

@@ -187,6 +187,18 @@ def test_page_not_found(pages: dict[str, BeautifulSoup]) -> None:
     assert all(str(tag["href"]).startswith(("/", "http", "#")) for tag in page.select("a[href], link[rel=stylesheet]"))
 
 
+def test_korean_pages_lie_beside_the_english_ones(pages: dict[str, BeautifulSoup]) -> None:
+    """A reader can go to and fro, and no link was lost in translation."""
+    for name in settings()["sphinx"]["config"]["korean_pages"]:
+        both = [pages[f"{name}.html"], pages[f"{name}.ko.html"]]
+        assert [page.html and page.html["lang"] for page in both] == ["en", "ko"]
+        stem = Path(name).name
+        assert [page.select("a[hreflang]")[0]["href"] for page in both] == [f"{stem}.ko.html", f"{stem}.html"]
+        english, korean = (len(article(page).select("a[href]")) for page in both)
+        assert english == korean, name
+        assert re.search("[가-힣]", article(both[1]).get_text())
+
+
 def test_cited_works_are_listed(pages: dict[str, BeautifulSoup]) -> None:
     keys = re.findall(r"@\w+\{(\w+),", (ROOT / "book" / "references.bib").read_text(encoding="utf-8"))
     listed = article(pages["book/bibliography.html"]).get_text()
@@ -411,7 +423,7 @@ def test_the_address_is_one_setting() -> None:
 @pytest.mark.slow
 def test_what_an_address_adds(book: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkout = tmp_path / "checkout"
-    for name in ("book", "hwr_utils", "config"):
+    for name in ("book", "hwr_utils", "config", "locale"):
         shutil.copytree(ROOT / name, checkout / name)
     for name in ("_toc.yml", "CHANGELOG.md"):
         shutil.copy2(ROOT / name, checkout / name)
@@ -449,6 +461,8 @@ def test_an_address_that_is_none_is_refused(url: str) -> None:
 def test_the_quick_edition_says_so() -> None:
     assert "synthetic data drawn by the project" in build.configure(settings(), quick=True)["html"]["announcement"]
     assert "announcement" not in build.configure(settings(), quick=False)["html"]
+    first = build.with_note((ROOT / "book" / "introduction.md").read_text(encoding="utf-8"))
+    assert first.startswith("# ") and first.index("published study's") < first.index("## What we have found")
 
 
 def test_a_warning_fails_the_build(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

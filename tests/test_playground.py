@@ -190,6 +190,15 @@ def status(page: Page) -> Any:
 # ---- what it draws ----
 
 
+def test_the_page_speaks_korean_where_it_is_korean(html: Path, site: Site, open_page: Callable[..., Page]) -> None:
+    site.replaced[PAGE] = (html / PAGE).read_bytes().replace(b'<html lang="en"', b'<html lang="ko"', 1)
+    page = open_page()
+    ready(page)
+    status(page).to_have_text("판에 글자를 하나 그리세요.")
+    expect(page.locator("#playground-models label").first).to_have_text("숫자")
+    expect(page.locator("#playground-knows")).to_contain_text("숫자 0부터 9까지")
+
+
 def test_javascript_prepares_what_python_prepares(open_page: Callable[..., Page]) -> None:
     page = open_page()
     compared = 0

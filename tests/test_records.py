@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hwr_utils import files, records
-from hwr_utils.errors import InputError
+from hwr_utils import files, records, results
+from hwr_utils.errors import InputError, MissingRecord
 from hwr_utils.recipes import configure
 from hwr_utils.records import RunConfig, run_id
 
@@ -328,3 +328,17 @@ def test_an_edited_record_is_noticed() -> None:
     edited["test"] |= {"correct": 999, "n": 1000}
     with pytest.raises(InputError, match="gives"):
         records.verify(edited, arrays, "x")
+
+
+def test_repetitions_are_compared_on_the_same_images_or_not_at_all() -> None:
+    """Labels may agree by chance, so the data's checksums have to agree, too; no fold or seed is left out silently."""
+    simple = [configure("mnist", "simple_cnn", dropout=dropout) for dropout in (False, True)]
+    pairs = results.repetitions(*simple, seeds=[0, 1, 2])
+    found = results.find(simple[0])
+    assert found and [len(first) for first, _ in pairs] == [len(second) for _, second in pairs] == [10_000] * 3
+    assert pairs[0][0].sum() == found.record["test"]["correct"]
+    with pytest.raises(MissingRecord, match=r"fold 77 has no record.* hwr train .*--seed 77"):
+        results.repetitions(*simple, seeds=[0, 77])
+    other = found.record | {"dataset": found.record["dataset"] | {"files": {"drawn anew": "0"}}}
+    with pytest.raises(InputError, match="different images"):
+        results.paired(found, results.Run(found.folder, other))

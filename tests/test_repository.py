@@ -119,6 +119,20 @@ def test_citation_is_complete() -> None:
     assert all({"type", "title", "authors"} <= reference.keys() for reference in citation["references"])
 
 
+def test_codemeta_agrees_with_the_citation() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    codemeta = json.loads((ROOT / "codemeta.json").read_text(encoding="utf-8"))
+    assert codemeta["identifier"] == project()["name"]
+    assert [codemeta[key] for key in ("name", "version", "keywords")] == [
+        citation[key] for key in ("title", "version", "keywords")
+    ]
+    assert codemeta["description"] == citation["abstract"]
+    assert [author["name"] for author in codemeta["author"]] == [author["name"] for author in citation["authors"]]
+    assert [Path(address).name for address in codemeta["license"]] == citation["license"]
+    reproduced = [work["name"] for work in codemeta["referencePublication"]]
+    assert reproduced == [reference["title"] for reference in citation["references"]]
+
+
 def test_licences() -> None:
     assert (ROOT / "LICENSE").read_text().startswith("MIT License") and project()["license"] == "MIT"
     text = (ROOT / "LICENSE-text").read_text(encoding="utf-8")

@@ -1,14 +1,18 @@
 """The set-up: pip's settings reach uv, nothing is done twice, a browser is found."""
 
 import json
+import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from helpers import load_tool
+from hwr_utils import files, records
+from hwr_utils.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -193,3 +197,35 @@ def test_ci_requires_a_browser(ci: str, code: int, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(browser, "install", lambda: None)
     monkeypatch.setenv("CI", ci)
     assert browser.main() == code
+
+
+def test_the_archive_of_records_is_whole_and_always_the_same(tmp_path: Path) -> None:
+    archive = load_tool("archive")
+    written = []
+    for place in ("one", "other"):
+        n = archive.write(tmp_path / place / "records.zip")
+        written.append((tmp_path / place / "records.zip").read_bytes())
+    assert written[0] == written[1]
+    with zipfile.ZipFile(tmp_path / "one" / "records.zip") as file:
+        file.extractall(tmp_path)
+    folder = tmp_path / "records"
+    sums = dict(reversed(line.split("  ")) for line in (folder / "SHA256SUMS").read_text().splitlines())
+    inside = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert sums.keys() == inside - {"SHA256SUMS"}
+    assert all(files.sha256((folder / name).read_bytes()) == digest for name, digest in sums.items())
+    assert len(list(records.read_all(folder / "results"))) == n > 0
+    assert {"README.md", "LICENSE-text", "hwr_utils/record.schema.json"} <= inside
+
+
+def test_a_damaged_record_is_not_archived(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = load_tool("archive")
+    monkeypatch.setattr(archive, "ROOT", tmp_path)
+    folder = next((ROOT / "results").glob("mnist-simple_cnn-*"))
+    shutil.copytree(folder, tmp_path / "results" / folder.name)
+    damaged = json.loads((folder / "record.json").read_text())
+    damaged["test"]["correct"] -= 1
+    damaged["test"]["accuracy"] = damaged["test"]["correct"] / damaged["test"]["n"]
+    files.write_json(tmp_path / "results" / folder.name / "record.json", damaged)
+    with pytest.raises(InputError, match="predictions"):
+        archive.write(tmp_path / "records.zip")
+    assert not (tmp_path / "records.zip").exists()

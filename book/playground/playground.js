@@ -1,5 +1,6 @@
 /** The playground's page: binds the pad, the recognizer and the controls together. */
 
+import { IS_KOREAN, message } from "./messages.js";
 import { Failure, fetchModel, isKept } from "./models.js";
 import { canKeep, keepPage } from "./offline.js";
 import { Pad } from "./pad.js";
@@ -7,14 +8,6 @@ import { Recognizer } from "./recognizer.js";
 
 /** @typedef {import("./models.js").Model} Model */
 
-/** @type {Record<string, string>} what the reader is told; {title} is the model's */
-const MESSAGES = {
-  unsupported: "This browser cannot run the networks: it has no WebAssembly with SIMD, or no Web Workers. Every browser of the last years has both.",
-  runtime: "The networks cannot run here: LiteRT did not start. Reload the page; a browser of the last years is needed.",
-  missing: "The file of the model “{title}” is missing or cannot be reached. Go online and reload the page, or choose another model.",
-  damaged: "The file of the model “{title}” is damaged: it is not the one that this page was made with. Reload the page, or choose another model.",
-  list: "The list of models is missing or damaged. Go online and reload the page.",
-};
 const DRAWING = `playground ${location.pathname}`; // the name under which the browser keeps it until the tab is closed
 const DOT = 0.05; // of the pad: what is smaller is no character
 
@@ -62,7 +55,7 @@ function fail(error, model) {
   const reason = error instanceof Failure ? error.reason : "runtime";
   console.error(error);
   list.ariaBusy = "false";
-  say(MESSAGES[reason].replace("{title}", model?.title ?? ""), "error");
+  say(message(reason, { title: model?.title ?? "" }), "error");
 }
 
 /**
@@ -86,7 +79,7 @@ function empty() {
   list.replaceChildren();
   copied.textContent = "";
   seen.width = seen.width; // blank again
-  say(ready ? "Draw a character on the pad." : "Loading …");
+  say(message(ready ? "draw" : "loading"));
 }
 
 /** Show what can be done with the drawing, and keep it in case the page is loaded again. */
@@ -150,8 +143,7 @@ function show(result, model) {
     ...result.candidates.map(({ character, score }, place) => {
       const button = document.createElement("button");
       button.type = "button";
-      // what is seen comes first: whoever speaks to the computer says that
-      button.setAttribute("aria-label", `${character} ${percent(score)}, candidate ${place + 1}: copy`);
+      button.setAttribute("aria-label", message("candidate", { character, share: percent(score), place: place + 1 }));
       const [glyph, share] = [document.createElement("span"), document.createElement("small")];
       glyph.textContent = character;
       share.textContent = percent(score);
@@ -163,8 +155,8 @@ function show(result, model) {
     }),
   );
   const [best] = result.candidates;
-  if (result.likely && !isDot()) say(`Most likely: ${best.character}, ${percent(best.score)}.`);
-  else say("No candidate is likely. These are guesses.", "unlikely");
+  if (result.likely && !isDot()) say(message("likely", { character: best.character, share: percent(best.score) }));
+  else say(message("unlikely"), "unlikely");
   const { pixels, width, height } = result.picture;
   [seen.width, seen.height] = [width, height];
   const image = new ImageData(width, height);
@@ -176,9 +168,9 @@ function show(result, model) {
 async function copy(character) {
   try {
     await navigator.clipboard.writeText(character);
-    copied.textContent = `${character} is copied.`;
+    copied.textContent = message("copied", { character });
   } catch {
-    copied.textContent = `The browser does not allow copying ${character} here.`;
+    copied.textContent = message("notCopied", { character });
   }
 }
 
@@ -199,7 +191,7 @@ async function choose(model, pen = model.pen) {
   known.lang = model.lang;
   element("characters", HTMLElement).textContent = model.classes.join(" ");
   list.replaceChildren();
-  say(`Loading “${model.title}” …`);
+  say(message("loadingModel", { title: model.title }));
   app.dataset.ready = "";
   let files;
   try {
@@ -227,19 +219,19 @@ async function choose(model, pen = model.pen) {
 async function keep(what) {
   const note = element("offline", HTMLElement);
   if (!canKeep) {
-    note.textContent = "This browser, or this address, does not let the page be kept for when you are offline.";
+    note.textContent = message("cannotKeep");
     return;
   }
   try {
     await what();
     const there = await Promise.all(models.map(isKept));
     const titles = models.filter((_, place) => there[place]).map((model) => model.title);
-    note.textContent = `Kept on this device, and ready for when you are offline: the page, and the model${titles.length > 1 ? "s" : ""} ${titles.join(", ")}.`;
+    note.textContent = message(titles.length > 1 ? "keptSeveral" : "kept", { titles: titles.join(", ") });
     note.dataset.ready = titles.join(" ");
     keepAll.hidden = there.every(Boolean);
   } catch (error) {
     console.error(error);
-    note.textContent = "The page could not be kept for when you are offline. It works while you are online.";
+    note.textContent = message("notKept");
   }
 }
 
@@ -280,7 +272,7 @@ function tabulate(rows) {
 
 async function start() {
   pad.addEventListener("change", changed);
-  pad.addEventListener("pendown", () => say("The pen is down."));
+  pad.addEventListener("pendown", () => say(message("penDown")));
   undo.addEventListener("click", () => pad.undo());
   redo.addEventListener("click", () => pad.redo());
   clear.addEventListener("click", () => pad.clear());
@@ -296,6 +288,9 @@ async function start() {
     const response = await fetch(new URL("models.json", import.meta.url));
     const listed = await response.json();
     models = listed.models;
+    if (IS_KOREAN) {
+      for (const model of models) Object.assign(model, { title: model.ko.title, facts: { ...model.facts, ...model.ko.facts } });
+    }
     first = models.find((model) => `#${model.name}` === location.hash) ?? models[0]; // playground.html#hanzi
     offer(first);
     fill("speed", listed.speed.facts);
