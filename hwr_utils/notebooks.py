@@ -3,6 +3,7 @@
 import ast
 import os
 import re
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -132,8 +133,8 @@ def execute(
     import papermill
     from nbclient.exceptions import DeadKernelError
 
-    # a progress bar in an executed notebook would stand still
-    with tempfile.TemporaryDirectory() as scratch, patch.dict(os.environ, TQDM_DISABLE="1"):
+    options, environment = _kernel()
+    with tempfile.TemporaryDirectory() as scratch, patch.dict(os.environ, environment):
         draft = Path(scratch) / "notebook.ipynb"
         try:
             notebook = papermill.execute_notebook(
@@ -141,8 +142,9 @@ def execute(
                 draft,
                 checked,
                 kernel_name="python3",
-                progress_bar=progress and {"desc": path.stem},
-                extra_arguments=["--log-level=ERROR"],  # of the kernel, or it warns that it runs without encryption
+                # what is left cannot be told from the number of cells
+                progress_bar=progress and {"desc": path.stem, "bar_format": "{l_bar}{bar}| {n}/{total} [{elapsed}]"},
+                extra_arguments=options,
                 # of many short ones the draft need not be written after every cell
                 **({"km": kernel, "request_save_on_cell_execute": False} if kernel else {}),
             )
@@ -159,6 +161,25 @@ def execute(
     files.write_text(output, nbformat.writes(notebook) + "\n")  # type: ignore[no-untyped-call]
     failed.unlink(missing_ok=True)
     return output
+
+
+def _kernel() -> tuple[list[str], dict[str, str]]:
+    """Return the options and the environment of a kernel whose bars go to our terminal, or nowhere if there is none.
+
+    In an executed notebook a bar would stand still for ever, but a cell that trains for minutes should show one.
+    """
+    # else it warns that it runs without encryption, and says what failed in it when it was stopped
+    options = ["--log-level=CRITICAL"]
+    try:
+        terminal = os.ttyname(sys.stderr.fileno())
+    except (OSError, AttributeError):  # no terminal, or a system that gives them no names
+        return options, {"TQDM_DISABLE": "1"}
+    lines = [
+        "import functools, tqdm",
+        f"tqdm.tqdm.__init__ = functools.partialmethod(tqdm.tqdm.__init__, file=open({terminal!r}, 'w'), leave=False)",
+        "del functools, tqdm",
+    ]
+    return [*options, f"--IPKernelApp.exec_lines={lines!r}"], {}
 
 
 def execute_each(
