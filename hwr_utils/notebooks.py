@@ -114,11 +114,12 @@ def execute(
     output: str | Path | None = None,
     progress: bool = True,
     kernel: Any = None,
+    figures: str = "png",
 ) -> Path:
     """Run a notebook with the values of some parameters, and write it executed, in one step when all has run.
 
     It goes to `output`, or to `_build/notebooks/<notebook>-<parameters>.ipynb`. The kernel of an AsyncKernelManager
-    that is given goes on afterwards.
+    that is given goes on afterwards. Figures are drawn as "png" or "svg".
 
     Raises:
         InputError: see `find`, `parameters` and `check`.
@@ -144,7 +145,7 @@ def execute(
                 kernel_name="python3",
                 # what is left cannot be told from the number of cells
                 progress_bar=progress and {"desc": path.stem, "bar_format": "{l_bar}{bar}| {n}/{total} [{elapsed}]"},
-                extra_arguments=options,
+                extra_arguments=[*options, f"--InlineBackend.figure_formats={{{figures!r}}}"],
                 # of many short ones the draft need not be written after every cell
                 **({"km": kernel, "request_save_on_cell_execute": False} if kernel else {}),
             )
@@ -183,7 +184,12 @@ def _kernel() -> tuple[list[str], dict[str, str]]:
 
 
 def execute_each(
-    name: str | Path, parameter: str, each: Sequence[str], values: Mapping[str, Any], folder: Path
+    name: str | Path,
+    parameter: str,
+    each: Sequence[str],
+    values: Mapping[str, Any],
+    folder: Path,
+    figures: str = "png",
 ) -> None:
     """Run a notebook once for each value of a parameter, with other `values`, and write it as `<value>.ipynb`.
 
@@ -197,7 +203,7 @@ def execute_each(
     try:
         for value in each:
             given = {**values, parameter: value}
-            execute(name, given, folder / f"{value}.ipynb", progress=False, kernel=kernel)
+            execute(name, given, folder / f"{value}.ipynb", progress=False, kernel=kernel, figures=figures)
     finally:
         if kernel.has_kernel:
             run_sync(kernel.shutdown_kernel)(now=True)
