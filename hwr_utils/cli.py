@@ -283,6 +283,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (InputError, FloatingPointError, DeviceError) as error:
         print(f"hwr: error: {error}", file=sys.stderr)
         return 2
+    except ModuleNotFoundError as error:
+        if str(error.name).startswith("hwr_utils"):
+            raise
+        print(f"hwr: error: {error.name} is not installed. It is in `pip install '.[book,device]'`.", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("hwr: stopped. The same command goes on from here; an import or a drawing starts again.", file=sys.stderr)
         return 130

@@ -706,11 +706,12 @@ def test_training_needs_no_library_of_the_book(root: Path, tmp_path: Path) -> No
     """Train where only the training path's libraries are, as on a bare CUDA machine."""
     code = """
 import sys
-for name in ("fastjsonschema", "scipy", "sklearn", "seaborn", "papermill", "nbformat", "nbclient", "yaml", "mplfonts"):
+for name in ("fastjsonschema", "scipy", "sklearn", "seaborn", "papermill", "nbformat", "nbclient", "yaml", "mplfonts", "matplotlib"):
     sys.modules[name] = None
 from hwr_utils.cli import main
-sys.exit(main(sys.argv[1:]))
+sys.exit(main(sys.argv[1:]) or 10 * main(["notebook", "run"]))
 """
     argv = train_argv(tiny(epochs=1), root, tmp_path)
-    subprocess.run([sys.executable, "-c", code, *argv], check=True, env=environment())
+    done = subprocess.run([sys.executable, "-c", code, *argv], env=environment(), capture_output=True, text=True)
     assert find(tiny(epochs=1), tmp_path) is not None
+    assert done.returncode == 20 and "papermill is not installed. It is in `pip install" in done.stderr
