@@ -105,9 +105,11 @@ def _notebook(arguments: argparse.Namespace) -> None:
 
 
 def _runs(arguments: argparse.Namespace) -> None:
-    from hwr_utils import grid, results
+    from hwr_utils import results
 
     if arguments.missing:
+        from hwr_utils import grid
+
         for job in grid.missing(arguments.missing, arguments.results_dir):
             print(job.command)
         return

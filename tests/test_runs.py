@@ -706,7 +706,7 @@ def test_training_needs_no_library_of_the_book(root: Path, tmp_path: Path) -> No
     """Train where only the training path's libraries are, as on a bare CUDA machine."""
     code = """
 import sys
-for name in ("fastjsonschema", "scipy", "sklearn", "seaborn", "papermill", "nbformat", "nbclient", "yaml", "mplfonts", "matplotlib"):
+for name in "fastjsonschema scipy sklearn matplotlib seaborn papermill nbformat nbclient yaml mplfonts".split():
     sys.modules[name] = None
 from hwr_utils.cli import main
 sys.exit(main(sys.argv[1:]) or 10 * main(["notebook", "run"]))
