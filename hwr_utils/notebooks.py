@@ -171,16 +171,18 @@ def _kernel() -> tuple[list[str], dict[str, str]]:
     """
     # else it warns that it runs without encryption, and says what failed in it when it was stopped
     options = ["--log-level=CRITICAL"]
+    # a kernel of this name that another installation has left where Jupyter looks first would not have our packages
+    environment = {"JUPYTER_PATH": str(Path(sys.prefix) / "share" / "jupyter")}
     try:
         terminal = os.ttyname(sys.stderr.fileno())
     except (OSError, AttributeError):  # no terminal, or a system that gives them no names
-        return options, {"TQDM_DISABLE": "1"}
+        return options, environment | {"TQDM_DISABLE": "1"}
     lines = [
         "import functools, tqdm",
         f"tqdm.tqdm.__init__ = functools.partialmethod(tqdm.tqdm.__init__, file=open({terminal!r}, 'w'), leave=False)",
         "del functools, tqdm",
     ]
-    return [*options, f"--IPKernelApp.exec_lines={lines!r}"], {}
+    return [*options, f"--IPKernelApp.exec_lines={lines!r}"], environment
 
 
 def execute_each(
