@@ -69,6 +69,19 @@ def test_it_runs_with_the_given_values(tiny: Path, tmp_path: Path, capsys: pytes
     assert str(tmp_path) not in output.read_text(), "the executed notebook tells where it was made"
 
 
+def test_it_runs_on_a_bare_account(tiny: Path, tmp_path: Path) -> None:
+    """Execute it without a home that can be written, with ASCII alone, and with another kernel first on the path."""
+    foreign = tmp_path / "jupyter" / "kernels" / "python3" / "kernel.json"
+    foreign.parent.mkdir(parents=True)
+    foreign.write_text(json.dumps({"argv": ["false", "{connection_file}"], "display_name": "", "language": "python"}))
+    environment = {"HOME": str(tiny / "none"), "LC_ALL": "C", "JUPYTER_PATH": str(tmp_path / "jupyter")}
+    output = tmp_path / "手.ipynb"
+    command = [sys.executable, "-m", "hwr_utils", "notebook", str(tiny), "-p", "name", "手", "--output", str(output)]
+    done = subprocess.run(command, env=os.environ | environment, capture_output=True, timeout=LIMIT)
+    assert done.returncode == 0, done.stderr.decode()
+    assert printed(output).startswith("0 0.5 手 False")
+
+
 def test_papermills_own_command_runs_it_too(tiny: Path, tmp_path: Path) -> None:
     output = tmp_path / "done.ipynb"
     command = [sys.executable, "-m", "papermill", str(tiny), str(output), "-p", "seed", "3", "-p", "name", "b"]

@@ -99,6 +99,8 @@ def _bootstrap() -> None:
     """Make .venv with nothing but the pinned uv in it."""
     pin = re.search(r"^uv==.*(\n +--hash.*)*", REQUIREMENTS.read_text(), re.MULTILINE)
     assert pin, "requirements.txt pins uv"
+    if os.pathsep in str(ROOT):
+        raise SetUpError(f"no virtual environment works in {ROOT}, whose name holds {os.pathsep!r}. Rename the folder.")
     venv.create(VENV, symlinks=True)
     (VENV / "uv.txt").write_text(pin[0].rstrip("\\ ") + "\n")
     uv_alone = ("--quiet", "--require-hashes", "--requirement", VENV / "uv.txt")
