@@ -7,6 +7,12 @@
 PYTHON :=
 PYTHONS := $(if $(PYTHON),"$(PYTHON)",python3 python3.12 python3.11 python3.13)
 
+# Snakemake, uv, npm and Jupyter each want a home that they can write to
+ifneq ($(shell test -w "$$HOME" && echo yes),yes)
+  $(shell mkdir -p _build/home)
+  export HOME := $(CURDIR)/_build/home
+endif
+
 RUN := .venv/bin/python
 # what is made, and from what, says the Snakefile; what is done already is left alone
 SNAKEMAKE := $(RUN) -m snakemake

@@ -216,7 +216,7 @@ rule pages:
     resources: seconds=lambda wildcards: 6 + 2 * len(groups[wildcards.group])
     shell:
         "cd {RESULTS:q} && runs=$(for record in {wildcards.group}-*/record.json; do dirname $record; done) && cd - > /dev/null && "
-        "{PYTHON} -m hwr_utils notebook run -p results_dir {RESULTS:q} --output {output:q} --each run_id $runs"
+        "{PYTHON} -m hwr_utils notebook run -p results_dir {RESULTS:q} --svg --output {output:q} --each run_id $runs"
 
 
 rule tables:

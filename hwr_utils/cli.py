@@ -94,26 +94,31 @@ def _compare(arguments: argparse.Namespace) -> None:
 
 def _notebook(arguments: argparse.Namespace) -> None:
     values = {name: notebooks.parse(value) for name, value in arguments.parameter}
+    figures = "svg" if arguments.svg else "png"
     if arguments.each is None:
-        print(notebooks.execute(arguments.name, values, arguments.output))
+        print(notebooks.execute(arguments.name, values, arguments.output, figures=figures))
         return
     parameter, *each = arguments.each
     folder = arguments.output or notebooks.OUTPUT / Path(arguments.name).stem
-    notebooks.execute_each(arguments.name, parameter, each, values, folder)
+    notebooks.execute_each(arguments.name, parameter, each, values, folder, figures)
     print(folder)
 
 
 def _runs(arguments: argparse.Namespace) -> None:
-    from hwr_utils import grid, results
+    from hwr_utils import results
 
     if arguments.missing:
+        from hwr_utils import grid
+
         for job in grid.missing(arguments.missing, arguments.results_dir):
             print(job.command)
         return
     table = results.frame(arguments.results_dir)
     for name in arguments.filter:
         table = table[table.index.str.contains(name, regex=False)]
-    if arguments.remove:
+    if arguments.format:
+        print(results.as_text(table, arguments.format), end="")
+    elif arguments.remove:
         for folder in table["folder"] if arguments.filter else []:
             shutil.rmtree(folder)
             print(f"{folder}: removed")
@@ -155,6 +160,17 @@ def _predict(arguments: argparse.Namespace) -> None:
     finally:  # also where some pictures could not be read
         if arguments.json and answers:
             print(json.dumps(answers, ensure_ascii=False, indent=1))
+
+
+def _completion(arguments: argparse.Namespace) -> None:
+    import shtab
+
+    parser = _parser()
+    groups = next(action.choices for action in parser._actions if isinstance(action.choices, dict))
+    for action in (action for group in groups.values() for action in group._actions):
+        if action.type is Path or action.metavar in ("IMAGE", "SOURCE") or action.dest == "model":
+            action.complete = shtab.FILE
+    print(shtab.complete(parser, arguments.shell))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -221,9 +237,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--output", type=Path, help="default: _build/notebooks/NAME-PARAMETERS.ipynb; with --each a folder")
     add("--each", nargs="+", metavar=("NAME", "VALUE"), help="run it for each value of a parameter, in one process")
 
+    add("--svg", action="store_true", help="draw the figures as SVG, which stays sharp in print, instead of PNG")
+
     add = command(_runs, "list the recorded runs, or those that a profile lacks", results)
     add("filter", nargs="*", metavar="TEXT", help="only runs whose name holds it")
     add("--missing", metavar="PROFILE", help="the commands of the runs that a file of config/ asks for")
+    add("--format", choices=("csv", "latex"), help="print a table for other programs: of everything, or for a paper")
     add("--remove", action="store_true", help="remove the folders of the runs that TEXT names")
 
     add = command(_quantize, "write a run's network as TFLite and ONNX files, and measure them", root, results)
@@ -242,6 +261,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--model", required=True, help="a .tflite file; the model.json of its run lies beside it")
     add("--top-k", type=int, default=10, help="candidates for each picture")
     add("--json", action="store_true", help="print JSON")
+
+    add = command(_completion, "print a script with which a shell completes commands, options and files")
+    add("shell", choices=("bash", "zsh"), help="write it where yours looks for such scripts")
 
     return parser
 
@@ -262,6 +284,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except (InputError, FloatingPointError, DeviceError) as error:
         print(f"hwr: error: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        if str(error.name).startswith("hwr_utils"):
+            raise
+        print(f"hwr: error: {error.name} is not installed. It is in `pip install '.[book,device]'`.", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("hwr: stopped. The same command goes on from here; an import or a drawing starts again.", file=sys.stderr)

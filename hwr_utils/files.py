@@ -12,8 +12,10 @@ from typing import Any
 
 from hwr_utils.errors import InputError, writing
 
-# the checkout that the package is used from: its results/ and data/ are the defaults wherever a notebook is started
-REPOSITORY = Path(__file__).resolve().parent.parent
+_PARENT = Path(__file__).resolve().parent.parent
+# The checkout that the package is used from: its results/ and data/ are the defaults wherever a notebook is started.
+# Where the package is installed without one, they are those of the current folder.
+REPOSITORY = _PARENT if (_PARENT / "pyproject.toml").exists() else Path.cwd()
 
 UNFINISHED = ".part"  # how the names of files and folders end that are still being written
 

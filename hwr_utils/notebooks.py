@@ -3,6 +3,7 @@
 import ast
 import os
 import re
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -113,11 +114,12 @@ def execute(
     output: str | Path | None = None,
     progress: bool = True,
     kernel: Any = None,
+    figures: str = "png",
 ) -> Path:
     """Run a notebook with the values of some parameters, and write it executed, in one step when all has run.
 
     It goes to `output`, or to `_build/notebooks/<notebook>-<parameters>.ipynb`. The kernel of an AsyncKernelManager
-    that is given goes on afterwards.
+    that is given goes on afterwards. Figures are drawn as "png" or "svg".
 
     Raises:
         InputError: see `find`, `parameters` and `check`.
@@ -132,8 +134,8 @@ def execute(
     import papermill
     from nbclient.exceptions import DeadKernelError
 
-    # a progress bar in an executed notebook would stand still
-    with tempfile.TemporaryDirectory() as scratch, patch.dict(os.environ, TQDM_DISABLE="1"):
+    options, environment = _kernel()
+    with tempfile.TemporaryDirectory() as scratch, patch.dict(os.environ, environment):
         draft = Path(scratch) / "notebook.ipynb"
         try:
             notebook = papermill.execute_notebook(
@@ -141,8 +143,9 @@ def execute(
                 draft,
                 checked,
                 kernel_name="python3",
-                progress_bar=progress and {"desc": path.stem},
-                extra_arguments=["--log-level=ERROR"],  # of the kernel, or it warns that it runs without encryption
+                # what is left cannot be told from the number of cells
+                progress_bar=progress and {"desc": path.stem, "bar_format": "{l_bar}{bar}| {n}/{total} [{elapsed}]"},
+                extra_arguments=[*options, f"--InlineBackend.figure_formats={{{figures!r}}}"],
                 # of many short ones the draft need not be written after every cell
                 **({"km": kernel, "request_save_on_cell_execute": False} if kernel else {}),
             )
@@ -161,8 +164,34 @@ def execute(
     return output
 
 
+def _kernel() -> tuple[list[str], dict[str, str]]:
+    """Return the options and the environment of a kernel whose bars go to our terminal, or nowhere if there is none.
+
+    In an executed notebook a bar would stand still for ever, but a cell that trains for minutes should show one.
+    """
+    # else it warns that it runs without encryption, and says what failed in it when it was stopped
+    options = ["--log-level=CRITICAL"]
+    # a kernel of this name that another installation has left where Jupyter looks first would not have our packages
+    environment = {"JUPYTER_PATH": str(Path(sys.prefix) / "share" / "jupyter")}
+    try:
+        terminal = os.ttyname(sys.stderr.fileno())
+    except (OSError, AttributeError):  # no terminal, or a system that gives them no names
+        return options, environment | {"TQDM_DISABLE": "1"}
+    lines = [
+        "import functools, tqdm",
+        f"tqdm.tqdm.__init__ = functools.partialmethod(tqdm.tqdm.__init__, file=open({terminal!r}, 'w'), leave=False)",
+        "del functools, tqdm",
+    ]
+    return [*options, f"--IPKernelApp.exec_lines={lines!r}"], environment
+
+
 def execute_each(
-    name: str | Path, parameter: str, each: Sequence[str], values: Mapping[str, Any], folder: Path
+    name: str | Path,
+    parameter: str,
+    each: Sequence[str],
+    values: Mapping[str, Any],
+    folder: Path,
+    figures: str = "png",
 ) -> None:
     """Run a notebook once for each value of a parameter, with other `values`, and write it as `<value>.ipynb`.
 
@@ -176,7 +205,7 @@ def execute_each(
     try:
         for value in each:
             given = {**values, parameter: value}
-            execute(name, given, folder / f"{value}.ipynb", progress=False, kernel=kernel)
+            execute(name, given, folder / f"{value}.ipynb", progress=False, kernel=kernel, figures=figures)
     finally:
         if kernel.has_kernel:
             run_sync(kernel.shutdown_kernel)(now=True)

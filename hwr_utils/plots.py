@@ -1,7 +1,8 @@
 """Figures that notebooks and run pages share: on a white card for light and dark pages, in a font that has hanzi."""
 
 import re
-from collections.abc import Sequence
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -62,6 +63,18 @@ def show_table(frame: pd.DataFrame) -> None:
     display(Markdown(frame.astype(str).to_markdown(index=False, disable_numparse=True)))
 
 
+def offer(contents: Mapping[str, str]) -> None:
+    """Show links in a notebook, and in the page made of it, that save texts as files; their names are the keys."""
+    from IPython.display import HTML, display
+
+    links = [
+        f'<a download="{name}" href="data:text/plain;charset=utf-8;base64,{b64encode(content.encode()).decode()}">'
+        f"{name}</a>"
+        for name, content in contents.items()
+    ]
+    display(HTML(f"<p>Save the table: {', '.join(links)}</p>"))
+
+
 def history(run: Run) -> Figure:
     """Draw loss and accuracy over the epochs, training beside validation, and mark the epoch that was kept.
 
@@ -102,6 +115,7 @@ def confusion(run: Run) -> Figure:
         cmap="rocket_r",
         square=True,
         linewidths=0.3,
+        rasterized=True,  # in an SVG thousands of squares would take half a megabyte
         linecolor="0.9",
         vmin=0,
         xticklabels=classes,

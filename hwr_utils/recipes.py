@@ -44,6 +44,7 @@ PARAMETERS: dict[str, Parameter] = {
     "ema": Parameter(
         float, 0.0, 0.99999, "how much a step keeps of the mean of the weights, which is evaluated in their place"
     ),
+    "init": Parameter(str, 0, 0, "a run whose weights training starts from; see runs.initial_weights"),
     "pool_size": Parameter(int, 50, 10_000_000, "with split=folds: cross-validate on so many images, stratified"),
 }
 
@@ -118,8 +119,8 @@ def _check(name: str, value: Any) -> Any:
         raise InputError(
             f"{name}={value!r} is of type {given.__name__}, expected {rule.type.__name__}: {rule.meaning}."
         )
-    if rule.choices:
-        if value not in rule.choices:
+    if rule.type is str:
+        if rule.choices and value not in rule.choices:
             near = nearest(str(value), rule.choices)
             raise InputError(f"{name}={value!r} is unknown, expected one of {', '.join(rule.choices)}{near}")
         return value

@@ -39,6 +39,7 @@ DEFAULTS: dict[str, Any] = {
     "start_size": None,  # the network's input has its full size from the first epoch on
     "label_smoothing": 0.0,  # a label is its class alone
     "weight_decay": 0.0,  # plain Adam
+    "init": None,  # the weights are drawn from the seed
     "ema": 0.0,  # the weights themselves are evaluated, and no mean of them
 }
 

@@ -176,6 +176,14 @@ def frame(results_dir: str | Path | None = None) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index("run") if rows else pd.DataFrame()
 
 
+def as_text(table: pd.DataFrame, kind: str) -> str:
+    """Return rows of `frame` as the text of a file: "csv" has all that no path tells, "latex" what a paper shows."""
+    if kind == "csv":
+        return table.drop(columns="folder", errors="ignore").to_csv()
+    shown = table.filter(["dataset", "architecture", "options", "recipe", "seed", "n", "accuracy"])
+    return shown.to_latex(index=False, escape=True, float_format="%.4f")
+
+
 def paired(first: Run, second: Run) -> tuple[np.ndarray, np.ndarray]:
     """Return which test images either of two runs has read right, as two (N,) bool arrays of the same images.
 

@@ -3,7 +3,7 @@
 import os
 import platform
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 import torch
 from filelock import FileLock, Timeout  # torch brings it
+from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 
-from hwr_utils import data, distributed, evaluation, files, models, records, results, training
+from hwr_utils import data, distributed, evaluation, files, models, recipes, records, results, training
 from hwr_utils.data import catalog, splits
 from hwr_utils.distributed import Processes
-from hwr_utils.errors import InputError, MissingFiles, MissingRecord
+from hwr_utils.errors import InputError, MissingFiles, MissingRecord, reading
 from hwr_utils.records import RunConfig
 from hwr_utils.results import Run
 
@@ -89,7 +90,7 @@ def train_run(
     Raises:
         InputError: the network does not have such an option; the data is missing, damaged or not what its name
             promises; the device is absent; the results folder cannot be written; another process is at this very run;
-            a checkpoint belongs to another config.
+            a checkpoint belongs to another config; see also `initial_weights`.
         FloatingPointError: the loss became NaN or infinite.
         DeviceError: the GPU failed; the same call goes on from the last checkpoint.
     """
@@ -135,6 +136,7 @@ def _train(config: RunConfig, dataset: data.Dataset, folder: Path, execution: tr
         else (dataset.test_images, dataset.test_labels),
         execution,
         checkpoint=folder / "checkpoint.pt",
+        initial=initial_weights(config, dataset.classes, folder.parent),
     )
     record, arrays, weights = _report(config, dataset, train, validation, result, execution, environment)
     if processes.first:
@@ -144,6 +146,48 @@ def _train(config: RunConfig, dataset: data.Dataset, folder: Path, execution: tr
             records.log(folder.parent, record)
         records.write(folder, record, arrays)
     processes.agree(True)  # the others wait for the record
+
+
+def initial_weights(config: RunConfig, classes: Sequence[str], results_dir: Path) -> training.Weights | None:
+    """Return the weights of the run that the config's `init` names, or None where it names none.
+
+    Where that run has other classes, the tensors whose size depends on their number, the last layer's, are left out.
+
+    Raises:
+        InputError: there is no such run; it has no weights, or not those of its record; its network is another.
+    """
+    name = config.training["init"]
+    if name is None:
+        return None
+    known = [path.parent.name for path in results_dir.glob("*/record.json")]
+    if name not in known:
+        raise InputError(
+            f"init={name!r} is no run in {results_dir}; `hwr runs` lists them{recipes.nearest(name, known)}"
+        )
+    run = Run(results_dir / name, records.read(results_dir / name / "record.json"))
+    path = run.folder / "model.safetensors"
+    with reading(
+        path, "the weights of a run", f"Move {run.folder} away and train it again: {results.command(run.config)}"
+    ):
+        content = path.read_bytes()
+        if files.sha256(content) != run.record["weights"]["sha256"]:
+            raise ValueError("they are not those of its record")
+        weights = load_safetensors(content)
+    with torch.device("meta"):  # shapes alone
+        ours, others = (
+            models.build(config.architecture, n, config.training["image_size"], config.model).state_dict()
+            for n in (len(classes), len(classes) + 1)
+        )
+    last = {name for name, tensor in ours.items() if tensor.shape != others[name].shape}
+    kept = {name: tensor for name, tensor in weights.items() if run.classes == list(classes) or name not in last}
+    if run.config.architecture != config.architecture or any(
+        name not in ours or tensor.shape != ours[name].shape for name, tensor in kept.items()
+    ):
+        raise InputError(
+            f"init={name} is a network of another shape: {run.config.architecture} with image_size="
+            f"{run.config.training['image_size']} and {dict(run.config.model)}. Train one of the same, or without init."
+        )
+    return kept
 
 
 def training_split(dataset: data.Dataset, config: RunConfig) -> tuple[np.ndarray, np.ndarray]:

@@ -164,8 +164,8 @@ def choose_execution(device: str = "auto", precision: str | None = None, compile
     return Execution(chosen, precision, compile_mode)
 
 
-def begin(config: RunConfig, n_classes: int, execution: Execution) -> Learner:
-    """Build a network with fresh weights, drawn from the config's seed, and its optimizer.
+def begin(config: RunConfig, n_classes: int, execution: Execution, initial: Weights | None = None) -> Learner:
+    """Build a network and its optimizer; the weights that are not in `initial` are drawn from the config's seed.
 
     Raises:
         InputError: see `models.build` and `distributed.parallel`.
@@ -173,6 +173,7 @@ def begin(config: RunConfig, n_classes: int, execution: Execution) -> Learner:
     torch.manual_seed(config.seed)
     batch_size, image_size = config.training["batch_size"], config.training["image_size"]
     network = models.build(config.architecture, n_classes, image_size, config.model)
+    network.load_state_dict(initial or {}, strict=False)
     network = network.to(execution.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     trained = distributed.parallel(network, batch_size, execution.device, execution.processes)
     if execution.compile_mode is not None:
@@ -365,8 +366,9 @@ def fit(
     validation: tuple[np.ndarray, np.ndarray],
     execution: Execution,
     checkpoint: Path | None = None,
+    initial: Weights | None = None,
 ) -> FitResult:
-    """Train from scratch, or go on from a checkpoint, until the epochs or the patience run out.
+    """Train from the beginning, or go on from a checkpoint, until the epochs or the patience run out.
 
     Args:
         config: the run's config.
@@ -378,6 +380,7 @@ def fit(
             dropout draws.
         checkpoint: file to resume from and to write after each epoch; None keeps nothing. Several processes need it
             where all can read it.
+        initial: weights to begin with; those that are not in it are drawn from the config's seed.
 
     Raises:
         InputError: the checkpoint is of another config, or its folder cannot be written; or the images of a step do
@@ -390,7 +393,7 @@ def fit(
     images, labels = (torch.from_numpy(array).to(device) for array in train)
     validation_images, validation_labels = (torch.from_numpy(array).to(device) for array in validation)
     chooses = config.training["validation_fraction"] > 0
-    student = begin(config, n_classes, execution)
+    student = begin(config, n_classes, execution, initial)
     model = student.evaluated
 
     state: dict[str, Any] = {

@@ -21,7 +21,7 @@ from fontTools.ttLib import TTFont
 from playwright.sync_api import Browser, Page
 from torch.distributed.run import get_args_parser
 
-from hwr_utils import cli, data, evaluation, files, grid, literature, notebooks, recipes, records
+from hwr_utils import cli, data, evaluation, files, grid, literature, notebooks, recipes, records, results
 from hwr_utils.data import catalog
 from hwr_utils.errors import InputError
 from hwr_utils.results import Run
@@ -227,6 +227,14 @@ def test_the_table_of_runs_is_that_of_the_records(pages: dict[str, BeautifulSoup
         assert row["data"] == record["dataset"]["name"] and row["n"] == str(test["n"])
         assert row["accuracy (%)"] == f"{100 * test['accuracy']:.2f}"
         assert row["interval (%)"] == f"{100 * low:.2f} to {100 * high:.2f}"
+
+
+def test_the_table_of_runs_can_be_saved(open_page: Callable[..., Page]) -> None:
+    page = open_page("book/runs.html")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="runs.csv").click()
+    assert download.value.suggested_filename == "runs.csv"
+    assert Path(download.value.path()).read_text(encoding="utf-8") == results.as_text(results.frame(), "csv")
 
 
 def test_run_pages_show_their_records(pages: dict[str, BeautifulSoup]) -> None:

@@ -1,16 +1,19 @@
 """The command `hwr`: its arguments, its answers, and one clear message for bad input."""
 
+import io
 import json
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 
 from helpers import TINY, tiny, train_argv, write_easy
 from hwr_utils import cli, data, distributed, files, records, runs, training
-from hwr_utils.results import find
+from hwr_utils.results import find, frame
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +154,29 @@ def test_every_help_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
         assert ended.value.code == 0
     output = capsys.readouterr().out
     assert "import-hwdb" in output and "--dataset" in output and "--on DATASET" in output
+
+
+def test_the_runs_are_printed_for_other_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    table = frame()
+    assert cli.main(["runs", "mnist-", "--format", "csv"]) == 0
+    read = pd.read_csv(io.StringIO(capsys.readouterr().out), index_col="run")
+    of_mnist = table[table.index.str.contains("mnist-")]
+    assert list(read["accuracy"]) == list(of_mnist["accuracy"])
+    assert list(read.columns) == [name for name in table.columns if name != "folder"]
+    assert cli.main(["runs", "mnist-", "--format", "latex"]) == 0
+    told = capsys.readouterr().out
+    assert told.count("\\\\\n") == 1 + len(of_mnist) and r"image\_size=32" in told
+
+
+def test_bash_completes_commands_and_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["completion", "bash"]) == 0
+    script = capsys.readouterr().out
+    (tmp_path / "picture.png").touch()
+    ask = 'eval "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _shtab_hwr; echo "${COMPREPLY[@]}"'
+    for words, expected in ((["hwr", "comple"], "completion"), (["hwr", "predict", "pic"], "picture.png")):
+        command = ["bash", "-c", ask, "bash", script, *words]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert done.stdout.strip() == expected
 
 
 def test_a_dataset_is_described_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers import write_easy
+from helpers import LIMIT, write_easy
 from hwr_utils import cli, notebooks, records
 from hwr_utils.errors import InputError
 
@@ -68,11 +69,44 @@ def test_it_runs_with_the_given_values(tiny: Path, tmp_path: Path, capsys: pytes
     assert str(tmp_path) not in output.read_text(), "the executed notebook tells where it was made"
 
 
+def test_it_runs_on_a_bare_account(tiny: Path, tmp_path: Path) -> None:
+    """Execute it without a home that can be written, with ASCII alone, and with another kernel first on the path."""
+    foreign = tmp_path / "jupyter" / "kernels" / "python3" / "kernel.json"
+    foreign.parent.mkdir(parents=True)
+    foreign.write_text(json.dumps({"argv": ["false", "{connection_file}"], "display_name": "", "language": "python"}))
+    environment = {"HOME": str(tiny / "none"), "LC_ALL": "C", "JUPYTER_PATH": str(tmp_path / "jupyter")}
+    output = tmp_path / "手.ipynb"
+    command = [sys.executable, "-m", "hwr_utils", "notebook", str(tiny), "-p", "name", "手", "--output", str(output)]
+    done = subprocess.run(command, env=os.environ | environment, capture_output=True, timeout=LIMIT)
+    assert done.returncode == 0, done.stderr.decode()
+    assert printed(output).startswith("0 0.5 手 False")
+
+
 def test_papermills_own_command_runs_it_too(tiny: Path, tmp_path: Path) -> None:
     output = tmp_path / "done.ipynb"
     command = [sys.executable, "-m", "papermill", str(tiny), str(output), "-p", "seed", "3", "-p", "name", "b"]
     subprocess.run(command, check=True, capture_output=True, timeout=120)
     assert printed(output).startswith("3 0.5 b False None None")
+
+
+def test_a_terminal_shows_a_cells_own_bar_and_an_interrupt_is_told_in_one_line(tmp_path: Path) -> None:
+    """Stop a training that lasts for ever, as a user does who has seen its bar."""
+    body = "import time\nfrom tqdm import tqdm\nfor _ in tqdm(range(3), desc='training'):\n    time.sleep(LIMIT)"
+    path = write(tmp_path, "LIMIT = 30  # seconds", body=body)
+    terminal, end = os.openpty()
+    command = [sys.executable, "-m", "hwr_utils", "notebook", str(path), "--output", str(tmp_path / "done.ipynb")]
+    environment = {name: value for name, value in os.environ.items() if name != "TQDM_DISABLE"}
+    process = subprocess.Popen(command, stdout=end, stderr=end, env=environment)
+    os.close(end)
+    told = b""
+    while b"training:   0%" not in told:
+        told += os.read(terminal, 1000)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(LIMIT) == 130
+    os.set_blocking(terminal, False)
+    told += os.read(terminal, 10_000)
+    os.close(terminal)
+    assert b"hwr: stopped." in told and b"Traceback" not in told
 
 
 def test_a_failing_cell_is_named_and_what_ran_is_kept(tiny: Path, tmp_path: Path) -> None:

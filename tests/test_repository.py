@@ -61,7 +61,8 @@ def project() -> dict[str, object]:
 def pins() -> dict[str, list[Requirement]]:
     """Read requirements.txt: a package may have a pin for each range of Pythons or platforms."""
     found: dict[str, list[Requirement]] = {}
-    for line in (ROOT / "requirements.txt").read_text().splitlines():
+    text = re.sub(r" *\\\n( +--hash=sha256:[0-9a-f]{64})", "", (ROOT / "requirements.txt").read_text())
+    for line in text.splitlines():
         if line.strip() and not line.lstrip().startswith("#"):
             requirement = Requirement(line)
             found.setdefault(canonicalize_name(requirement.name), []).append(requirement)

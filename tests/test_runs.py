@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.torch import load_file
 
 from helpers import N_CLASSES, environment, tiny, train_argv, write_easy, write_hands
 from hwr_utils import cli, data, distributed, evaluation, facts, files, models, recipes, records, runs, training
@@ -55,6 +55,60 @@ def snapshot(folder: Path) -> dict[str, bytes]:
     }
 
 
+# where a run begins
+
+
+def test_a_run_may_begin_with_the_weights_of_another(done: Run, results: Path, root: Path) -> None:
+    config = tiny(epochs=1, learning_rate=1e-8, init=done.folder.name)
+    run = train_run(config, results, root, "cpu")
+    assert run.record["test"]["loss"] == pytest.approx(done.record["test"]["loss"], abs=1e-3)
+    assert run.record["config"]["training"]["init"] == done.folder.name
+    assert f"init={done.folder.name}" in reading.command(config)
+    assert "init" not in done.record["config"]["training"], "or all earlier runs would have other names"
+
+
+def test_for_other_classes_the_last_layer_begins_afresh(done: Run, results: Path) -> None:
+    config = tiny(init=done.folder.name)
+    whole = runs.initial_weights(config, done.classes, results)
+    assert whole is not None
+    for classes in (["a", "b", "c"], ["a", "b", "c", "d"]):
+        weights = runs.initial_weights(config, classes, results)
+        assert weights is not None and len(whole) - len(weights) == 2  # weights and bias of one layer
+        learner = training.begin(config, len(classes), training.Execution(), weights)
+        state = learner.network.state_dict()
+        last = [name for name in state if name not in weights]
+        assert all(len(state[name]) == len(classes) for name in last)
+        assert all(torch.equal(state[name], whole[name]) for name in weights)
+
+
+@pytest.mark.parametrize(
+    ("letters", "changed", "message"),
+    [
+        (-1, {}, "is no run in .*; did you mean"),
+        (None, {"image_size": 20}, "is a network of another shape: simple_cnn with image_size=16"),
+        (None, {"weights": b""}, r"model\.safetensors is damaged .*not those of its record.*Move "),
+        (None, {"weights": None}, r"cannot read .*model\.safetensors: No such file"),
+    ],
+)
+def test_a_run_that_no_training_can_begin_with_is_told(
+    done: Run, results: Path, letters: int | None, changed: dict[str, Any], message: str
+) -> None:
+    name = done.folder.name
+    weights = results / name / "model.safetensors"
+    content = changed.pop("weights", weights.read_bytes())
+    weights.unlink()
+    if content is not None:
+        weights.write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        runs.initial_weights(tiny(init=name[:letters], **changed), done.classes, results)
+
+
+def test_a_network_of_another_kind_is_no_beginning(done: Run, results: Path) -> None:
+    config = configure("custom:easy", "resnet50", "quick", init=done.folder.name)
+    with pytest.raises(InputError, match="is a network of another shape: simple_cnn"):
+        runs.initial_weights(config, done.classes, results)
+
+
 # what a run leaves
 
 
@@ -80,10 +134,13 @@ def test_weights_give_the_recorded_predictions(done: Run, root: Path) -> None:
     weights = done.folder / "model.safetensors"
     assert files.sha256(weights) == done.record["weights"]["sha256"]
     assert weights.stat().st_size == done.record["weights"]["bytes"]
-    model = models.build("simple_cnn", N_CLASSES, 16, {"dropout": True})
-    model.load_state_dict(load_file(weights))
     dataset = data.load("custom:easy", root)
-    logits = models.predict_logits(model, torch.from_numpy(dataset.test_images), 16)
+    # by the lines that the book gives for one's own program
+    (lines,) = re.findall(r"```python\n(.*?)```", (files.REPOSITORY / "book/reproduce.md").read_text(), re.DOTALL)
+    names = {name: globals()[name] for name in ("models", "records", "torch")}
+    names |= {"safetensors": safetensors, "results": reading, "folder": done.folder, "images": dataset.test_images}
+    exec(lines, names)
+    logits = names["logits"]
     found = models.rank(logits, torch.from_numpy(dataset.test_labels))
     summary = evaluation.summarise_test(dataset.test_labels, found.classes.numpy(), found.losses.numpy(), N_CLASSES)
     assert summary == pytest.approx(done.record["test"], abs=1e-5)
@@ -649,11 +706,12 @@ def test_training_needs_no_library_of_the_book(root: Path, tmp_path: Path) -> No
     """Train where only the training path's libraries are, as on a bare CUDA machine."""
     code = """
 import sys
-for name in ("fastjsonschema", "scipy", "sklearn", "seaborn", "papermill", "nbformat", "nbclient", "yaml", "mplfonts"):
+for name in "fastjsonschema scipy sklearn matplotlib seaborn papermill nbformat nbclient yaml mplfonts".split():
     sys.modules[name] = None
 from hwr_utils.cli import main
-sys.exit(main(sys.argv[1:]))
+sys.exit(main(sys.argv[1:]) or 10 * main(["notebook", "run"]))
 """
     argv = train_argv(tiny(epochs=1), root, tmp_path)
-    subprocess.run([sys.executable, "-c", code, *argv], check=True, env=environment())
+    done = subprocess.run([sys.executable, "-c", code, *argv], env=environment(), capture_output=True, text=True)
     assert find(tiny(epochs=1), tmp_path) is not None
+    assert done.returncode == 20 and "papermill is not installed. It is in `pip install" in done.stderr

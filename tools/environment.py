@@ -97,17 +97,20 @@ def _uv(*arguments: str | Path) -> None:
 
 def _bootstrap() -> None:
     """Make .venv with nothing but the pinned uv in it."""
-    pin = re.search(r"^uv==\S+", REQUIREMENTS.read_text(), re.MULTILINE)
+    pin = re.search(r"^uv==.*(\n +--hash.*)*", REQUIREMENTS.read_text(), re.MULTILINE)
     assert pin, "requirements.txt pins uv"
+    if os.pathsep in str(ROOT):
+        raise SetUpError(f"no virtual environment works in {ROOT}, whose name holds {os.pathsep!r}. Rename the folder.")
     venv.create(VENV, symlinks=True)
-    quiet = ("--quiet", "--disable-pip-version-check")
+    (VENV / "uv.txt").write_text(pin[0].rstrip("\\ ") + "\n")
+    uv_alone = ("--quiet", "--require-hashes", "--requirement", VENV / "uv.txt")
     # Debian and Ubuntu leave ensurepip out of their Python; then a pip or a uv that is about puts the pinned uv there
     if importlib.util.find_spec("ensurepip") and _works(PYTHON, "-m", "ensurepip"):
-        _run(PYTHON, "-m", "pip", "install", *quiet, pin[0])
+        _run(PYTHON, "-m", "pip", "install", "--disable-pip-version-check", *uv_alone)
     elif _works(sys.executable, "-m", "pip", "--python", PYTHON, "--version"):
-        _run(sys.executable, "-m", "pip", "--python", PYTHON, "install", *quiet, pin[0])
+        _run(sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", PYTHON, "install", *uv_alone)
     elif uv := shutil.which("uv"):
-        _run(uv, "pip", "install", "--quiet", "--python", PYTHON, pin[0])
+        _run(uv, "pip", "install", "--python", PYTHON, *uv_alone)
     else:
         raise SetUpError(
             f"{sys.executable} has neither ensurepip nor pip, and there is no uv. Install one of them (on Debian and "
@@ -152,7 +155,8 @@ def ensure() -> None:
             _bootstrap()
         STAMP.unlink(missing_ok=True)  # from here to the end it is neither the old nor the new
         # compiled once here: with PYTHONDONTWRITEBYTECODE set, every later start would compile torch anew
-        _uv("pip", "install", "--compile-bytecode", "--python", PYTHON, "--requirements", REQUIREMENTS)
+        options = ("--compile-bytecode", "--require-hashes", "--python", PYTHON)
+        _uv("pip", "install", *options, "--requirements", REQUIREMENTS)
         # setuptools is pinned too, so the package is built with what is there and nothing more is fetched
         _uv("pip", "install", "--quiet", "--python", PYTHON, "--no-deps", "--no-build-isolation", "--editable", ".")
         STAMP.write_text(wanted())
@@ -206,7 +210,7 @@ def compile_requirements(*options: str) -> None:
     """
     command = ["pip", "compile", "pyproject.toml", "--output-file", "requirements.txt", "--quiet", "--all-extras"]
     command += ["--universal", "--python-version", "3.11", "--no-emit-index-url", "--no-emit-find-links"]
-    _uv(*command, "--custom-compile-command", "make requirements", *options)
+    _uv(*command, "--generate-hashes", "--custom-compile-command", "make requirements", *options)
 
 
 def main() -> int:

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load as load_safetensors
 from torch import nn
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from hwr_utils import data, evaluation, files, models, preprocessing, recipes, records, results, runs
 from hwr_utils.data import splits

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from hwr_utils import data, files, preprocessing, runs
 from hwr_utils.device import calibration, quantization, recognizer, reports
