@@ -48,6 +48,6 @@ def draw(name: str, seed: int, per_font: int) -> tuple[NDArray[np.uint8], NDArra
 def _ink(image: NDArray[np.uint8], number: int, sheet: drawing.Sheet) -> NDArray[np.uint8]:
     """Draw a glyph (H, W), white on black, with the pen of a hand, as the dataset has its images."""
     glyph = Image.fromarray(preprocessing.to_square(image, hanzi.SIDE + 2 * ROOM, ROOM))
-    glyph = glyph.filter(ImageFilter.MaxFilter(1 + 2 * (number % 4))).filter(ImageFilter.BoxBlur(number % 3))
+    glyph = glyph.filter(ImageFilter.MaxFilter(1 + 2 * (number % 3))).filter(ImageFilter.BoxBlur(number // 3 % 3))
     margin = round((drawing.SIZE - sheet.box) / 2)
     return preprocessing.prepare(np.asarray(glyph), drawing.SIZE, margin, "mass" if sheet.by_mass else "box")
