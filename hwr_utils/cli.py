@@ -148,10 +148,12 @@ def _predict(arguments: argparse.Namespace) -> None:
     try:
         for found in recognizer.predict(arguments.pictures, arguments.model, arguments.top_k):
             candidates = [{"character": one, "score": round(score, 6)} for one, score in found.candidates]
-            answers.append({"file": found.picture, "likely": found.likely, "candidates": candidates})
+            flags = {"likely": found.likely, "several": found.several}
+            answers.append({"file": found.picture, **flags, "candidates": candidates})
             if not arguments.json:
                 told = ", ".join(f"{one} {score:.2%}" for one, score in found.candidates)
-                print(f"{found.picture}:", told if found.likely else f"no likely character ({told})")
+                fault = "several characters, where one was expected" if found.several else "no likely character"
+                print(f"{found.picture}:", told if found.likely else f"{fault} ({told})")
     finally:  # also where some pictures could not be read
         if arguments.json and answers:
             print(json.dumps(answers, ensure_ascii=False, indent=1))

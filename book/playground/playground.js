@@ -163,7 +163,8 @@ function show(result, model) {
     }),
   );
   const [best] = result.candidates;
-  if (result.likely && !isDot()) say(`Most likely: ${best.character}, ${percent(best.score)}.`);
+  if (result.several) say("These look like several characters. It reads one at a time, so these are guesses.", "unlikely");
+  else if (result.likely && !isDot()) say(`Most likely: ${best.character}, ${percent(best.score)}.`);
   else say("No candidate is likely. These are guesses.", "unlikely");
   const { pixels, width, height } = result.picture;
   [seen.width, seen.height] = [width, height];
