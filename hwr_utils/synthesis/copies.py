@@ -27,7 +27,8 @@ def draw(name: str, seed: int, per_font: int) -> tuple[NDArray[np.uint8], NDArra
         per_font: hands, 1 or more; fewer of them give the first of the same images of each font.
 
     Returns:
-        Images (n, 28, 28) uint8, 0 for paper to 255 for ink, and their labels (n,) int64. What a font lacks is left out.
+        Images (n, 28, 28) uint8, 0 for paper to 255 for ink, and their labels (n,) int64. What a font lacks is left
+        out.
 
     Raises:
         InputError: see `fonts.draw`.
