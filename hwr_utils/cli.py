@@ -209,7 +209,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--n-test", type=int, help="test images")
     add("--writers", type=int, help="of hanzi: how many draw each character once; default: 300")
     add("--classes", type=notebooks.parse, help="of hanzi: how many characters, or which; default: all of level 1")
-    add("--per-font", type=int, help="of hanzi: how many writers copy each font; default: 0")
+    add("--per-font", type=int, help="how many hands copy each handwriting font; default: 0")
 
     add = command(_describe, "count and measure a dataset, as a record that pages show", root, results)
     add("name", metavar="NAME", help="a name of the catalogue, custom:NAME, or emnist-letters-labels")
