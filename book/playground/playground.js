@@ -151,10 +151,11 @@ function show(result, model) {
       const button = document.createElement("button");
       button.type = "button";
       // what is seen comes first: whoever speaks to the computer says that
-      button.setAttribute("aria-label", `${character} ${percent(score)}, candidate ${place + 1}: copy`);
+      const told = model.told ? percent(score) : ""; // only scores that hold on real images
+      button.setAttribute("aria-label", `${character} ${told}, candidate ${place + 1}: copy`.replace(" ,", ","));
       const [glyph, share] = [document.createElement("span"), document.createElement("small")];
       glyph.textContent = character;
-      share.textContent = percent(score);
+      share.textContent = told;
       button.append(glyph, " ", share);
       button.addEventListener("click", () => copy(character));
       const item = document.createElement("li");
@@ -164,7 +165,7 @@ function show(result, model) {
   );
   const [best] = result.candidates;
   if (result.several) say("These look like several characters. It reads one at a time, so these are guesses.", "unlikely");
-  else if (result.likely && !isDot()) say(`Most likely: ${best.character}, ${percent(best.score)}.`);
+  else if (result.likely && !isDot()) say(`Most likely: ${best.character}${model.told ? `, ${percent(best.score)}` : ""}.`);
   else say("No candidate is likely. These are guesses.", "unlikely");
   const { pixels, width, height } = result.picture;
   [seen.width, seen.height] = [width, height];

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from hwr_utils import data, files, preprocessing, runs
-from hwr_utils.device import quantization, recognizer, reports
+from hwr_utils.device import calibration, quantization, recognizer, reports
 from hwr_utils.errors import InputError
 from hwr_utils.training import choose_execution
 
@@ -106,6 +106,7 @@ def score(logits: NDArray[np.float32], labels: NDArray[np.int64], model: recogni
     return quantization.accuracy(right[:, 0]) | {
         "top5": float(right[:, :5].any(axis=1).mean()),
         "top10": float(right.any(axis=1).mean()),
+        "ece": calibration.calibration_error(calibration.best_scores(logits, model.temperature), right[:, 0]),
         "declined": float((~model.accepts(logits)).mean()),
         "per_class": [
             {"character": model.classes[label], "n": len(one), "correct": int(one.sum())}
