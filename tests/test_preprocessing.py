@@ -287,10 +287,10 @@ def _side_by_side(*pieces: tuple[int, int, int], gap: int) -> np.ndarray:
 
 def test_characters_in_a_row_are_told_from_one_in_pieces() -> None:
     digit, dot, bar = (12, 5, 34), (4, 5, 10), (3, 5, 34)
-    assert preprocessing.is_several(_side_by_side(digit, digit, gap=6))
+    assert preprocessing.is_several(_side_by_side(digit, bar, digit, gap=6))
     assert preprocessing.is_several(_side_by_side(bar, digit, digit, digit, gap=6))
-    assert not preprocessing.is_several(_side_by_side(digit, digit, gap=2)), "a broken line"
-    assert not preprocessing.is_several(_side_by_side(bar, bar, bar, gap=6)), "higher than wide, as many characters are"
+    assert not preprocessing.is_several(_side_by_side(digit, digit, digit, gap=2)), "a broken line"
+    assert not preprocessing.is_several(_side_by_side(digit, digit, gap=5)), "about as wide as high, as い is"
     assert not preprocessing.is_several(_side_by_side((24, 5, 34), dot, gap=6)), "a character and a dot"
     assert not preprocessing.is_several(np.zeros((28, 28), np.uint8))
     assert not preprocessing.is_several(_side_by_side(digit, digit, gap=6).T), "one below the other, as in 二"
