@@ -31,6 +31,7 @@ LITERT = {
     "@litertjs/core/wasm/litert_wasm_compat_internal.js": "litert/litert_wasm_compat_internal.js",
     "@litertjs/core/wasm/litert_wasm_compat_internal.wasm": "litert/litert_wasm_compat_internal.wasm",
 }
+HONEST = 0.05  # greatest calibration error on real images with which the page shows scores
 BARE = b'"@litertjs/wasm-utils"'  # the one import in LiteRT that only a bundler or an import map could resolve
 
 
@@ -43,7 +44,8 @@ class Model:
         file: the network.
         description: its run's model.json.
         record: its run's record.json.
-        test: `dataset`, `n`, `correct` and `declined` on real images, or None where that was not measured.
+        test: `n`, `correct`, `declined` and the scores' `ece` on real images, of which the last two may lack; or None
+            where that was not measured.
     """
 
     entry: Mapping[str, Any]
@@ -91,8 +93,9 @@ def models(results: Path = RESULTS) -> list[Model]:
 def _test(folder: Path, record: Mapping[str, Any], dataset: str) -> dict[str, Any] | None:
     if record["config"]["dataset"] != dataset:
         return reports.read(folder, reports.evaluation(dataset))
-    costs = reports.read(folder) or {}
-    return record["test"] | {"declined": costs.get("scores", {}).get("declined", {}).get("test")}
+    scores = (reports.read(folder) or {}).get("scores", {})
+    told = {"declined": scores.get("declined", {}).get("test"), "ece": scores.get("ece", {}).get("after", 1)}
+    return record["test"] | told
 
 
 def facts(model: Model) -> dict[str, str]:
@@ -142,6 +145,7 @@ def listing(found: Iterable[Model]) -> dict[str, Any]:
             "sha256": files.sha256(model.file),
             "shape": model.description["input"]["shape"],
             "scores": model.description.get("scores", {"temperature": 1}),
+            "told": model.test is not None and model.test.get("ece", 1) <= HONEST,
             "facts": facts(model),
             "ko": korean(model),
         }

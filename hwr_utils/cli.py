@@ -153,10 +153,12 @@ def _predict(arguments: argparse.Namespace) -> None:
     try:
         for found in recognizer.predict(arguments.pictures, arguments.model, arguments.top_k):
             candidates = [{"character": one, "score": round(score, 6)} for one, score in found.candidates]
-            answers.append({"file": found.picture, "likely": found.likely, "candidates": candidates})
+            flags = {"likely": found.likely, "several": found.several}
+            answers.append({"file": found.picture, **flags, "candidates": candidates})
             if not arguments.json:
                 told = ", ".join(f"{one} {score:.2%}" for one, score in found.candidates)
-                print(f"{found.picture}:", told if found.likely else f"no likely character ({told})")
+                fault = "several characters, where one was expected" if found.several else "no likely character"
+                print(f"{found.picture}:", told if found.likely else f"{fault} ({told})")
     finally:  # also where some pictures could not be read
         if arguments.json and answers:
             print(json.dumps(answers, ensure_ascii=False, indent=1))
@@ -223,7 +225,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--n-test", type=int, help="test images")
     add("--writers", type=int, help="of hanzi: how many draw each character once; default: 300")
     add("--classes", type=notebooks.parse, help="of hanzi: how many characters, or which; default: all of level 1")
-    add("--per-font", type=int, help="of hanzi: how many writers copy each font; default: 0")
+    add("--per-font", type=int, help="how many hands copy each handwriting font; default: 0")
 
     add = command(_describe, "count and measure a dataset, as a record that pages show", root, results)
     add("name", metavar="NAME", help="a name of the catalogue, custom:NAME, or emnist-letters-labels")

@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -125,6 +126,7 @@ def _train(config: RunConfig, dataset: data.Dataset, folder: Path, execution: tr
         files.remove_unfinished(folder)
     dataset = _with_spare_outputs(dataset, config)
     train, validation = training_split(dataset, config)
+    began = time.process_time()
     environment = describe_environment(execution)  # now, for the sources may be edited while it trains
     result = training.fit(
         config,
@@ -138,7 +140,9 @@ def _train(config: RunConfig, dataset: data.Dataset, folder: Path, execution: tr
         checkpoint=folder / "checkpoint.pt",
         initial=initial_weights(config, dataset.classes, folder.parent),
     )
+    spent = {"cpu_seconds": round(time.process_time() - began, 1), "load": round(os.getloadavg()[2], 2)}
     record, arrays, weights = _report(config, dataset, train, validation, result, execution, environment)
+    record["timing"] |= spent
     if processes.first:
         files.write_bytes(folder / "model.safetensors", weights)
         record["run_id"] = folder.name

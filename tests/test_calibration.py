@@ -9,6 +9,7 @@ import pytest
 from hwr_utils import files, preprocessing
 from hwr_utils.device import calibration
 from hwr_utils.synthesis import scribbles
+from hwr_utils.synthesis.strokes import strokes_for
 
 FRAMING: dict[str, Any] = {"size": 28, "margin": 4, "centre": "box"}
 
@@ -97,11 +98,11 @@ def test_what_is_measured_fits_together(few_scribbles: None) -> None:
         known = images.max(axis=(1, 2)) == 200
         return np.stack([np.where(known, 4.0, 0.2), np.zeros(len(images))], axis=1).astype(np.float32)
 
-    found, rejector = calibration.measure(predict, FRAMING, (held_out, labels), (predict(held_out), labels))
+    found, rejector = calibration.measure(predict, FRAMING, "ab", (held_out, labels), (predict(held_out), labels))
     assert found["temperature"] == pytest.approx(4 / math.log(3), abs=2e-4)
     assert found["ece"]["before"] == pytest.approx(1 / (1 + math.exp(-4)) - 0.75)
     assert found["ece"]["after"] < 1e-4
-    every = dict.fromkeys(scribbles.KINDS, 1)
+    every = dict.fromkeys((*scribbles.KINDS, calibration.STRANGERS), 1)
     assert found["declined"] == {
         "test": 0,
         "scribbles": 1,
@@ -149,7 +150,7 @@ def test_scribbles_are_on_the_pad_and_not_characters() -> None:
 
 @pytest.mark.parametrize("centre", ["box", "mass"])
 def test_scribbles_are_framed_as_characters_are(centre: str) -> None:
-    images = calibration.pictures(15, 0, FRAMING | {"centre": centre}, 0.1)
+    images = calibration.pictures(scribbles.draw(15, 0), FRAMING | {"centre": centre}, 0.1)
     assert images.shape == (15, 28, 28) and images.dtype == np.uint8
     for image in images:
         assert image.max() > 200
@@ -158,5 +159,21 @@ def test_scribbles_are_framed_as_characters_are(centre: str) -> None:
         assert 18 <= max(span[-1] - span[0] + 1 for span in spans) <= 20
         if centre == "box":
             assert abs(spans[0][0] + spans[0][-1] - 27) <= 2
-    wide = calibration.pictures(15, 0, FRAMING, 0.2)
+    wide = calibration.pictures(scribbles.draw(15, 0), FRAMING, 0.2)
     assert wide.mean() > 1.2 * images.mean()  # a wider pen, more ink
+
+
+def test_strangers_are_of_other_scripts_and_unlike_what_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: set[str] = set()
+
+    def read(character: str) -> list[list[np.ndarray]]:
+        asked.add(character)
+        return strokes_for(character)
+
+    monkeypatch.setattr(calibration, "strokes_for", read)
+    drawn = calibration.strangers("ABCDEFGHIJKLMNOPQRSTUVWXYZ", 400, 0)
+    assert len(drawn) == 400 and {"3", "4", "7", "あ"} <= asked and not asked & set("01256890abcXYZ")
+    assert 5 < sum(sum(map(len, strokes)) == 1 for strokes in drawn) < 50, "some are a dot"
+    asked.clear()
+    calibration.strangers("0123456789", 400, 0)
+    assert {"A", "k", "あ"} <= asked and not asked & set("Ooil0123456789")

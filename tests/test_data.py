@@ -770,3 +770,19 @@ def test_keeping_the_first_letters_loses_classes(data_root: Path) -> None:
         facts.label_file_facts(train, test, kept_test=20_801)
     with pytest.raises(InputError, match="labels 0 to 9; 1 to 26"):
         facts.label_file_facts(data_root / "canonical/MNIST/raw/t10k-labels-idx1-ubyte.gz", test)
+
+
+def test_a_joined_set_adds_training_images_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, n in (("letters-synthetic", 30), ("letters-mixed", 52)):
+        synthesis.write("letters-synthetic", tmp_path, n_train=n, n_test=26, seed=n)
+        promise = dataclasses.replace(CATALOG["letters-synthetic"], name=name, folders=(name,))
+        if name == "letters-mixed":
+            promise = dataclasses.replace(promise, joined="letters-synthetic")
+        monkeypatch.setitem(CATALOG, name, promise)
+        (tmp_path / "synthetic/letters-synthetic").rename(tmp_path / name)
+    added, joined = (data.load(name, tmp_path) for name in ("letters-synthetic", "letters-mixed"))
+    assert (len(added.train_images), len(joined.test_images)) == (30, 26)
+    assert np.array_equal(joined.train_images[52:], added.train_images)
+    assert np.array_equal(joined.train_labels[52:], added.train_labels)
+    assert len(joined.train_images) == 82 and not np.array_equal(joined.test_images, added.test_images)
+    assert set(joined.files) > {f"letters-synthetic/{file}" for file in added.files}

@@ -273,3 +273,30 @@ def test_uneven_light_and_ruled_lines_are_taken_out(tmp_path: Path) -> None:
     for paper in (light * (1 - letter()), 240 * (1 - ink), light * (1 - ink)):
         assert close(picture(tmp_path, paper), wanted, 90)
         assert np.abs(picture(tmp_path, paper).astype(int) - wanted).mean() < 6
+
+
+def _side_by_side(*pieces: tuple[int, int, int], gap: int) -> np.ndarray:
+    """Return an image of rectangles in a row, each of a width, a first row and a last row."""
+    parts = []
+    for width, first, last in pieces:
+        part = np.zeros((40, width + gap), np.uint8)
+        part[first : last + 1, :width] = 255
+        parts.append(part)
+    return np.concatenate(parts, axis=1)
+
+
+def test_characters_in_a_row_are_told_from_one_in_pieces() -> None:
+    digit, dot, bar = (12, 5, 34), (4, 5, 10), (3, 5, 34)
+    assert preprocessing.is_several(_side_by_side(digit, bar, digit, gap=6))
+    assert preprocessing.is_several(_side_by_side(bar, digit, digit, digit, gap=6))
+    assert not preprocessing.is_several(_side_by_side(digit, digit, digit, gap=2)), "a broken line"
+    assert not preprocessing.is_several(_side_by_side(digit, digit, gap=5)), "about as wide as high, as い is"
+    assert not preprocessing.is_several(_side_by_side((24, 5, 34), dot, gap=6)), "a character and a dot"
+    assert not preprocessing.is_several(np.zeros((28, 28), np.uint8))
+    assert not preprocessing.is_several(_side_by_side(digit, digit, gap=6).T), "one below the other, as in 二"
+
+
+def test_few_real_characters_are_taken_for_several(real: Callable[[str], data.Dataset]) -> None:
+    assert sum(map(preprocessing.is_several, real("mnist").test_images)) <= 9
+    letters = real("emnist-letters-sample").test_images
+    assert sum(map(preprocessing.is_several, letters)) <= len(letters) / 1000

@@ -161,6 +161,29 @@ def trained_otherwise(run: results.Run, **training: Any) -> results.Run:
     return results.Run(run.folder, {"config": config | {"training": values}})
 
 
+def test_ranges_are_chosen_by_training_images_alone(
+    run: results.Run, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Seen(Exception):
+        pass
+
+    def convert(model: torch.nn.Module, size: int, calibration: np.ndarray, formats: object) -> dict[str, bytes]:
+        raise Seen(calibration)
+
+    monkeypatch.setattr(export, "convert", convert)
+    with pytest.raises(Seen) as caught:
+        quantization.quantize(run.folder, data_root=root)
+    dataset, size = data.load("custom:easy", root), run.config.training["image_size"]
+    held_out = run.predictions["validation_indices"]
+
+    def inputs(images: np.ndarray) -> set[bytes]:
+        return {one.tobytes() for one in models.to_input(torch.from_numpy(images), size).contiguous().numpy()}
+
+    seen = {image.tobytes() for image in caught.value.args[0]}
+    assert seen == inputs(np.delete(dataset.train_images, held_out, axis=0))
+    assert not seen & (inputs(dataset.train_images[held_out]) | inputs(dataset.test_images))
+
+
 def test_scores_are_calibrated_by_what_was_held_out(run: results.Run, root: Path) -> None:
     dataset = data.load("custom:easy", root)
     indices, source = quantization._held_out(dataset, run)

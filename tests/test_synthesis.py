@@ -13,7 +13,7 @@ from torch import nn
 from hwr_utils import files, synthesis
 from hwr_utils.data import idx, load
 from hwr_utils.errors import InputError
-from hwr_utils.synthesis import drawing, strokes
+from hwr_utils.synthesis import copies, drawing, strokes
 
 COUNTS = {"digits-synthetic": 10, "letters-synthetic": 26, "hiragana-synthetic": 46}
 # of the first 200 training images of seed 1; when they change on purpose, raise synthesis.VERSION
@@ -267,3 +267,19 @@ def test_hard_enough_that_a_cnn_beats_logistic_regression() -> None:
     convolutional = (guess == test_labels).mean()
     assert 0.6 < linear < 0.95
     assert convolutional >= linear + 0.05, f"CNN {convolutional:.3f}, logistic regression {linear:.3f}"
+
+
+def test_fonts_add_hands_to_the_training_images(tmp_path: Path) -> None:
+    for name, per_class in (("letters-synthetic", {0: 2, 25: 2}), ("hiragana-synthetic", {0: 1})):
+        folder = synthesis.write(name, tmp_path, n_train=COUNTS[name], n_test=COUNTS[name], per_font=1)
+        dataset = load(name, tmp_path)
+        fonts = copies.fonts_of(name)
+        assert dataset.drawn is not None and dataset.drawn["fonts"] == fonts and dataset.drawn["per_font"] == 1
+        counts = np.bincount(dataset.train_labels)
+        assert all(counts[label] == 1 + n * len(fonts) for label, n in per_class.items())
+        assert np.array_equal(dataset.train_images[: COUNTS[name]], synthesis.draw(name, COUNTS[name], 0)[0])
+        assert dataset.train_images[COUNTS[name] :].max((1, 2)).min() == 255
+        assert len(dataset.test_images) == COUNTS[name]
+        before = (folder / "manifest.json").stat().st_mtime_ns
+        synthesis.write(name, tmp_path, n_train=COUNTS[name], n_test=COUNTS[name], per_font=1)
+        assert (folder / "manifest.json").stat().st_mtime_ns == before, "it was there already"

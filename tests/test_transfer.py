@@ -66,7 +66,7 @@ def test_a_run_is_tested_on_other_data(folder: Path, root: Path, capsys: pytest.
     assert record["dataset"]["files"] == data.load("custom:other", root).files
     assert record["framing"]["fitted_anew"] is False
     assert record["run_id"] == folder.name
-    assert record["confusions"] == [] and 0 < record["calibration_error"] < 1
+    assert record["confusions"] == [] and 0 < record["ece"] < 1
     compared = record["float32"]  # the network of the record, which the file is not made of here
     assert N_TEST - compared["only_this"] == pytest.approx(N_TEST * compared["accuracy"])
     output = capsys.readouterr().out

@@ -11,8 +11,11 @@ const ENGLISH = {
   draw: "Draw a character on the pad.",
   penDown: "The pen is down.",
   likely: "Most likely: {character}, {share}.",
+  best: "Most likely: {character}.", // of a model whose scores do not hold on real images
+  several: "These look like several characters. It reads one at a time, so these are guesses.",
   unlikely: "No candidate is likely. These are guesses.",
   candidate: "{character} {share}, candidate {place}: copy", // what is seen comes first: whoever speaks to the computer says that
+  guess: "{character}, candidate {place}: copy",
   copied: "{character} is copied.",
   notCopied: "The browser does not allow copying {character} here.",
   kept: "Kept on this device, and ready for when you are offline: the page, and the model {titles}.",
@@ -33,8 +36,11 @@ const KOREAN = {
   draw: "판에 글자를 하나 그리세요.",
   penDown: "펜이 내려져 있습니다.",
   likely: "가장 그럴듯한 글자: {character}, {share}.",
+  best: "가장 그럴듯한 글자: {character}.",
+  several: "여러 글자로 보입니다. 한 번에 한 글자만 읽으므로 아래는 추측입니다.",
   unlikely: "그럴듯한 후보가 없습니다. 아래는 추측입니다.",
   candidate: "{character} {share}, 후보 {place}: 복사",
+  guess: "{character}, 후보 {place}: 복사",
   copied: "{character} 글자를 복사했습니다.",
   notCopied: "브라우저가 여기에서 {character} 글자를 복사하는 것을 허락하지 않습니다.",
   kept: "이 기기에 보관되어 오프라인에서도 쓸 수 있는 것: 페이지와 {titles} 모델.",

@@ -5,7 +5,8 @@
  * @typedef {{
  *   name: string, title: string, lang: string, file: string, bytes: number, sha256: string, classes: string[],
  *   shape: number[], image: import("./preprocessing.js").ImageForm, pen: number, facts: Record<string, string>,
- *   ko: { title: string, facts: Record<string, string> }, scores: { temperature: number, rejector?: { weights: number[], bias: number } },
+ *   ko: { title: string, facts: Record<string, string> }, told: boolean,
+ *   scores: { temperature: number, rejector?: { weights: number[], bias: number } },
  * }} Model  an entry of models.json, which the build writes
  */
 

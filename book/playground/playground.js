@@ -143,11 +143,12 @@ function show(result, model) {
     ...result.candidates.map(({ character, score }, place) => {
       const button = document.createElement("button");
       button.type = "button";
-      button.setAttribute("aria-label", message("candidate", { character, share: percent(score), place: place + 1 }));
-      const [glyph, share] = [document.createElement("span"), document.createElement("small")];
+      const share = model.told ? percent(score) : ""; // only scores that hold on real images
+      button.setAttribute("aria-label", message(model.told ? "candidate" : "guess", { character, share, place: place + 1 }));
+      const [glyph, small] = [document.createElement("span"), document.createElement("small")];
       glyph.textContent = character;
-      share.textContent = percent(score);
-      button.append(glyph, " ", share);
+      small.textContent = share;
+      button.append(glyph, " ", small);
       button.addEventListener("click", () => copy(character));
       const item = document.createElement("li");
       item.append(button);
@@ -155,7 +156,8 @@ function show(result, model) {
     }),
   );
   const [best] = result.candidates;
-  if (result.likely && !isDot()) say(message("likely", { character: best.character, share: percent(best.score) }));
+  if (result.several) say(message("several"), "unlikely");
+  else if (result.likely && !isDot()) say(message(model.told ? "likely" : "best", { character: best.character, share: percent(best.score) }));
   else say(message("unlikely"), "unlikely");
   const { pixels, width, height } = result.picture;
   [seen.width, seen.height] = [width, height];

@@ -4,7 +4,8 @@
  * @typedef {import("./models.js").Model} Model
  * @typedef {{ character: string, score: number }} Candidate
  * @typedef {{
- *   candidates: Candidate[], likely: boolean, picture: import("./preprocessing.js").Picture, milliseconds: number,
+ *   candidates: Candidate[], likely: boolean, several: boolean, milliseconds: number,
+ *   picture: import("./preprocessing.js").Picture,
  * }} Result
  * @typedef {{ number: number, model?: Model, strokes?: import("./preprocessing.js").Stroke[], pen?: number }} Request
  * @typedef {{ number: number, result?: Result | string[], failure?: { reason: string, detail: string } }} Reply

@@ -88,7 +88,7 @@ async function run(values) {
 }
 
 /**
- * Does the picture show a character? As hwr_utils/prediction.py does it: by the logits, their squares, and the greatest.
+ * Does the picture show a character? As hwr_utils/device/recognizer.py does it: by the logits, their squares, and the greatest.
  *
  * @param {Float64Array} logits
  * @param {{ weights: number[], bias: number }} [rejector]
@@ -119,6 +119,7 @@ async function recognize(strokes, pen) {
   return {
     candidates,
     likely: accepts(logits, model.scores.rejector),
+    several: preprocessing.isSeveral(picture),
     picture,
     milliseconds: performance.now() - began,
   };

@@ -96,11 +96,21 @@ def load(
         )
     else:
         dataset = _load(promise, Path(data_root), download)
+    if promise.joined:
+        dataset = _join(dataset, load(promise.joined, data_root))
     if promise.folders[0].startswith("synthetic/"):
         dataset = replace(dataset, drawn=_manifest(promise, Path(data_root), dataset.files))
     if name not in CATALOG:
         _check_classes(dataset)
     return _split_folds(dataset, pool_size, seed) if split == "folds" else dataset
+
+
+def _join(dataset: Dataset, other: Dataset) -> Dataset:
+    """Add the training images of another dataset of the same classes."""
+    images = np.concatenate([dataset.train_images, other.train_images])
+    labels = np.concatenate([dataset.train_labels, other.train_labels])
+    digests = dataset.files | {f"{other.name}/{file}": digest for file, digest in other.files.items()}
+    return replace(dataset, train_images=images, train_labels=labels, files=digests, drawn=other.drawn)
 
 
 def checksums(name: str, data_root: Path | str) -> dict[str, str]:

@@ -27,6 +27,7 @@ class Entry:
     citation: tuple[str, ...] = ()  # keys in the bibliography
     md5: Mapping[str, str] = field(default_factory=dict)  # of the published .gz or .zip files, by name
     sha256: Mapping[str, str] = field(default_factory=dict)  # of the uncompressed content, by name without .gz
+    joined: str = ""  # the set whose training images are added to its own
     archive: str = ""  # the zip file that holds the IDX files
     first_label: int = 0
     transposed: bool = False  # images are stored column by column

@@ -240,7 +240,7 @@ def _scores(
     if source is None:  # the test images would do for both, and would then no longer test
         return found, {"temperature": 1.0}
     held_out, size = (dataset.train_images[indices], dataset.train_labels[indices]), run.config.training["image_size"]
-    measured, rejector = calibration.measure(partial(predict, model, size), form, held_out, test)
+    measured, rejector = calibration.measure(partial(predict, model, size), form, run.classes, held_out, test)
     told = {"weights": rejector.weights.tolist(), "bias": rejector.bias}
     return found | measured, {"temperature": measured["temperature"], "rejector": told}
 

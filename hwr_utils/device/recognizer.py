@@ -44,12 +44,13 @@ class Reading:
     """What was read in a picture.
 
     The likeliest characters come first, each with its probability by the network, 0..1. They are guesses if the picture
-    is not `likely` to show a character.
+    is not `likely` to show a character, or shows `several`, see `preprocessing.is_several`.
     """
 
     picture: str
     candidates: list[tuple[str, float]]
     likely: bool
+    several: bool
 
 
 @dataclass(frozen=True)
@@ -125,11 +126,12 @@ class Recognizer:
 
     def read(self, picture: str | Path, k: int = 10) -> Reading:
         """Return the k likeliest characters of a picture; errors as `preprocessing.from_picture`."""
-        logits = self.logits(preprocessing.from_picture(picture, **self.form))
+        image = preprocessing.from_picture(picture, **self.form)
+        logits, several = self.logits(image), preprocessing.is_several(image)
         scores = softmax(logits, self.temperature)
         best = np.argsort(-scores, kind="stable")[:k]
         found = [(self.classes[label], float(scores[label])) for label in best]
-        return Reading(str(picture), found, bool(self.accepts(logits)))
+        return Reading(str(picture), found, not several and bool(self.accepts(logits)), several)
 
     def logits(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the (C,) logits of a prepared image: (size, size) uint8, white on black."""

@@ -118,7 +118,7 @@ def score(
         "top5": float(right[:, :5].any(axis=1).mean()),
         "top10": float(right.any(axis=1).mean()),
         "declined": float((~model.accepts(logits)).mean()),
-        "calibration_error": calibration.calibration_error(scores, right[:, 0]),
+        "ece": calibration.calibration_error(scores, right[:, 0]),
         "float32": {"accuracy": float((full.argmax(axis=1) == labels).mean())} | compared["mcnemar"],
         "confusions": [
             {"character": model.classes[label], "answer": model.classes[answer], "n": n}

@@ -16,6 +16,7 @@ from hwr_utils.models.simple_cnn import SimpleCNN
 TOP_K = 10  # classes that are kept of each answer
 
 _BUILDERS: dict[str, Callable[..., nn.Module]] = {
+    "compact_cnn": CompactHCCR,  # smaller, see recipes.MODEL_OPTIONS
     "compact_hccr": CompactHCCR,
     "inception_hccr": InceptionHCCR,
     "resnet50": ResNet50,

@@ -1,6 +1,7 @@
 """Handwriting that the project draws itself.
 
-Digits, letters and hiragana are drawn from strokes typed for it, hanzi from those of the npm package hanzi-writer-data.
+Digits, letters and hiragana are drawn from strokes typed for it, hanzi from those of the npm package hanzi-writer-data;
+where that is asked for, handwriting fonts add further hands.
 The datasets stand in for the published ones where these cannot be had: same file format, same image size, simulated
 writers. They are no measure of how well a model reads people.
 """
@@ -16,14 +17,15 @@ from numpy.typing import NDArray
 from hwr_utils import files, records
 from hwr_utils.errors import InputError
 from hwr_utils.recipes import nearest
-from hwr_utils.synthesis import drawing
+from hwr_utils.synthesis import copies, drawing, fonts
 from hwr_utils.synthesis.strokes import source, strokes_for
 
 __all__ = ["HANZI", "NAMES", "SIZES", "VERSION", "classes", "draw", "strokes_for", "write"]
 
 NAMES = tuple(drawing.SHEETS)
 HANZI = "hanzi-synthetic"  # drawn by `hanzi`, as files only
-SIZES: dict[str, dict[str, Any]] = {name: {"n_train": 6000, "n_test": 1000} for name in NAMES}  # and their defaults
+# and their defaults
+SIZES: dict[str, dict[str, Any]] = {name: {"n_train": 6000, "n_test": 1000, "per_font": 0} for name in NAMES}
 SIZES[HANZI] = {"writers": 300, "classes": None, "per_font": 0}
 VERSION = 1  # of the drawings of `NAMES`: raise it when the same seed comes to give other images
 
@@ -86,9 +88,10 @@ def write(name: str, data_root: str | Path, seed: int = 0, processes: int | None
         data_root: the folder of all datasets.
         seed: 0 or more.
         processes: that draw hanzi; None takes one a core.
-        sizes: what `SIZES` has for this dataset. Of `NAMES`: n_train and n_test, the numbers of images, written as IDX
-            files, raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte.gz, and classes.txt, a class a line, by label. Of
-            `HANZI`: writers, classes and per_font, written as GNT files and imported, see `hanzi_gnt`.
+        sizes: what `SIZES` has for this dataset. Of `NAMES`: n_train and n_test, the numbers of images that are drawn
+            from strokes, and per_font, how many hands copy each font into the training images, see `copies`. They are
+            written as IDX files, raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte.gz, and classes.txt, a class a line,
+            by label. Of `HANZI`: writers, classes and per_font, written as GNT files and imported, see `hanzi_gnt`.
 
     Returns:
         The folder <data_root>/synthetic/<name>.
@@ -117,7 +120,11 @@ def write(name: str, data_root: str | Path, seed: int = 0, processes: int | None
             "strokes_sha256": files.sha256(source().encode()),
             "seed": seed,
         }
+        per_font = _whole("per_font", sizes.pop("per_font"), 0)
         manifest |= {size: _whole(size, value, 1) for size, value in sizes.items()}
+        if per_font:
+            manifest |= {"per_font": per_font, "fonts": copies.fonts_of(name), "copies_version": copies.VERSION}
+            fonts.verify(manifest["fonts"])
         needed, make = (sizes["n_train"] + sizes["n_test"]) * (data.SIZE**2 + 1), _write_idx
     folder = Path(data_root) / "synthetic" / name
     with suppress(InputError):  # missing or damaged, so drawn again
@@ -138,6 +145,9 @@ def _write_idx(folder: Path, manifest: dict[str, Any], processes: int | None = N
     name, found = manifest["dataset"], {}
     for split, prefix in (("train", "train"), ("test", "t10k")):
         images, labels = draw(name, manifest[f"n_{split}"], manifest["seed"], split)
+        if split == "train" and "per_font" in manifest:
+            copied = copies.draw(name, manifest["seed"], manifest["per_font"])
+            images, labels = np.concatenate([images, copied[0]]), np.concatenate([labels, copied[1]])
         for kind, array in (("images-idx3", images), ("labels-idx1", labels.astype(np.uint8))):
             idx.write_idx(folder / "raw" / f"{prefix}-{kind}-ubyte.gz", array)
             found[f"{prefix}-{kind}-ubyte"] = idx.checksum(array)
