@@ -1,6 +1,7 @@
 """The set-up: pip's settings reach uv, nothing is done twice, a browser is found."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -176,6 +177,14 @@ def test_no_suitable_python_is_told() -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert "found no Python from 3.11 to 3.13 as no-such-python" in done.stderr
+
+
+def test_make_has_a_home_where_there_is_none(tmp_path: Path) -> None:
+    program(tmp_path, "python", 'test "$1" = -c || echo "home: $HOME"')
+    environment = dict(os.environ, HOME=str(tmp_path / "python" / "none"))
+    command = ["make", f"PYTHON={tmp_path / 'python'}", "setup"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    assert f"home: {ROOT / '_build' / 'home'}\n" in done.stdout and (ROOT / "_build" / "home").is_dir()
 
 
 def test_browser_is_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
