@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from helpers import write_easy
-from hwr_utils import cli, data, facts, files, synthesis
+from hwr_utils import cli, data, facts, files, results, synthesis
 from hwr_utils.data import CATALOG, Dataset, folders, idx
 from hwr_utils.data.splits import fold_numbers, stratified_split
 from hwr_utils.errors import InputError, InputWarning, MissingFiles
@@ -746,27 +746,20 @@ def test_sample_sheet(real: Real) -> None:
         own = letters.train_images[letters.train_labels == label]
         assert row.any() == bool(len(own))
         assert all((own == image).all((1, 2)).any() for image in row if image.any())
-    assert np.array_equal(sheet, facts.sample_sheet(letters, per_class=5))
-    assert not np.array_equal(sheet, facts.sample_sheet(letters, per_class=5, seed=1))
-    with pytest.raises(InputError, match="per_class"):
-        facts.sample_sheet(letters, per_class=0)
 
 
-def test_keeping_the_first_letters_loses_classes(data_root: Path) -> None:
+def test_keeping_the_first_letters_loses_classes(data_root: Path, tmp_path: Path) -> None:
     folder = data_root / "emnist-letters-labels"
     if not folder.is_dir():
         pytest.skip(f"the original EMNIST label files are not at {folder}")
-    train, test = (folder / f"emnist-letters-{split}-labels-idx1-ubyte.gz" for split in ("train", "test"))
-    found = json.loads(json.dumps(facts.label_file_facts(train, test)))
+    facts.record("emnist-letters-labels", tmp_path, data_root)
+    found = results.facts("emnist-letters-labels", tmp_path)
     assert (found["train"]["n"], found["test"]["n"]) == (124_800, 20_800)
-    assert found["test"]["sorted"] and found["test"]["runs"] == {"count": 26, "shortest": 800, "longest": 800}
-    assert not found["train"]["sorted"] and found["train"]["per_class"] == [4800] * 26
+    assert found["test"]["sorted"] and not found["train"]["sorted"]
+    assert found["train"]["per_class"] == [4800] * 26
     kept = found["test"]["kept"]
     assert kept["per_class"] == [800] * 18 + [400] + [0] * 7
     assert kept["missing"] == list("TUVWXYZ") and kept["classes"] == 18.5
     assert found["train"]["kept"]["n"] == 88_800 and found["train"]["kept"]["missing"] == []
-    assert found["train_tail"] == {"n": 20_800, "per_class": [800] * 26}
-    with pytest.raises(InputError, match="keeping 20801 of them is impossible"):
-        facts.label_file_facts(train, test, kept_test=20_801)
-    with pytest.raises(InputError, match="labels 0 to 9; 1 to 26"):
-        facts.label_file_facts(data_root / "canonical/MNIST/raw/t10k-labels-idx1-ubyte.gz", test)
+    with pytest.raises(InputError, match=r"20800 labels of 1 to 26; at least 20801 of 1 to 26 were expected"):
+        facts.label_file_facts(folder, kept_test=20_801)

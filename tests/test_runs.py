@@ -149,13 +149,6 @@ def test_images_that_may_not_be_shown_are_not_recorded(
     assert run.gallery is None and not (run.folder / "errors.npz").exists()
 
 
-def test_the_banner_says_what_data_it_was(done: Run) -> None:
-    text = done.banner()
-    assert done.record["run_id"] in text and "**not** the published data set" in text and "40 test images" in text
-    published = done.record["dataset"] | {"published": True}
-    assert "(the published files)" in Run(done.folder, done.record | {"dataset": published}).banner()
-
-
 # splits
 
 
@@ -487,7 +480,7 @@ def test_a_results_folder_that_cannot_be_written_is_told_at_once(
     monkeypatch.setattr(training, "fit", never)
     (tmp_path / place).parent.mkdir(exist_ok=True)
     (tmp_path / place).write_text("a file of another's")
-    with pytest.raises(InputError, match=f"cannot write into results_dir={tmp_path}/results: .*Make it writable"):
+    with pytest.raises(InputError, match=f"cannot write {tmp_path}/results/.locks/.*make .* writable"):
         train_run(tiny(), tmp_path / "results", root, "cpu")
     assert (tmp_path / place).read_text() == "a file of another's"
 
@@ -600,11 +593,10 @@ def test_a_checkpoint_of_another_config_is_left(
 def test_source_hash_follows_the_sources(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     package = tmp_path / "hwr_utils"
     shutil.copytree(Path(runs.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    assert (first := runs.source_hash()) == runs.source_hash()
     monkeypatch.setattr(runs, "__file__", str(package / "runs.py"))
-    first = runs.source_hash()
-    (package / "plots.py").write_text("# draws otherwise, trains the same\n")
     assert runs.source_hash() == first
-    with (package / "training.py").open("a") as file:
+    with (package / "recipes.toml").open("a") as file:
         file.write("# another\n")
     assert runs.source_hash() != first
 
@@ -635,14 +627,6 @@ def test_the_facts_of_a_dataset_are_read_without_it(root: Path, tmp_path: Path) 
     assert (found["train"]["n"], found["test"]["n"]) == (160, 40)
     assert reading.samples("custom:easy", tmp_path).shape == (4, 10, 28, 28)
     assert list(records.read_all(tmp_path)) == []  # facts are no runs
-
-
-def test_the_label_files_of_the_release_are_measured(data_root: Path, tmp_path: Path) -> None:
-    if not (data_root / "emnist-letters-labels").is_dir():
-        pytest.skip(f"no emnist-letters-labels under {data_root}")
-    facts.record("emnist-letters-labels", tmp_path, data_root)
-    found = reading.facts("emnist-letters-labels", tmp_path)
-    assert found["train"]["n"] == 124_800 and found["test"]["n"] == 20_800
 
 
 def test_training_needs_no_library_of_the_book(root: Path, tmp_path: Path) -> None:
