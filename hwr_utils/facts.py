@@ -35,11 +35,12 @@ def record(name: str, results_dir: str | Path | None = None, data_root: str | Pa
     if name == LABEL_FILES:
         found = label_file_facts(root / name)
     elif (samples := data.open_import(name, root)) is not None:
-        found = describe_import(name, samples)
+        found, sheet = describe_import(name, samples), import_sheet(samples)
     else:
         dataset = data.load(name, root)
-        found = describe(dataset)
-        records.write_arrays(folder / "samples.npz", {"samples": sample_sheet(dataset)})
+        found, sheet = describe(dataset), sample_sheet(dataset)
+    if name != LABEL_FILES and catalog.entry(name).pictures:
+        records.write_arrays(folder / "samples.npz", {"samples": sheet})
     files.write_json(folder / "facts.json", found)
     return folder
 
@@ -105,6 +106,15 @@ def describe_import(name: str, found: hwdb.Import) -> dict[str, Any]:
         "others": sum(sum(source["others"].values()) for source in sources),
         "strokes": medians.stroke_counts("".join(classes)),
     }
+
+
+def import_sheet(found: hwdb.Import, per_class: int = 8, columns: int = 12) -> NDArray[np.uint8]:
+    """Return (columns, per_class, H, W) samples, of characters evenly spread over the classes and writers over all."""
+    present = np.unique(found.labels)
+    chosen = present[np.linspace(0, len(present) - 1, min(columns, len(present))).round().astype(np.int64)]
+    members = [np.flatnonzero(found.labels == label) for label in chosen]
+    spread = [places[np.linspace(0, len(places) - 1, per_class).round().astype(np.int64)] for places in members]
+    return found.images[np.stack(spread)]
 
 
 def perimetric_complexity(images: NDArray[np.uint8]) -> NDArray[np.float64]:

@@ -59,7 +59,7 @@ def _check(name: str, value: Any) -> Any:
         )
     if rule.choices:
         known(f"{name}=", value, rule.choices)
-    elif not rule.low <= value <= rule.high:  # NaN is in no range
+    elif rule.type is not str and not rule.low <= value <= rule.high:  # NaN is in no range
         raise InputError(f"{name}={value!r} is out of range, expected {rule.low:g} to {rule.high:g}: {rule.meaning}.")
     return rule.type(value)
 

@@ -71,15 +71,8 @@ def train_run(
 ) -> Run:
     """Train, evaluate and record one run; resume it where a checkpoint of it is found.
 
-    Under torchrun the processes train it together, and the first of them writes it down.
-
-    Args:
-        config: made by `recipes.configure`.
-        results_dir: folder of run folders; several processes need one that all can read.
-        data_root: folder of the datasets.
-        device: see `training.choose_execution`, as the next two.
-        precision: None is the device's usual one.
-        compile_mode: None is without torch.compile.
+    Under torchrun the processes train it together, and the first of them writes it down, into a `results_dir` that all
+    of them can read. For `device`, `precision` and `compile_mode` see `training.choose_execution`.
 
     Raises:
         InputError: the network does not have such an option; the data is missing, damaged or not what its name

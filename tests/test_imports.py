@@ -206,7 +206,9 @@ def test_the_name_of_an_import_is_its_samples(make: Make, tmp_path: Path) -> Non
 def test_the_facts_of_an_import(make: Make, tmp_path: Path) -> None:
     root = make()
     folder = facts.record("custom:hands", tmp_path / "results", root)
-    found = results.facts("custom:hands", tmp_path / "results")
+    found, sheet = (read("custom:hands", tmp_path / "results") for read in (results.facts, results.samples))
+    assert sheet.shape == (3, 8, 16, 16)
+    assert pictures(sheet.reshape(-1, 16, 16)) <= pictures(hwdb.read_import(root / "custom" / "hands").images)
     assert (
         folder.name == "custom-hands"
         and found["published"] is False

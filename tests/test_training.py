@@ -1,6 +1,5 @@
 """Training: it learns, keeps what it says it keeps, repeats itself, and trusts a checkpoint only when it is whole."""
 
-import errno
 import hashlib
 import itertools
 import math
@@ -16,7 +15,7 @@ import torch
 from torch.nn import functional as F
 
 from helpers import N_CLASSES, STEPS, easy_images, tiny
-from hwr_utils import distributed, evaluation, files, models, recipes, training
+from hwr_utils import distributed, evaluation, models, recipes, training
 from hwr_utils.errors import DeviceError, InputError
 from hwr_utils.records import RunConfig
 from hwr_utils.training import FitResult
@@ -337,20 +336,6 @@ def test_each_step_has_its_rate_and_a_stop_does_not_change_it(monkeypatch: pytes
     assert taken == pytest.approx(expected)
 
 
-def test_a_run_that_is_stopped_in_every_epoch_gets_there(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, whole: FitResult
-) -> None:
-    for _ in range(4):
-        with monkeypatch.context() as patch:
-            stop_after(patch, STEPS + 1)
-            try:
-                fit(tiny(), tmp_path / "checkpoint.pt")
-            except Stop:
-                continue
-    result = fit(tiny(), tmp_path / "checkpoint.pt")
-    assert same(result, whole) and result.sessions == 5
-
-
 def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_good_epoch(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, whole: FitResult
 ) -> None:
@@ -572,28 +557,6 @@ def test_a_checkpoint_of_another_config_is_refused_and_left(
         fit(tiny(**changed), checkpoint)
     assert checkpoint.read_bytes() == half
     assert list(tmp_path.iterdir()) == [checkpoint]
-
-
-def test_a_disk_that_fills_up_keeps_the_checkpoint_before(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, half: bytes, whole: FitResult
-) -> None:
-    checkpoint, fsync, calls = tmp_path / "checkpoint.pt", os.fsync, 0
-
-    def full(handle: int) -> None:
-        nonlocal calls
-        calls += 1
-        if calls == 3:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        fsync(handle)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(files.os, "fsync", full)
-        with pytest.raises(InputError, match=r"cannot write .*checkpoint\.pt: No space left on device"):
-            fit(tiny(), checkpoint)
-    assert list(tmp_path.iterdir()) == [checkpoint]
-    saved = training._read_checkpoint(checkpoint, tiny().to_dict())
-    assert saved is not None and saved["history"] == whole.history[:2]
-    assert same(fit(tiny(), checkpoint), whole)
 
 
 # devices
