@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hwr_utils import cli, files
+from hwr_utils import cli, data, files
 from hwr_utils.data import gnt, hwdb
 from hwr_utils.data.hwdb import Options, import_gnt
 from hwr_utils.errors import InputError
@@ -144,12 +144,14 @@ def test_the_real_subset_is_what_the_records_name(data_root: Path, tmp_path: Pat
     source = data_root / "HWDB-subset"
     if not source.is_dir():
         pytest.skip(f"HWDB-subset is not under {data_root}")
-    import_gnt([source], tmp_path / "out")
-    found = hwdb.read_import(tmp_path / "out")
+    import_gnt([source], tmp_path / "hwdb-subset")
+    found = hwdb.read_import(tmp_path / "hwdb-subset")
     recorded = files.REPOSITORY.glob("results/hwdb-subset-*/record.json")
     assert {json.loads(path.read_text("utf-8"))["dataset"]["files"]["samples"] for path in recorded} == {found.sha256}
-    found.verify()
-    assert found.images.shape == (36_702 + 9_076, 56, 56) and len(np.unique(found.labels)) == 64
+    loaded = data.load("hwdb-subset", tmp_path)
+    assert len(loaded.classes) == 64 and (len(loaded.train_labels), len(loaded.test_labels)) == (36_702, 9_076)
+    mixed = data.load("hwdb-subset", tmp_path, split="random")
+    assert len(mixed.train_labels) + len(mixed.test_labels) == 45_778 == len(found.images)
     images = np.asarray(found.images)
     assert not images[:, :3].any() and not images[:, :, -3:].any()  # the margin
     # nearly all reach the edge of the room that they are fitted into, on one axis at least

@@ -232,15 +232,3 @@ def test_the_part_is_the_nearest_name() -> None:
         ("test/all/1.gnt", "", None),  # how the folder above is called is not about the files
     ):
         assert Source(Path(path), member).part == part
-
-
-def test_the_real_subset(data_root: Path, tmp_path: Path) -> None:
-    source = data_root / "HWDB-subset"
-    if not source.is_dir():
-        pytest.skip(f"the subset of CASIA-HWDB1.1 is not at {source}")
-    hwdb.import_gnt([source], tmp_path / "hwdb-subset", hwdb.Options(size=28, margin=2))
-    found = data.load("hwdb-subset", tmp_path)
-    assert len(found.classes) == 64 and (len(found.train_labels), len(found.test_labels)) == (36_702, 9_076)
-    mixed = data.load("hwdb-subset", tmp_path, split="random")
-    assert len(mixed.train_labels) + len(mixed.test_labels) == 45_778
-    assert mixed.train_images[:, 14, 14].mean() > mixed.train_images[:, 0, 0].mean()  # white ink on black
