@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
@@ -20,20 +21,17 @@ from hwr_utils.models import Predictions, predict_logits, rank
 # torchrun then stops the others; this is for a machine that is gone or a network that is cut.
 TIMEOUT = timedelta(seconds=50)
 
+Answer = TypeVar("Answer")
+
 CHUNK = 10_000  # images whose logits are held at a time
 
 
 @dataclass(frozen=True)
 class Processes:
-    """The processes that share a run.
+    """The processes that share a run. Process 0 alone writes and talks."""
 
-    Attributes:
-        rank: number of this process, from 0. Process 0 alone writes and talks.
-        count: how many there are.
-    """
-
-    rank: int = 0
-    count: int = 1
+    rank: int = 0  # number of this process
+    count: int = 1  # how many there are
 
     @property
     def first(self) -> bool:
@@ -48,16 +46,9 @@ class Processes:
         """Return, in every process, all the parts that `share` made of a whole, joined again."""
         if self.count == 1:
             return part
-        lengths = torch.zeros(self.count, dtype=torch.int64, device=part.device)
-        lengths[self.rank] = len(part)
-        distributed.all_reduce(lengths)
-        longest = int(lengths.max())
-        # parts of unequal length do not travel, so each is filled up, and cut again where it arrives
-        filled = torch.zeros(longest, *part.shape[1:], dtype=part.dtype, device=part.device)
-        filled[: len(part)] = part
-        parts = [torch.empty_like(filled) for _ in range(self.count)]
-        distributed.all_gather(parts, filled)
-        return torch.cat([other[:length] for other, length in zip(parts, lengths.tolist(), strict=True)])
+        parts: list[Any] = [None] * self.count
+        distributed.all_gather_object(parts, part.cpu())
+        return torch.cat(parts).to(part.device)
 
     def sum(self, value: Tensor) -> Tensor:
         """Return the sum of all processes' values."""
@@ -71,12 +62,12 @@ class Processes:
             distributed.broadcast(value, src=0)
         return value
 
-    def agree(self, answer: bool) -> bool:
+    def agree(self, answer: Answer) -> Answer:
         """Return the first process' answer, in every process; none goes on before the first has given it."""
-        if self.count == 1:
-            return answer
-        device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
-        return bool(self.same(torch.tensor(answer, dtype=torch.uint8, device=device)).item())
+        answers = [answer]
+        if self.count > 1:
+            distributed.broadcast_object_list(answers)
+        return answers[0]
 
 
 ALONE = Processes()
@@ -84,11 +75,7 @@ ALONE = Processes()
 
 @contextmanager
 def join(device: torch.device) -> Iterator[Processes]:
-    """Meet the other processes that torchrun has started for this run, and part from them in the end.
-
-    Args:
-        device: of this process; NCCL connects CUDA devices, gloo CPUs.
-    """
+    """Meet the other processes that torchrun has started for this run, by NCCL on CUDA; part from them in the end."""
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
         yield ALONE
@@ -108,12 +95,6 @@ def parallel(model: nn.Module, batch_size: int, device: torch.device, processes:
     Batch normalisation takes its statistics from the whole batch, as one process would, by SyncBatchNorm. Without it
     each process would normalise by its own share, which is another function of the same weights, and a noisier one.
 
-    Args:
-        model: on `device`.
-        batch_size: images a step, over all processes.
-        device: of this process.
-        processes: all of them.
-
     Returns:
         What to call in training; its parameters are those of `model`, which remains the one to evaluate and to save.
 
@@ -122,15 +103,12 @@ def parallel(model: nn.Module, batch_size: int, device: torch.device, processes:
             are fewer than two for each, or several processes on CPUs, where SyncBatchNorm does not exist.
     """
     normalises = any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in model.modules())
-    if normalises and batch_size < 2 * processes.count:
+    needed = processes.count * (2 if normalises else 1)
+    if batch_size < needed:
+        each = "two images, for batch normalisation" if normalises else "an image"
         raise InputError(
-            f"batch_size={batch_size} is too small: batch normalisation needs at least two images for each of "
-            f"{processes.count} process{'es' if processes.count > 1 else ''}. Use {2 * processes.count} or more."
-        )
-    if batch_size < processes.count:
-        raise InputError(
-            f"batch_size={batch_size} is too small for {processes.count} processes: each needs an image. Use "
-            f"{processes.count} or more, or fewer processes."
+            f"batch_size={batch_size} is too small for {processes.count} process(es): each needs {each}. Use {needed} "
+            "or more."
         )
     if processes.count == 1:
         return model
@@ -152,10 +130,7 @@ def predict(model: nn.Module, images: Tensor, labels: Tensor, image_size: int, p
         images: (N, H, W) uint8 on the model's device, the same in every process.
         labels: (N,) int64 true classes, likewise.
         image_size: side of the network's input in pixels.
-        processes: all of them.
-
-    Returns:
-        Predictions for all N images, in every process.
+        processes: that share the work; each is given the predictions for all N images.
     """
     parts = [
         rank(predict_logits(model, some, image_size), truth)

@@ -49,10 +49,9 @@ def macro_f1(confusion: np.ndarray) -> float:
 
 
 def most_confused(confusion: np.ndarray, classes: Sequence[str], k: int = 10) -> pd.DataFrame:
-    """List the k unordered pairs of classes that are taken for each other most often.
+    """List the k unordered pairs of classes that are taken for each other most often, most errors first.
 
-    Returns:
-        Rows (pair, errors, first_as_second, second_as_first), most errors first; pairs never confused are left out.
+    Its columns are pair, errors, first_as_second and second_as_first; pairs never confused are left out.
     """
     both = np.triu(confusion + confusion.T, 1)
     order = np.argsort(both, axis=None, kind="stable")[::-1][:k]

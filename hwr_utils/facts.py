@@ -11,11 +11,11 @@ from hwr_utils import data, files, records, results
 from hwr_utils.data import Dataset, catalog, gnt, hwdb
 from hwr_utils.data.catalog import LETTERS
 from hwr_utils.data.idx import checksum, read_idx
-from hwr_utils.errors import InputError, MissingFiles
+from hwr_utils.errors import InputError
 from hwr_utils.synthesis import medians
 
 INK = 128  # the level from which a pixel counts as ink
-CHUNK = 10_000  # images that are counted at a time
+CHUNK = 10_000  # images that are measured at a time
 LABEL_FILES = "emnist-letters-labels"  # the release's label files alone, as a folder of the data root
 
 
@@ -33,23 +33,14 @@ def record(name: str, results_dir: str | Path | None = None, data_root: str | Pa
     root = Path(data_root or data.default_root())
     folder = Path(results_dir or results.RESULTS_DIR) / "datasets" / name.replace(":", "-")
     if name == LABEL_FILES:
-        train, test = (root / name / f"emnist-letters-{split}-labels-idx1-ubyte.gz" for split in ("train", "test"))
-        if not (train.exists() and test.exists()):
-            raise MissingFiles(
-                f"{train.parent} lacks {train.name} or {test.name}. Copy them there out of EMNIST's gzip.zip."
-            )
-        found = label_file_facts(train, test)
+        found = label_file_facts(root / name)
+    elif (samples := data.open_import(name, root)) is not None:
+        found, sheet = describe_import(name, samples), import_sheet(samples)
     else:
-        samples = data.open_import(name, root)
-        if samples is not None:
-            found = describe_import(name, samples)
-            found["sheet"], sheet = import_sheet(samples)
-            found["strokes"] = medians.stroke_counts("".join(found["classes"]))
-        else:
-            dataset = data.load(name, root)
-            found, sheet = describe(dataset), sample_sheet(dataset)
-        if catalog.entry(name).pictures:
-            records.write_arrays(folder / "samples.npz", {"samples": sheet})
+        dataset = data.load(name, root)
+        found, sheet = describe(dataset), sample_sheet(dataset)
+    if name != LABEL_FILES and catalog.entry(name).pictures:
+        records.write_arrays(folder / "samples.npz", {"samples": sheet})
     files.write_json(folder / "facts.json", found)
     return folder
 
@@ -58,36 +49,50 @@ def describe(dataset: Dataset) -> dict[str, Any]:
     """Return the facts of a dataset, ready for JSON.
 
     Pixel values are in 0..1: `mean` and `std` over all pixels of a split, `ink` the share of pixels of at least half
-    brightness. `duplicates` counts images that equal an earlier one of their split, pixel by pixel, and
-    `test_images_in_train` those that a model has seen in training.
+    brightness. `complexity` is that of `perimetric_complexity`. `duplicates` counts images that equal an earlier one of
+    their split, pixel by pixel, and `test_images_in_train` those that a model has seen in training.
     """
-    train_hashes, test_hashes = _hashes(dataset.train_images), _hashes(dataset.test_images)
-    count = len(dataset.classes)
-    return {
+    found: dict[str, Any] = {
         "name": dataset.name,
         "published": dataset.published,
         "classes": list(dataset.classes),
         "image_size": list(dataset.train_images.shape[1:]),
         "files": dataset.files,
-        "train": _split_facts(dataset.train_images, dataset.train_labels, count, train_hashes),
-        "test": _split_facts(dataset.test_images, dataset.test_labels, count, test_hashes),
-        "test_images_in_train": sum(map(set(train_hashes).__contains__, test_hashes)),
     }
+    splits = {"train": (dataset.train_images, dataset.train_labels), "test": (dataset.test_images, dataset.test_labels)}
+    hashes = {}
+    for split, (images, labels) in splits.items():
+        hashes[split] = [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in images]
+        # whole numbers until the end, so that every machine finds the same
+        values, levels = np.arange(256), np.bincount(images.ravel(), minlength=256)
+        mean = int(levels @ values) / images.size
+        variance = int(levels @ values**2) / images.size - mean**2
+        complexity = perimetric_complexity(images)
+        found[split] = {
+            "n": len(images),
+            "per_class": np.bincount(labels, minlength=len(dataset.classes)).tolist(),
+            "mean": mean / 255,
+            "std": variance**0.5 / 255,
+            "ink": int(levels[INK:].sum()) / images.size,
+            "duplicates": len(images) - len(set(hashes[split])),
+            "complexity": {
+                "mean": round(float(np.nanmean(complexity)), 4),
+                "deviation": round(float(np.nanstd(complexity)), 4),
+            },
+        }
+    found["test_images_in_train"] = sum(map(set(hashes["train"]).__contains__, hashes["test"]))
+    return found
 
 
 def describe_import(name: str, found: hwdb.Import) -> dict[str, Any]:
     """Return the facts of an import of GNT files, ready for JSON; its samples are not split here.
 
     `per_class` counts samples; `writers` those of each file, or is None where a file is not a writer; `parts` those of
-    the published split; `others` those left out. Pixel values as in `describe`.
+    the published split; `others` those left out; `strokes` those of each character as it is printed.
     """
-    promise = catalog.entry(name)
+    promise, parts, sources = catalog.entry(name), found.parts, found.manifest["sources"]
     present, per_class = np.unique(found.labels, return_counts=True)
     classes = [gnt.LEVEL_1[label] for label in present]
-    levels = np.zeros(256, np.int64)
-    for start in range(0, len(found.images), CHUNK):  # they may be gigabytes
-        levels += np.bincount(found.images[start : start + CHUNK].ravel(), minlength=256)
-    parts = found.parts
     return {
         "name": name,
         "published": promise.published,
@@ -96,42 +101,20 @@ def describe_import(name: str, found: hwdb.Import) -> dict[str, Any]:
         "files": {"samples": found.sha256},
         "n": len(found.labels),
         "per_class": per_class.tolist(),
-        "writers": [source["kept"] for source in found.manifest["sources"]] if promise.files_are_writers else None,
+        "writers": [source["kept"] for source in sources] if promise.files_are_writers else None,
         "parts": {part: int((parts == part).sum()) for part in ("train", "test")},
-        "others": sum(sum(source["others"].values()) for source in found.manifest["sources"]),
-        **_pixel_facts(levels, found.images.size),
+        "others": sum(sum(source["others"].values()) for source in sources),
+        "strokes": medians.stroke_counts("".join(classes)),
     }
 
 
-def import_sheet(found: hwdb.Import, per_class: int = 8, columns: int = 12) -> tuple[list[str], NDArray[np.uint8]]:
-    """Return characters evenly spread over the classes, and (columns, per_class, H, W) samples of them.
-
-    A character's samples are of writers evenly spread over all; black where there are too few.
-    """
+def import_sheet(found: hwdb.Import, per_class: int = 8, columns: int = 12) -> NDArray[np.uint8]:
+    """Return (columns, per_class, H, W) samples, of characters evenly spread over the classes and writers over all."""
     present = np.unique(found.labels)
     chosen = present[np.linspace(0, len(present) - 1, min(columns, len(present))).round().astype(np.int64)]
-    sheet = np.zeros((len(chosen), per_class, *found.images.shape[1:]), np.uint8)
-    for label, row in zip(chosen, sheet, strict=True):
-        members = np.flatnonzero(found.labels == label)
-        places = np.unique(np.linspace(0, len(members) - 1, min(per_class, len(members))).round().astype(np.int64))
-        row[: len(places)] = found.images[members[places]]
-    return [gnt.LEVEL_1[label] for label in chosen], sheet
-
-
-def _hashes(images: NDArray[np.uint8]) -> list[bytes]:
-    return [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in images]
-
-
-def _split_facts(
-    images: NDArray[np.uint8], labels: NDArray[np.int64], classes: int, hashes: list[bytes]
-) -> dict[str, Any]:
-    return {
-        "n": len(images),
-        "per_class": np.bincount(labels, minlength=classes).tolist(),
-        **_pixel_facts(np.bincount(images.ravel(), minlength=256), images.size),
-        "duplicates": len(hashes) - len(set(hashes)),
-        "complexity": _summary(perimetric_complexity(images)),
-    }
+    members = [np.flatnonzero(found.labels == label) for label in chosen]
+    spread = [places[np.linspace(0, len(places) - 1, per_class).round().astype(np.int64)] for places in members]
+    return found.images[np.stack(spread)]
 
 
 def perimetric_complexity(images: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -156,24 +139,9 @@ def perimetric_complexity(images: NDArray[np.uint8]) -> NDArray[np.float64]:
     return found
 
 
-def _summary(values: NDArray[np.float64]) -> dict[str, float]:
-    return {"mean": round(float(np.nanmean(values)), 4), "deviation": round(float(np.nanstd(values)), 4)}
-
-
-def _pixel_facts(levels: NDArray[np.int64], pixels: int) -> dict[str, float]:
-    """Return `mean`, `std` and `ink` from the number of pixels at each level of brightness."""
-    # whole numbers until the end, so that every machine finds the same
-    values = np.arange(256)
-    mean = int(levels @ values) / pixels
-    variance = int(levels @ values**2) / pixels - mean**2
-    return {"mean": mean / 255, "std": variance**0.5 / 255, "ink": int(levels[INK:].sum()) / pixels}
-
-
-def sample_sheet(dataset: Dataset, per_class: int = 10, seed: int = 0) -> NDArray[np.uint8]:
+def sample_sheet(dataset: Dataset, per_class: int = 10) -> NDArray[np.uint8]:
     """Return (C, per_class, 28, 28) training images drawn at random; black where a class has too few."""
-    if per_class < 1:
-        raise InputError(f"per_class: found {per_class}, expected 1 or more.")
-    draws = np.random.Generator(np.random.PCG64(seed)).random(len(dataset.train_labels))
+    draws = np.random.Generator(np.random.PCG64(0)).random(len(dataset.train_labels))
     sheet = np.zeros((len(dataset.classes), per_class, *dataset.train_images.shape[1:]), np.uint8)
     for label, row in enumerate(sheet):
         members = np.flatnonzero(dataset.train_labels == label)
@@ -182,54 +150,37 @@ def sample_sheet(dataset: Dataset, per_class: int = 10, seed: int = 0) -> NDArra
     return sheet
 
 
-def label_file_facts(
-    train_labels_path: str | Path, test_labels_path: str | Path, kept_train: int = 88_800, kept_test: int = 14_800
-) -> dict[str, Any]:
+def label_file_facts(folder: Path, kept_train: int = 88_800, kept_test: int = 14_800) -> dict[str, Any]:
     """Return what keeping only the first records of EMNIST-letters does to its classes.
 
     The release holds 124,800 and 20,800 records; TensorFlow Datasets declares 88,800 and 14,800, and so does the table
     in the paper of Cohen et al. (2017). Reads the original label files (labels 1..26), which need no images.
-    `train_tail` is the end of the training file, as long as the test file: a validation set by design.
 
     Raises:
         InputError: a file that cannot be read, or is not the labels of the release, or holds fewer records than kept.
     """
-    train, test = (_letter_labels(path) for path in (train_labels_path, test_labels_path))
-    return {
-        "classes": list(LETTERS),
-        "train": _order_facts(train, kept_train, train_labels_path),
-        "test": _order_facts(test, kept_test, test_labels_path),
-        "train_tail": {"n": len(test), "per_class": np.bincount(train[-len(test) :], minlength=len(LETTERS)).tolist()},
-    }
-
-
-def _letter_labels(path: str | Path) -> NDArray[np.int64]:
-    labels = read_idx(path, ndim=1).astype(np.int64) - 1
-    if not 0 <= labels.min() <= labels.max() < len(LETTERS):
-        raise InputError(f"{path} holds labels {labels.min() + 1} to {labels.max() + 1}; 1 to 26 was expected.")
-    return labels
-
-
-def _order_facts(labels: NDArray[np.int64], kept: int, path: str | Path) -> dict[str, Any]:
-    """Describe the order of a label file, and the classes that its first `kept` records hold."""
-    if not 1 <= kept <= len(labels):
-        raise InputError(f"{path} holds {len(labels)} labels; keeping {kept} of them is impossible.")
-    whole = np.bincount(labels, minlength=len(LETTERS))
-    part = np.bincount(labels[:kept], minlength=len(LETTERS))
-    share = part[whole > 0] / whole[whole > 0]
-    starts = np.flatnonzero(np.diff(labels, prepend=-1))  # where another class begins
-    lengths = np.diff(starts, append=len(labels))
-    return {
-        "sha256": checksum((labels + 1).astype(np.uint8)),
-        "n": len(labels),
-        "per_class": whole.tolist(),
-        "sorted": bool((np.diff(labels) >= 0).all()),
-        "runs": {"count": len(lengths), "shortest": int(lengths.min()), "longest": int(lengths.max())},
-        "kept": {
-            "n": kept,
-            "per_class": part.tolist(),
-            "missing": [LETTERS[label] for label in np.flatnonzero((part == 0) & (whole > 0))],
-            # a class that keeps half as large a share as the best kept one counts one half
-            "classes": round(float(share.sum() / share.max()), 6),
-        },
-    }
+    found: dict[str, Any] = {"classes": list(LETTERS)}
+    for split, kept in (("train", kept_train), ("test", kept_test)):
+        path = folder / f"emnist-letters-{split}-labels-idx1-ubyte.gz"
+        labels = read_idx(path, ndim=1)
+        if len(labels) < kept or not 1 <= labels.min() <= labels.max() <= len(LETTERS):
+            raise InputError(
+                f"{path} holds {len(labels)} labels of {labels.min()} to {labels.max()}; at least {kept} of 1 to 26 "
+                "were expected. Copy it there out of EMNIST's gzip.zip."
+            )
+        whole, part = (np.bincount(some, minlength=len(LETTERS) + 1)[1:] for some in (labels, labels[:kept]))
+        share = part[whole > 0] / whole[whole > 0]
+        found[split] = {
+            "sha256": checksum(labels),
+            "n": len(labels),
+            "per_class": whole.tolist(),
+            "sorted": bool((np.diff(labels.astype(int)) >= 0).all()),
+            "kept": {
+                "n": kept,
+                "per_class": part.tolist(),
+                "missing": [LETTERS[label] for label in np.flatnonzero((part == 0) & (whole > 0))],
+                # a class that keeps half as large a share as the best kept one counts one half
+                "classes": round(float(share.sum() / share.max()), 6),
+            },
+        }
+    return found

@@ -6,7 +6,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +20,14 @@ REPOSITORY = _PARENT if (_PARENT / "pyproject.toml").exists() else Path.cwd()
 UNFINISHED = ".part"  # how the names of files and folders end that are still being written
 
 
-def _beside(path: Path) -> Path:
-    """Return a new hidden name in the same folder, because a rename is atomic only within one file system."""
-    return path.with_name(f".{path.name}.{secrets.token_hex(8)}{UNFINISHED}")
-
-
 def write_bytes(path: str | Path, data: bytes) -> None:
     """Replace `path` by `data` in one step, making its folder where it is missing.
 
     Raises an InputError where that fails, for instance on a full disk; an older file at `path` is left as it was.
     """
     path = Path(path)
-    temporary = _beside(path)
+    # in the same folder, because a rename is atomic only within one file system
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}{UNFINISHED}")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         # not by tempfile, which makes files for their owner alone, and asking for the umask is not safe in threads
@@ -51,60 +47,44 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 def new_folder(path: str | Path, needed: int = 0) -> Iterator[Path]:
     """Yield an empty folder beside `path`, which takes the place of `path` when the block ends well.
 
-    Until then an older folder at `path` stays whole. Two processes that make the same folder each have one of their
-    own, and the last to end wins. What a killed process left is removed by the next one that makes the same folder.
-    Raises an InputError where less than the `needed` bytes are free, or the place cannot be written.
+    Until then an older folder at `path` stays whole. What a killed process left is removed by the next one that makes
+    the same folder. Raises an InputError where another process makes it, less than the `needed` bytes are free, or the
+    place cannot be written.
     """
+    from filelock import FileLock, Timeout
+
     path = Path(path).resolve()  # a link stays one
-    part, old = _beside(path), _beside(path)
-    with writing(path):
+    part, old, lock = (path.with_name(f".{path.name}{ending}") for ending in (UNFINISHED, ".old", ".lock"))
+    with writing(path), ExitStack() as held:
         if path.is_file():
             raise InputError(f"{path} is a file, and a folder was to be made there. Move it, or give another place.")
         path.parent.mkdir(parents=True, exist_ok=True)
-        for other in path.parent.glob("*"):
-            if other.name.startswith(f".{path.name}.") and other.name.endswith(UNFINISHED):
-                with suppress(OSError), _held(other) as dead:
-                    if dead:
-                        shutil.rmtree(other)
+        try:
+            held.enter_context(FileLock(lock).acquire(timeout=0))
+            held.callback(lock.unlink, missing_ok=True)
+        except Timeout as error:
+            raise InputError(f"another process is making {path}. Wait for it, or stop it.") from error
         free = shutil.disk_usage(path.parent).free
         if needed > free:
             raise InputError(
                 f"{path} needs some {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free. Free some space, or ask "
                 "for less."
             )
+        shutil.rmtree(part, ignore_errors=True)
         part.mkdir()
         try:
-            with _held(part):
-                yield part
-                with suppress(FileNotFoundError):
-                    os.replace(path, old)
-                try:
-                    os.replace(part, path)
-                except OSError:
-                    with suppress(OSError):
-                        os.replace(old, path)
-                    raise
+            yield part
+            with suppress(FileNotFoundError):
+                os.replace(path, old)
+            try:
+                os.replace(part, path)
+            except OSError:
+                with suppress(OSError):
+                    os.replace(old, path)
+                raise
         finally:
             for folder in (part, old):
                 shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _held(folder: Path) -> Iterator[bool]:
-    """Hold the lock of a folder, which the system gives back when a process ends however it ends; tell whether."""
-    try:
-        import fcntl
-    except ImportError:  # Windows: what killed processes left is then for the user to remove
-        yield False
-        return
-    handle, held = os.open(folder, os.O_RDONLY), False
-    with suppress(OSError):  # another process holds it, or the file system has no locks
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        held = True
-    try:
-        yield held
-    finally:
-        os.close(handle)
 
 
 def remove_unfinished(folder: str | Path) -> None:

@@ -7,7 +7,7 @@ valid record yet.
 import re
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
@@ -110,7 +110,7 @@ def read(profile: str) -> Profile:
             given), a value of a wrong type or out of range, or an experiment that book/plan.md does not describe.
     """
     known = {path.stem: path for path in sorted(CONFIG.glob("*.yaml"))}
-    _known("profile", profile, known)
+    recipes.known("profile ", profile, known)
     path = known[profile]
     with reading(path, "a profile in YAML", "Mend that line."):
         content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
@@ -125,24 +125,18 @@ def read(profile: str) -> Profile:
         jobs = [job for block in _list("train", content) for job in _jobs(block)]
         for job in jobs:
             if drawn:
-                _known("data is not drawn: dataset", job.config.dataset, drawn)
+                recipes.known("data is not drawn: dataset ", job.config.dataset, drawn)
         pages = [notebooks.find(name).stem for name in _list("pages", content)]
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     return Profile(drawn, jobs, pages)
 
 
-def _known(what: str, name: Any, valid: Iterable[str]) -> None:
-    if name not in valid:
-        near = recipes.nearest(name, valid)
-        raise InputError(f"{what} {name!r} is unknown, expected one of {', '.join(valid)}{near}")
-
-
 def _mapping(where: str, values: Any, valid: list[str]) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise InputError(f"{where}: found {values!r}, expected keys out of {', '.join(valid)}.")
     for name in values:
-        _known(f"{where}: key", name, valid)
+        recipes.known(f"{where}: key ", name, valid)
     return values
 
 
@@ -231,7 +225,7 @@ def runnable(jobs: list[Job], gpu: bool) -> tuple[list[Job], list[str]]:
 def draw(profile: str, dataset: str) -> None:
     """Draw a dataset of a profile, and remove what was recorded of other images under its name; errors as `read`."""
     plan = read(profile)
-    _known(f"profile {profile!r}: dataset", dataset, plan.data)
+    recipes.known(f"profile {profile!r}: dataset ", dataset, plan.data)
     synthesis.write(dataset, plan.data_root, **plan.data[dataset])
     drawn = data.checksums(dataset, plan.data_root)
     shutil.rmtree(plan.results / "datasets" / dataset, ignore_errors=True)

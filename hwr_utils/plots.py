@@ -31,21 +31,19 @@ def use_style() -> None:
     # The package only ships the file: its own activation would rewrite the user's matplotlib configuration.
     path = Path(mplfonts.__file__).parent / "fonts" / "NotoSansCJKsc-Regular.otf"
     font_manager.fontManager.addfont(path)
-    sns.set_theme(style="whitegrid", palette=[BLUE, ORANGE, GREEN, RED])
-    plt.rcParams.update(
-        {
-            "font.family": font_manager.FontProperties(fname=path).get_name(),
-            "axes.unicode_minus": False,
-            "figure.facecolor": "white",
-            "figure.dpi": 110,
-            "savefig.dpi": 110,
-            "figure.constrained_layout.use": True,
-            "font.size": 11,
-            "axes.titlesize": 12,
-            "axes.titlelocation": "left",
-            "legend.frameon": False,
-        }
-    )
+    rc = {
+        "font.family": font_manager.FontProperties(fname=path).get_name(),
+        "axes.unicode_minus": False,
+        "figure.facecolor": "white",
+        "figure.dpi": 110,
+        "savefig.dpi": 110,
+        "figure.constrained_layout.use": True,
+        "font.size": 11,
+        "axes.titlesize": 12,
+        "axes.titlelocation": "left",
+        "legend.frameon": False,
+    }
+    sns.set_theme(style="whitegrid", palette=[BLUE, ORANGE, GREEN, RED], rc=rc)
 
 
 def plain(text: str, figure: bool = False) -> str:

@@ -118,11 +118,6 @@ def load_all(results_dir: str | Path | None = None) -> list[Run]:
     return [Run(folder, record) for folder, record in records.read_all(results_dir or RESULTS_DIR)]
 
 
-def experiment(config: RunConfig) -> RunConfig:
-    """Return the config without its seed: runs that share it are repetitions of one experiment."""
-    return replace(config, seed=0)
-
-
 def variant(config: RunConfig) -> str:
     """Say in words how a config departs from its architecture's and recipe's defaults; empty where it does not."""
     words = {
@@ -149,11 +144,9 @@ def frame(results_dir: str | Path | None = None) -> pd.DataFrame:
     rows = [
         {
             "run": record["run_id"],
-            "dataset": config.dataset,
-            "architecture": config.architecture,
-            "recipe": config.recipe,
+            **{name: record["config"][name] for name in ("dataset", "architecture", "recipe")},
             "options": variant(config),
-            "experiment": records.run_id(experiment(config), record["dataset"]["files"]),
+            "experiment": records.run_id(replace(config, seed=0), record["dataset"]["files"]),
             "seed": config.seed,
             "fold": config.seed % FOLDS if config.training["split"] == "folds" else None,
             "split": config.training["split"],
@@ -227,16 +220,16 @@ def facts(dataset: str, results_dir: str | Path | None = None) -> dict[str, Any]
         MissingRecord: nothing has; gives the command that does.
         InputError: the record is damaged.
     """
-    return records.read_json(_measured(dataset, results_dir, "facts.json"))
+    return records.read_json(_measured(dataset, results_dir) / "facts.json")
 
 
 def samples(dataset: str, results_dir: str | Path | None = None) -> np.ndarray:
     """Return the recorded sheet of a dataset's images, (C, K, H, W) uint8, white on black. Errors as `facts`."""
-    return records.read_arrays(_measured(dataset, results_dir, "samples.npz"))["samples"]
+    return records.read_arrays(_measured(dataset, results_dir) / "samples.npz")["samples"]
 
 
-def _measured(dataset: str, results_dir: str | Path | None, file: str) -> Path:
-    path = Path(results_dir or RESULTS_DIR) / "datasets" / dataset.replace(":", "-") / file
-    if not path.exists():
-        raise MissingRecord(f"{path} is missing. Measure the dataset: hwr describe {dataset}")
-    return path
+def _measured(dataset: str, results_dir: str | Path | None) -> Path:
+    folder = Path(results_dir or RESULTS_DIR) / "datasets" / dataset.replace(":", "-")
+    if not folder.is_dir():
+        raise MissingRecord(f"{folder} is missing. Measure the dataset: hwr describe {dataset}")
+    return folder

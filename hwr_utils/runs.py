@@ -5,7 +5,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +20,7 @@ from safetensors.torch import save as save_safetensors
 from hwr_utils import data, distributed, evaluation, files, models, recipes, records, results, training
 from hwr_utils.data import catalog, splits
 from hwr_utils.distributed import Processes
-from hwr_utils.errors import InputError, MissingFiles, MissingRecord, reading
+from hwr_utils.errors import InputError, MissingFiles, MissingRecord, reading, writing
 from hwr_utils.records import RunConfig
 from hwr_utils.results import Run
 
@@ -39,18 +39,20 @@ def load_or_train(
         config: made by `recipes.configure`.
         results_dir: folder of run folders; None takes `results.RESULTS_DIR`.
         data_root: folder of the datasets; None takes `data.default_root()`.
-        device: see `training.choose_device`.
+        device: see `training.choose_execution`.
 
     Raises:
         MissingRecord: there is no record, and the environment has HWR_TRAIN=never.
         InputError: see `train_run`.
     """
-    results_dir = Path(results_dir or results.RESULTS_DIR)
-    root = Path(data_root or data.default_root())
-    published = catalog.entry(config.dataset).published
+    results_dir, root = Path(results_dir or results.RESULTS_DIR), Path(data_root or data.default_root())
+    found = None
     # The files under a published name never change, so its record is taken without reading them; a data set of one's
     # own may have changed since, so its files are compared where they are there.
-    run = results.find(config, results_dir, None if published else _checksums_if_there(config.dataset, root))
+    if not catalog.entry(config.dataset).published:
+        with suppress(MissingFiles):
+            found = data.checksums(config.dataset, root)
+    run = results.find(config, results_dir, found)
     if run is not None:
         return run
     if os.environ.get("HWR_TRAIN") == "never":
@@ -59,13 +61,6 @@ def load_or_train(
             + results.command(config)
         )
     return train_run(config, results_dir, root, device)
-
-
-def _checksums_if_there(name: str, root: Path) -> dict[str, str] | None:
-    try:
-        return data.checksums(name, root)
-    except MissingFiles:
-        return None
 
 
 def train_run(
@@ -78,15 +73,8 @@ def train_run(
 ) -> Run:
     """Train, evaluate and record one run; resume it where a checkpoint of it is found.
 
-    Under torchrun the processes train it together, and the first of them writes it down.
-
-    Args:
-        config: made by `recipes.configure`.
-        results_dir: folder of run folders; several processes need one that all can read.
-        data_root: folder of the datasets.
-        device: see `training.choose_execution`, as the next two.
-        precision: None is the device's usual one.
-        compile_mode: None is without torch.compile.
+    Under torchrun the processes train it together, and the first of them writes it down, into a `results_dir` that all
+    of them can read. For `device`, `precision` and `compile_mode` see `training.choose_execution`.
 
     Raises:
         InputError: the network does not have such an option; the data is missing, damaged or not what its name
@@ -96,60 +84,47 @@ def train_run(
         DeviceError: the GPU failed; the same call goes on from the last checkpoint.
     """
     execution = training.choose_execution(device, precision, compile_mode)
+    options = config.training
     with torch.device("meta"):  # without weights: tells of an impossible option before the data is read
-        network = models.build(config.architecture, 2, config.training["image_size"], config.model)
-        if start := config.training["start_size"]:
+        network = models.build(config.architecture, 2, options["image_size"], config.model)
+        if start := options["start_size"]:
             try:
                 models.layer_table(network, start)
             except RuntimeError as error:
                 raise InputError(
-                    f"start_size={start}: {config.architecture} of image_size={config.training['image_size']} takes no "
-                    "images of that size. Use a larger one, or none."
+                    f"start_size={start}: {config.architecture} of image_size={options['image_size']} takes no images "
+                    "of that size. Use a larger one, or none."
                 ) from error
-    split, pool_size = config.training["split"], config.training["pool_size"]
-    dataset = data.load(config.dataset, data_root, split=split, seed=config.seed, pool_size=pool_size)
-    name = records.run_id(config, dataset.files)
-    folder = Path(results_dir) / name
-    with distributed.join(execution.device) as processes, _only_one(Path(results_dir), name, processes):
-        execution = replace(execution, processes=processes)
+    dataset = data.load(
+        config.dataset, data_root, split=options["split"], seed=config.seed, pool_size=options["pool_size"]
+    )
+    folder = Path(results_dir) / records.run_id(config, dataset.files)
+    with distributed.join(execution.device) as processes, _only_one(folder, processes):
         if not processes.agree((folder / "record.json").exists()):
-            _train(config, dataset, folder, execution)
+            _train(config, dataset, folder, replace(execution, processes=processes))
         if processes.first:  # also of a process that was killed right after the record
             (folder / "checkpoint.pt").unlink(missing_ok=True)
         return Run(folder, records.read(folder / "record.json"))
 
 
-def _train(config: RunConfig, dataset: data.Dataset, folder: Path, execution: training.Execution) -> None:
-    """Train and evaluate a run, and leave its record in a folder that this process holds the lock of."""
-    processes = execution.processes
-    if processes.first:
-        files.remove_unfinished(folder)
-    dataset = _with_spare_outputs(dataset, config)
-    train, validation = training_split(dataset, config)
-    began = time.process_time()
-    environment = describe_environment(execution)  # now, for the sources may be edited while it trains
-    result = training.fit(
-        config,
-        len(dataset.classes),
-        (dataset.train_images[train], dataset.train_labels[train]),
-        # where nothing is held out for choosing, nothing is chosen, and the test set may be watched
-        (dataset.train_images[validation], dataset.train_labels[validation])
-        if len(validation)
-        else (dataset.test_images, dataset.test_labels),
-        execution,
-        checkpoint=folder / "checkpoint.pt",
-        initial=initial_weights(config, dataset.classes, folder.parent),
-    )
-    spent = {"cpu_seconds": round(time.process_time() - began, 1), "load": round(os.getloadavg()[2], 2)}
-    record, arrays, weights = _report(config, dataset, train, validation, result, execution, environment)
-    record["timing"] |= spent
-    if processes.first:
-        files.write_bytes(folder / "model.safetensors", weights)
-        record["run_id"] = folder.name
-        with FileLock(folder.parent / ".locks" / "log.lock"):
-            records.log(folder.parent, record)
-        records.write(folder, record, arrays)
-    processes.agree(True)  # the others wait for the record
+@contextmanager
+def _only_one(folder: Path, processes: Processes) -> Iterator[None]:
+    """Hold the lock of a run; the system gives it back when the process ends, however it ends."""
+    if not processes.first:  # the first holds it for all
+        yield
+        return
+    path = folder.parent / ".locks" / f"{folder.name}.lock"
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            held = FileLock(path).acquire(timeout=0)
+        except Timeout as error:
+            raise InputError(
+                f"another process is training {folder.name}. Wait for it: its record will be found here; or stop it, "
+                "and this command goes on where it stopped."
+            ) from error
+    with held:
+        yield
 
 
 def initial_weights(config: RunConfig, classes: Sequence[str], results_dir: Path) -> training.Weights | None:
@@ -208,15 +183,14 @@ def training_split(dataset: data.Dataset, config: RunConfig) -> tuple[np.ndarray
             f"{dataset.name} has test images alone, which no network learns from. Test a run on them: "
             f"`hwr evaluate RUN --on {dataset.name}`."
         )
-    fraction = config.training["validation_fraction"]
+    fraction, size = config.training["validation_fraction"], config.training["train_size"]
     train, validation = np.arange(len(dataset.train_labels)), np.arange(0)
     if fraction:
         train, validation = splits.stratified_split(dataset.train_labels, fraction, config.seed)
-    if fraction and len(validation) == 0:
-        raise InputError(
-            f"{dataset.name}: no class has two training images, so none can be held out for validation. Add images."
-        )
-    size = config.training["train_size"]
+        if len(validation) == 0:
+            raise InputError(
+                f"{dataset.name}: no class has two training images, so none can be held out for validation. Add images."
+            )
     if size is not None:
         if size > len(train):
             raise InputError(
@@ -227,111 +201,128 @@ def training_split(dataset: data.Dataset, config: RunConfig) -> tuple[np.ndarray
     return train, validation
 
 
-def _with_spare_outputs(dataset: data.Dataset, config: RunConfig) -> data.Dataset:
-    """Give the dataset the classes that no image has but the network shall, as torchvision's 27 for EMNIST-letters."""
+def _train(config: RunConfig, dataset: data.Dataset, folder: Path, execution: training.Execution) -> None:
+    """Train and evaluate a run, and leave its record in a folder that this process holds the lock of."""
+    processes, image_size = execution.processes, config.training["image_size"]
+    if processes.first:
+        files.remove_unfinished(folder)
+    # classes that no image has but the network shall, as torchvision's 27 for EMNIST-letters
     spare = (config.training["n_outputs"] or len(dataset.classes)) - len(dataset.classes)
     if spare < 0:
         raise InputError(
             f"n_outputs={config.training['n_outputs']} is less than the {len(dataset.classes)} classes of "
             f"{dataset.name}. Use more, or none at all."
         )
-    return replace(dataset, classes=dataset.classes + ("N/A",) * spare)
-
-
-def _report(
-    config: RunConfig,
-    dataset: data.Dataset,
-    train: np.ndarray,
-    validation: np.ndarray,
-    result: training.FitResult,
-    execution: training.Execution,
-    environment: dict[str, Any],
-) -> tuple[dict[str, Any], dict[str, dict[str, np.ndarray]], bytes]:
-    """Evaluate the best and the last weights on the test set; return record, arrays and the best weights' bytes."""
-    image_size = config.training["image_size"]
-    model = models.build(config.architecture, len(dataset.classes), image_size, config.model)
-    model = model.to(execution.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    classes = [*dataset.classes, *["N/A"] * spare]
+    train, validation = training_split(dataset, config)
     test_set = (dataset.test_images, dataset.test_labels)
+    began = time.process_time()
+    environment = describe_environment(execution)  # now, for the sources may be edited while it trains
+    result = training.fit(
+        config,
+        len(classes),
+        (dataset.train_images[train], dataset.train_labels[train]),
+        # where nothing is held out for choosing, nothing is chosen, and the test set may be watched
+        (dataset.train_images[validation], dataset.train_labels[validation]) if len(validation) else test_set,
+        execution,
+        checkpoint=folder / "checkpoint.pt",
+        initial=initial_weights(config, classes, folder.parent),
+    )
+    spent = {"cpu_seconds": round(time.process_time() - began, 1), "load": round(os.getloadavg()[2], 2)}
+    model = models.build(config.architecture, len(classes), image_size, config.model)
+    model = model.to(execution.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     images, labels = (torch.from_numpy(array).to(execution.device) for array in test_set)
 
-    def predict(weights: training.Weights) -> tuple[models.Predictions, dict[str, float | int]]:
+    def test(weights: training.Weights) -> tuple[dict[str, float | int], np.ndarray, np.ndarray]:
         model.load_state_dict(weights)
-        found = distributed.predict(model, images, labels, image_size, execution.processes)
+        found = distributed.predict(model, images, labels, image_size, processes)
         ranked, losses = found.classes.cpu().numpy(), found.losses.cpu().numpy()
-        return found, evaluation.summarise_test(dataset.test_labels, ranked, losses, len(dataset.classes))
+        summary = evaluation.summarise_test(dataset.test_labels, ranked, losses, len(classes))
+        return summary, ranked.astype(np.uint16), found.scores.cpu().numpy().astype(np.float16)
 
-    _, test_last_epoch = predict(result.last)
-    found, test = predict(result.best)
-    ranked, scores = found.classes.cpu().numpy().astype(np.uint16), found.scores.cpu().numpy().astype(np.float16)
-    weights = save_safetensors(result.best)
+    last_summary, *_ = test(result.last)
+    summary, ranked, scores = test(result.best)
+    if processes.first:
+        weights = save_safetensors(result.best)
+        layers, best = models.layer_table(model, image_size), result.history[result.best_epoch - 1]
+        chosen = {"n": len(validation), "accuracy": best["validation_accuracy"], "loss": best["validation_loss"]}
+        record: dict[str, Any] = {
+            "schema_version": records.SCHEMA_VERSION,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "config": config.to_dict(),
+            "dataset": {
+                "name": dataset.name,
+                "published": dataset.published,
+                "files": dict(sorted(dataset.files.items())),
+                "classes": classes,
+                "n_train": len(train),
+                "n_validation": len(validation),
+                "n_test": len(dataset.test_labels),
+                **({"drawn": dataset.drawn} if dataset.drawn else {}),
+            },
+            "model": {"parameters": sum(row.parameters for row in layers), "macs": sum(row.macs for row in layers)},
+            "environment": environment,
+            "history": result.history,
+            "best_epoch": result.best_epoch,
+            "stopped_early": result.stopped_early,
+            "test": summary,
+            "test_last_epoch": last_summary,
+            "timing": {
+                "seconds": round(sum(result.epoch_seconds), 2),
+                "images_per_second": round(len(train) / float(np.median(result.epoch_seconds)), 1),
+                "epoch_seconds": [round(seconds, 3) for seconds in result.epoch_seconds],
+                "sessions": result.sessions,
+            }
+            | spent,
+            "weights": {"sha256": files.sha256(weights), "bytes": len(weights)},
+            **({"validation": chosen} if len(validation) else {}),
+            "run_id": folder.name,
+        }
+        files.write_bytes(folder / "model.safetensors", weights)
+        with FileLock(folder.parent / ".locks" / "log.lock"):
+            records.log(folder.parent, record)
+        records.write(folder, record, _arrays(dataset, validation, ranked, scores))
+    processes.agree(True)  # the others wait for the record
 
-    layers = models.layer_table(model, image_size)
-    best = result.history[result.best_epoch - 1]
-    record: dict[str, Any] = {
-        "schema_version": records.SCHEMA_VERSION,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "config": config.to_dict(),
-        "dataset": {
-            "name": dataset.name,
-            "published": dataset.published,
-            "files": dict(sorted(dataset.files.items())),
-            "classes": list(dataset.classes),
-            "n_train": len(train),
-            "n_validation": len(validation),
-            "n_test": len(dataset.test_labels),
-            **({"drawn": dataset.drawn} if dataset.drawn else {}),
-        },
-        "model": {"parameters": sum(row.parameters for row in layers), "macs": sum(row.macs for row in layers)},
-        "environment": environment,
-        "history": result.history,
-        "best_epoch": result.best_epoch,
-        "stopped_early": result.stopped_early,
-        "test": test,
-        "test_last_epoch": test_last_epoch,
-        "timing": {
-            "seconds": round(sum(result.epoch_seconds), 2),
-            "images_per_second": round(len(train) / float(np.median(result.epoch_seconds)), 1),
-            "epoch_seconds": [round(seconds, 3) for seconds in result.epoch_seconds],
-            "sessions": result.sessions,
-        },
-        "weights": {"sha256": files.sha256(weights), "bytes": len(weights)},
-    }
-    if len(validation):
-        record["validation"] = {
-            "n": len(validation),
-            "accuracy": best["validation_accuracy"],
-            "loss": best["validation_loss"],
-        }
-    arrays: dict[str, dict[str, np.ndarray]] = {
-        "predictions": {
-            "labels": dataset.test_labels.astype(np.uint16),
-            "classes": ranked,
-            "scores": scores,
-            "validation_indices": validation.astype(np.uint32),
-        }
+
+def _arrays(
+    dataset: data.Dataset, validation: np.ndarray, ranked: np.ndarray, scores: np.ndarray
+) -> dict[str, dict[str, np.ndarray]]:
+    """Return what `Run.predictions` and, where images may be shown, `Run.gallery` read."""
+    predictions = {
+        "labels": dataset.test_labels.astype(np.uint16),
+        "classes": ranked,
+        "scores": scores,
+        "validation_indices": validation.astype(np.uint32),
     }
     for name, column in (("writers", dataset.test_writers), ("test_indices", dataset.test_indices)):
         if column is not None:
-            arrays["predictions"][name] = column.astype(np.uint32)
-    if catalog.entry(dataset.name).pictures:
-        wrong = np.flatnonzero(ranked[:, 0] != dataset.test_labels)
-        worst = wrong[np.argsort(-scores[wrong, 0], kind="stable")][:MAX_GALLERY]
-        arrays["errors"] = {
-            "images": dataset.test_images[worst],
-            "index": worst.astype(np.uint32),
-            "labels": dataset.test_labels[worst].astype(np.uint16),
-            "predicted": ranked[worst, 0],
-            "scores": scores[worst, 0],
-        }
-    return record, arrays, weights
+            predictions[name] = column.astype(np.uint32)
+    if not catalog.entry(dataset.name).pictures:
+        return {"predictions": predictions}
+    wrong = np.flatnonzero(ranked[:, 0] != dataset.test_labels)
+    worst = wrong[np.argsort(-scores[wrong, 0], kind="stable")][:MAX_GALLERY]
+    errors = {
+        "images": dataset.test_images[worst],
+        "index": worst.astype(np.uint32),
+        "labels": dataset.test_labels[worst].astype(np.uint16),
+        "predicted": ranked[worst, 0],
+        "scores": scores[worst, 0],
+    }
+    return {"predictions": predictions, "errors": errors}
 
 
 def describe_environment(execution: training.Execution) -> dict[str, Any]:
     """Return the `environment` of a record: the machine, the versions, the revision of the code."""
-    device, precision = execution.device, execution.precision
+    device, precision, name = execution.device, execution.precision, platform.processor() or platform.machine()
+    with suppress(OSError):  # Linux alone has it
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
     return {
         "device": device.type,
-        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),
+        "device_name": torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else f"{name}, {os.cpu_count()} cores",
         "precision": precision if precision == "float32" else f"{precision} autocast",
         "compile": execution.compile_mode or "no",
         "processes": execution.processes.count,
@@ -345,69 +336,22 @@ def describe_environment(execution: training.Execution) -> dict[str, Any]:
     }
 
 
-def _cpu_name() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return f"{line.split(':', 1)[1].strip()}, {os.cpu_count()} cores"
-    except OSError:
-        pass
-    return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
-
-
 def _git_revision() -> str:
-    given = os.environ.get("HWR_GIT_REVISION")  # for machines that have the files but no git
-    if given:
+    if given := os.environ.get("HWR_GIT_REVISION"):  # for machines that have the files but no git
         return given
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(Path(__file__).parent), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
     try:
-        here = Path(__file__).parent
-        revision, changed = (
-            subprocess.run(["git", "-C", str(here), *words], capture_output=True, text=True, check=True).stdout.strip()
-            for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--", "."])
-        )
-        return revision + ("-modified" if changed else "")
+        return git("rev-parse", "HEAD") + ("-modified" if git("status", "--porcelain", "--", ".") else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 
 
 def source_hash() -> str:
-    """Return the SHA-256 of the sources that decide a run's numbers; equal hashes mean the same code."""
+    """Return the SHA-256 of the package's sources; equal hashes mean the same code."""
     package = Path(__file__).parent
-    names = [
-        "recipes.py",
-        "training.py",
-        "distributed.py",
-        "evaluation.py",
-        "preprocessing.py",
-        "models/*.py",
-        "data/*.py",
-    ]
-    paths = sorted(path for name in names for path in package.glob(name) if path.is_file())
-    listing = "".join(f"{path.relative_to(package).as_posix()} {files.sha256(path)}\n" for path in paths)
-    return files.sha256(listing.encode())
-
-
-@contextmanager
-def _only_one(results_dir: Path, name: str, processes: Processes) -> Iterator[None]:
-    """Hold the lock of a run; the system gives it back when the process ends, however it ends."""
-    if not processes.first:  # the first holds it for all
-        yield
-        return
-    path = results_dir / ".locks" / f"{name}.lock"
-    lock = FileLock(path, timeout=0)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout as error:
-        raise InputError(
-            f"another process is training {name}. Wait for it: its record will be found here; or stop it, and this "
-            "command goes on where it stopped."
-        ) from error
-    except OSError as error:
-        raise InputError(
-            f"cannot write into results_dir={results_dir}: {error.strerror}. Make it writable, or give another one."
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
+    paths = sorted(path for path in package.rglob("*") if path.suffix in (".py", ".toml"))
+    return files.sha256("".join(f"{path.relative_to(package)} {files.sha256(path)}\n" for path in paths).encode())

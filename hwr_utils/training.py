@@ -7,7 +7,6 @@ never stopped; within a long epoch it does so every five minutes. Under torchrun
 train as one.
 """
 
-import copy
 import hashlib
 import io
 import math
@@ -16,7 +15,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,6 @@ import torch
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 from torch.nn import functional as F
-from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
@@ -45,19 +43,12 @@ SAVE_SECONDS = 300.0  # between two checkpoints within an epoch
 
 @dataclass(frozen=True)
 class Execution:
-    """How a run is computed, as opposed to what: none of it enters the run's id.
+    """How a run is computed, as opposed to what: none of it enters the run's id."""
 
-    Attributes:
-        device: of this process.
-        precision: a key of `PRECISIONS`; all but float32 mean autocast, float16 with a scaled loss.
-        compile_mode: one of `COMPILE_MODES`, or None to train without torch.compile.
-        processes: that share the run.
-    """
-
-    device: torch.device = CPU
-    precision: str = "float32"
-    compile_mode: str | None = None
-    processes: Processes = distributed.ALONE
+    device: torch.device = CPU  # of this process
+    precision: str = "float32"  # a key of `PRECISIONS`; all but float32 mean autocast, float16 with a scaled loss
+    compile_mode: str | None = None  # one of `COMPILE_MODES`, or None to train without torch.compile
+    processes: Processes = distributed.ALONE  # that share the run
 
     def autocast(self) -> torch.autocast:
         """Return the context for the forward pass and the loss."""
@@ -67,62 +58,68 @@ class Execution:
 
 @dataclass(frozen=True)
 class Learner:
-    """A network and what changes it.
+    """A network and what changes it."""
 
-    Attributes:
-        network: to train.
-        trained: the same weights, to call in training: compiled or shared by processes where that is asked for.
-        optimizer: of these weights.
-        scaler: of the loss, for float16; else a disabled one, which leaves it as it is.
-        schedule: of the optimizer's rate, to be moved on after each step; None where the rate stays.
-        mean: of the network's weights over the steps, where the config has an `ema`.
-    """
-
-    network: nn.Module
-    trained: nn.Module
-    optimizer: torch.optim.Optimizer
-    scaler: GradScaler
-    schedule: LambdaLR | None = None
-    mean: AveragedModel | None = None
+    network: nn.Module  # to train
+    trained: nn.Module  # the same weights, to call in training: compiled or shared by processes if that is asked for
+    optimizer: torch.optim.Optimizer  # of these weights
+    scaler: GradScaler  # of the loss, for float16; else a disabled one, which leaves it as it is
+    mean: AveragedModel | None  # of the network's weights over the steps, where the config has an `ema`
 
     @property
     def evaluated(self) -> nn.Module:
         """The network to evaluate and to save."""
         return self.network if self.mean is None else self.mean.module
 
+    @property
+    def parts(self) -> dict[str, Any]:
+        """What a checkpoint keeps the state of, by its name there."""
+        parts = {"model": self.network, "optimizer": self.optimizer, "scaler": self.scaler, "mean": self.mean}
+        return {name: part for name, part in parts.items() if part is not None}
+
+
+@dataclass
+class Passage:
+    """A pass over the training images, as far as it has come."""
+
+    order: Tensor  # (N,) the images' places
+    step: int  # how many steps are done
+    loss_sum: Tensor  # of the images so far, a scalar on the device
+    correct: Tensor  # how many of them were read right, a scalar on the device
+    losses: list[Tensor]  # of each step
+
+    def to(self, device: torch.device) -> "Passage":
+        """Return the same with its tensors on a device."""
+        losses = [loss.to(device) for loss in self.losses]
+        return Passage(self.order.to(device), self.step, self.loss_sum.to(device), self.correct.to(device), losses)
+
 
 @dataclass(frozen=True)
 class FitResult:
-    """What training leaves.
+    """What training leaves; weights are on the CPU."""
 
-    Attributes:
-        best: the weights of the epoch with the lowest validation loss, on the CPU; where the config has no
-            validation_fraction, nothing may be chosen, and they are the last.
-        last: the weights of the last epoch, on the CPU.
-        history: one row an epoch: epoch (from 1), train_loss, train_accuracy, validation_loss, validation_accuracy.
-            The training figures are means over the epoch while the weights move, as Keras reports them.
-        best_epoch: the epoch of `best`, from 1.
-        stopped_early: whether patience ended it before the epochs ran out.
-        epoch_seconds: seconds of training steps, one number an epoch, validation not counted.
-        sessions: 1, and one more for each time it was resumed.
-    """
-
-    best: Weights
-    last: Weights
+    best: Weights  # of the epoch with the lowest validation loss; without a validation_fraction those of the last
+    last: Weights  # of the last epoch
+    # one row an epoch: epoch (from 1), train_loss, train_accuracy, validation_loss, validation_accuracy; the training
+    # figures are means over the epoch while the weights move, as Keras reports them
     history: list[dict[str, float]]
-    best_epoch: int
-    stopped_early: bool
-    epoch_seconds: list[float]
-    sessions: int
+    best_epoch: int  # of `best`, from 1
+    stopped_early: bool  # did patience end it before the epochs ran out?
+    epoch_seconds: list[float]  # of training steps, one number an epoch, validation not counted
+    sessions: int  # 1, and one more for each time it was resumed
 
 
-def choose_device(device: str) -> torch.device:
-    """Turn "auto", "cpu", "cuda" or "cuda:1" into a device; "auto" takes CUDA where there is one.
+def choose_execution(device: str = "auto", precision: str | None = None, compile_mode: str | None = None) -> Execution:
+    """Check what the user asked for; the processes are those that `distributed.join` finds.
 
-    Under torchrun, "auto" and "cuda" give each process of a machine a GPU of its own.
+    Args:
+        device: "auto", "cpu", "cuda" or "cuda:1"; "auto" takes CUDA where there is one. Under torchrun, "auto" and
+            "cuda" give each process of a machine a GPU of its own.
+        precision: a key of `PRECISIONS`; None takes bfloat16 on CUDA and float32 elsewhere.
+        compile_mode: one of `COMPILE_MODES`, or None.
 
     Raises:
-        InputError: CUDA is asked for and absent, or the name is none of these.
+        InputError: one of them is unknown, or the device is absent.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -141,21 +138,6 @@ def choose_device(device: str) -> torch.device:
             f"device={device!r} is asked for, but torch sees {torch.cuda.device_count()} CUDA devices. "
             "Use device=cpu, or check the driver with nvidia-smi."
         )
-    return chosen
-
-
-def choose_execution(device: str = "auto", precision: str | None = None, compile_mode: str | None = None) -> Execution:
-    """Check what the user asked for; the processes are those that `distributed.join` finds.
-
-    Args:
-        device: see `choose_device`.
-        precision: a key of `PRECISIONS`; None takes bfloat16 on CUDA and float32 elsewhere.
-        compile_mode: one of `COMPILE_MODES`, or None.
-
-    Raises:
-        InputError: one of them is unknown, or the device is absent.
-    """
-    chosen = choose_device(device)
     precision = precision or ("bfloat16" if chosen.type == "cuda" else "float32")
     if precision not in PRECISIONS:
         raise InputError(f"precision={precision!r} is unknown, expected one of {', '.join(PRECISIONS)}.")
@@ -171,21 +153,22 @@ def begin(config: RunConfig, n_classes: int, execution: Execution, initial: Weig
         InputError: see `models.build` and `distributed.parallel`.
     """
     torch.manual_seed(config.seed)
-    batch_size, image_size = config.training["batch_size"], config.training["image_size"]
-    network = models.build(config.architecture, n_classes, image_size, config.model)
+    options = config.training
+    network = models.build(config.architecture, n_classes, options["image_size"], config.model)
     network.load_state_dict(initial or {}, strict=False)
     network = network.to(execution.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    trained = distributed.parallel(network, batch_size, execution.device, execution.processes)
+    trained = distributed.parallel(network, options["batch_size"], execution.device, execution.processes)
     if execution.compile_mode is not None:
-        trained = _compile(trained, batch_size // execution.processes.count, image_size, execution)
-    rate, decay = config.training["learning_rate"], config.training["weight_decay"]
-    kind = torch.optim.AdamW if decay else torch.optim.Adam
-    optimizer = kind(network.parameters(), lr=rate, weight_decay=decay, fused=True)
+        trained = torch.compile(trained, mode=execution.compile_mode)  # type: ignore[assignment]
+    kind = torch.optim.AdamW if options["weight_decay"] else torch.optim.Adam
+    optimizer = kind(
+        network.parameters(), lr=options["learning_rate"], weight_decay=options["weight_decay"], fused=True
+    )
     scaler = GradScaler(execution.device.type, enabled=execution.precision == "float16")
-    ema, mean = config.training["ema"], None
-    if ema:
-        mean = AveragedModel(network, multi_avg_fn=partial(_move_mean, ema), use_buffers=True)
-    return Learner(network, trained, optimizer, scaler, mean=mean)
+    mean = None
+    if options["ema"]:
+        mean = AveragedModel(network, multi_avg_fn=partial(_move_mean, options["ema"]), use_buffers=True)
+    return Learner(network, trained, optimizer, scaler, mean)
 
 
 @torch.no_grad()
@@ -199,34 +182,11 @@ def _move_mean(keep: float, means: list[Tensor], values: list[Tensor], steps: Te
             mean.copy_(value)
 
 
-def _compile(model: nn.Module, batch_size: int, image_size: int, execution: Execution) -> nn.Module:
-    """Compile a network, and try it: where that fails, say so and return the network as it is."""
-    before = copy.deepcopy(model.state_dict())  # a pass in training mode moves batch normalisation's statistics
-    sample = torch.zeros(batch_size, image_size, image_size, dtype=torch.uint8, device=execution.device)
-    compiled = model
-    try:
-        compiled = torch.compile(model, mode=execution.compile_mode)  # type: ignore[assignment]
-        # of this device alone: by default every GPU of the machine would be woken
-        devices = [execution.device] if execution.device.type == "cuda" else []
-        with torch.random.fork_rng(devices), execution.autocast():
-            compiled.train()(models.to_input(sample, image_size)).sum().backward()
-    except Exception as error:  # what a compiler raises has no common class
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        warnings.warn(f"torch.compile failed, so training goes on without it: {lines[0]}", stacklevel=4)
-        compiled = model
-    model.load_state_dict(before)
-    model.zero_grad(set_to_none=True)
-    return compiled
-
-
 def cosine(step: int, steps: int) -> float:
     """Return the share of the learning rate that a step takes: up along a line, and down to nothing along a cosine.
 
-    After Loshchilov and Hutter (ICLR 2017), without restarts, and with a twentieth of the steps to warm up.
-
-    Args:
-        step: from 0.
-        steps: of the whole training.
+    After Loshchilov and Hutter (ICLR 2017), without restarts, and with a twentieth of the steps to warm up. The `step`
+    counts from 0, of the `steps` of the whole training.
     """
     warm = max(1, steps // 20)
     if step < warm:
@@ -234,21 +194,11 @@ def cosine(step: int, steps: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
 
 
-def _schedule(optimizer: torch.optim.Optimizer, steps: int, done: int) -> LambdaLR:
-    """Return the schedule of a training of `steps`, of which `done` lie behind it."""
-    return LambdaLR(optimizer, partial(cosine, steps=steps), last_epoch=done - 1)
-
-
 def step_sizes(n: int, batch_size: int, processes: int = 1) -> list[int]:
-    """Return how many images each step of an epoch takes.
+    """Return how many of n images each step of an epoch takes, over all processes.
 
     The last batch is smaller, and joins the one before it where it has fewer than two images for each process: batch
     normalisation cannot work on a single value.
-
-    Args:
-        n: training images.
-        batch_size: images a step, over all processes.
-        processes: that share a step.
     """
     full, rest = divmod(n, batch_size)
     sizes = [batch_size] * full + [rest] * (rest > 0)
@@ -269,33 +219,6 @@ def input_size(config: RunConfig, epoch: int) -> int:
     return size if grown == 1 else min(size, max(start, int(start + grown * (size - start)) // 8 * 8))
 
 
-@dataclass
-class Passage:
-    """A pass over the training images, as far as it has come.
-
-    Attributes:
-        order: (N,) the images' places.
-        step: how many steps are done.
-        loss_sum: of the images so far, a scalar on the device.
-        correct: how many of them were read right, a scalar on the device.
-        losses: of each step.
-    """
-
-    order: Tensor
-    step: int
-    loss_sum: Tensor
-    correct: Tensor
-    losses: list[Tensor]
-
-    @classmethod
-    def begin(cls, n: int, device: torch.device, processes: Processes) -> "Passage":
-        """Begin a pass over n images in a new order."""
-        # drawn on the CPU whatever the device, so that the same seed gives the same batches everywhere
-        order = processes.same(torch.randperm(n).to(device))
-        zero = torch.zeros((), device=device)
-        return cls(order, 0, zero, zero.to(torch.int64, copy=True), [])
-
-
 def train_one_epoch(
     learner: Learner,
     images: Tensor,
@@ -303,9 +226,9 @@ def train_one_epoch(
     config: RunConfig,
     execution: Execution,
     progress: tqdm,
-    image_size: int | None = None,
+    epoch: int = 1,
     passage: Passage | None = None,
-    after_step: Callable[[Passage], None] | None = None,
+    after_step: Callable[[Passage], None] = lambda _: None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Pass once over the training images in a new random order.
 
@@ -313,10 +236,10 @@ def train_one_epoch(
         learner: its network may be in any mode, and is left in training mode.
         images: (N, H, W) uint8 on the network's device, all of them in every process.
         labels: (N,) int64 on the network's device.
-        config: gives batch size and image size. A last, smaller batch is trained on as well.
+        config: gives batch size, image size and rate. A last, smaller batch is trained on as well.
         execution: gives the precision, and the processes that share each batch.
         progress: is moved on by one a step.
-        image_size: side of the network's input; None takes the config's.
+        epoch: counts from 1; the rate and the size of the images may depend on it.
         passage: a pass to go on with; None begins one.
         after_step: is called with the pass after each step.
 
@@ -324,19 +247,25 @@ def train_one_epoch(
         The sum of losses and the number of right answers over the epoch, as scalars on the device; and the loss of
         each step (S,), times the number of processes; the same in all of them.
     """
-    device, processes = images.device, execution.processes
-    options, image_size = config.training, image_size or config.training["image_size"]
+    options, processes, size = config.training, execution.processes, input_size(config, epoch)
     prepare: Callable[[Tensor, int], Tensor] = models.to_input
     if options["augmentation"] != "none":
         prepare = partial(augmentation.augment, kind=options["augmentation"])
-    now = passage or Passage.begin(len(images), device, processes)
+    if (now := passage) is None:
+        # drawn on the CPU whatever the device, so that the same seed gives the same batches everywhere
+        order = processes.same(torch.randperm(len(images)).to(images.device))
+        zero = torch.zeros((), device=images.device)
+        now = Passage(order, 0, zero, zero.to(torch.int64, copy=True), [])
     learner.trained.train()
     sizes = step_sizes(len(images), options["batch_size"], processes.count)
     for batch in now.order.split(sizes)[now.step :]:
+        if options["schedule"] == "cosine":
+            share = cosine((epoch - 1) * len(sizes) + now.step, options["epochs"] * len(sizes))
+            learner.optimizer.param_groups[0]["lr"] = options["learning_rate"] * share
         mine = processes.share(batch)
         target = labels[mine]
         with execution.autocast():
-            logits = learner.trained(prepare(images[mine], image_size))
+            logits = learner.trained(prepare(images[mine], size))
             loss = F.cross_entropy(logits, target, label_smoothing=options["label_smoothing"])
             # the processes' gradients are averaged, which makes this the mean over the whole batch
             loss = loss * (len(mine) * processes.count / len(batch))
@@ -344,8 +273,6 @@ def train_one_epoch(
         learner.scaler.scale(loss).backward()
         learner.scaler.step(learner.optimizer)
         learner.scaler.update()
-        if learner.schedule is not None:
-            learner.schedule.step()
         if learner.mean is not None:
             learner.mean.update_parameters(learner.network)
         now.step += 1
@@ -353,8 +280,7 @@ def train_one_epoch(
         now.loss_sum += now.losses[-1] * len(batch)
         now.correct += (logits.detach().argmax(dim=1) == target).sum()
         progress.update()
-        if after_step is not None:
-            after_step(now)
+        after_step(now)
     loss_sum, correct, losses = now.loss_sum, now.correct, torch.stack(now.losses)
     return processes.sum(loss_sum) / processes.count, processes.sum(correct), processes.sum(losses)
 
@@ -378,13 +304,12 @@ def fit(
             a validation_fraction.
         execution: where and how to train. Several processes give the result of one, up to rounding and to what
             dropout draws.
-        checkpoint: file to resume from and to write after each epoch; None keeps nothing. Several processes need it
-            where all can read it.
+        checkpoint: file to resume from and to write after each epoch; None keeps nothing.
         initial: weights to begin with; those that are not in it are drawn from the config's seed.
 
     Raises:
-        InputError: the checkpoint is of another config, or its folder cannot be written; or the images of a step do
-            not fit into the GPU's memory.
+        InputError: the checkpoint is of another config, or its folder cannot be written; the images of a step do not
+            fit into the GPU's memory; or torch.compile fails.
         FloatingPointError: the loss is no longer finite; the checkpoint of the last good epoch is kept.
         DeviceError: the GPU failed; the checkpoint of the last epoch is kept.
     """
@@ -392,10 +317,7 @@ def fit(
     batch_size, image_size, epochs = (config.training[name] for name in ("batch_size", "image_size", "epochs"))
     images, labels = (torch.from_numpy(array).to(device) for array in train)
     validation_images, validation_labels = (torch.from_numpy(array).to(device) for array in validation)
-    chooses = config.training["validation_fraction"] > 0
     student = begin(config, n_classes, execution, initial)
-    model = student.evaluated
-
     state: dict[str, Any] = {
         "config": config.to_dict(),
         "history": [],
@@ -405,62 +327,53 @@ def fit(
         "best_loss": math.inf,
         "sessions": 1,
     }
-    saved = _load_checkpoint(checkpoint, state["config"], processes) if checkpoint else None
-    if saved is not None:
+    passage = None
+    saved = _read_checkpoint(checkpoint, state["config"]) if checkpoint and processes.first else None
+    if (saved := processes.agree(saved)) is not None:
         state = {key: saved[key] for key in state} | {"sessions": saved["sessions"] + 1}
-        student.network.load_state_dict(saved["model"])
-        if student.mean is not None:
-            student.mean.load_state_dict(saved["mean"])
-        student.optimizer.load_state_dict(saved["optimizer"])
-        if saved["scaler"]:  # empty where it was disabled
-            student.scaler.load_state_dict(saved["scaler"])
+        for name, part in student.parts.items():
+            if saved[name]:  # a scaler's is empty where it was disabled
+                part.load_state_dict(saved[name])
         torch.set_rng_state(saved["rng"])
         if device.type == "cuda" and saved["cuda_rng"] is not None:
             torch.cuda.set_rng_state(saved["cuda_rng"], device)
+        passage = Passage(**saved["passage"]).to(device) if saved["passage"] else None
 
-    done = len(state["history"])
-    if int(processes.same(torch.tensor(done, device=device))) != done:
-        raise InputError(
-            f"{checkpoint} is another one for process {processes.rank} than for the first. Several processes need a "
-            "results folder that all can read."
-        )
-
-    def out_of_patience() -> bool:
-        return len(state["history"]) - state["best_epoch"] >= (config.training["patience"] or epochs)
-
-    passage = Passage(**saved["passage"]) if saved is not None and saved.get("passage") else None
-    steps = len(step_sizes(len(images), batch_size, processes.count))
-    behind = done * steps + (passage.step if passage else 0)
-    if config.training["schedule"] == "cosine":
-        student = replace(student, schedule=_schedule(student.optimizer, epochs * steps, behind))
+    done, steps = len(state["history"]), len(step_sizes(len(images), batch_size, processes.count))
     saving = time.monotonic()
 
-    def save_amid(passage: Passage) -> None:
+    def save(passage: Passage | None = None) -> None:
         nonlocal saving
+        if checkpoint and processes.first:
+            _write_checkpoint(checkpoint, state, student, device, passage)
+        saving = time.monotonic()
+
+    def save_amid(passage: Passage) -> None:
         # alone, for the generators of other processes are not in the checkpoint
-        if checkpoint and processes.count == 1 and time.monotonic() - saving > SAVE_SECONDS and passage.step < steps:
-            _save_checkpoint(checkpoint, state, student, device, passage)
-            saving = time.monotonic()
+        if processes.count == 1 and time.monotonic() - saving > SAVE_SECONDS and passage.step < steps:
+            save(passage)
 
     title = f"{config.dataset} {config.architecture}"
+    behind = done * steps + (passage.step if passage else 0)
     quiet: dict[str, Any] = {} if processes.first else {"disable": True}
     with tqdm(total=epochs * steps, initial=behind, unit="step", desc=title, **quiet) as bar:
         for epoch in range(done + 1, epochs + 1):
-            if out_of_patience():
+            if epoch - 1 - state["best_epoch"] >= (config.training["patience"] or epochs):
                 break
             if not processes.first:  # or dropout would hide the same neurons in every process
                 torch.manual_seed(_seed(config.seed, processes.rank, epoch))
             start = time.perf_counter()
-            with _told(config, epoch):
-                size = input_size(config, epoch)
+            with _told(config, execution, epoch):
                 loss_sum, correct, losses = train_one_epoch(
-                    student, images, labels, config, execution, bar, size, passage, save_amid
+                    student, images, labels, config, execution, bar, epoch, passage, save_amid
                 )
                 passage = None
                 train_loss, train_accuracy = loss_sum.item() / len(images), correct.item() / len(images)
                 state["epoch_seconds"].append(time.perf_counter() - start)  # after .item(), which waits for the device
 
-                found = distributed.predict(model, validation_images, validation_labels, image_size, processes)
+                found = distributed.predict(
+                    student.evaluated, validation_images, validation_labels, image_size, processes
+                )
                 # the same bits for all, on whatever GPUs: or one would stop early, and the others wait for it
                 validation_loss = processes.same(found.losses.mean()).item()
                 validation_accuracy = (found.classes[:, 0] == validation_labels).double().mean().item()
@@ -479,21 +392,12 @@ def fit(
                 "validation_accuracy": validation_accuracy,
             }
             state["history"].append(row)
-            if validation_loss < state["best_loss"] or not chooses:
-                state |= {"best_loss": validation_loss, "best_epoch": epoch, "best": _weights(model)}
+            if validation_loss < state["best_loss"] or not config.training["validation_fraction"]:
+                state |= {"best_loss": validation_loss, "best_epoch": epoch, "best": _weights(student.evaluated)}
             bar.set_postfix(epoch=epoch, validation_accuracy=f"{validation_accuracy:.4f}")
-            if checkpoint and processes.first:
-                _save_checkpoint(checkpoint, state, student, device)
-                saving = time.monotonic()
-    return FitResult(
-        best=state["best"],
-        last=_weights(model),
-        history=state["history"],
-        best_epoch=state["best_epoch"],
-        stopped_early=len(state["history"]) < epochs,
-        epoch_seconds=state["epoch_seconds"],
-        sessions=state["sessions"],
-    )
+            save()
+    kept = {name: state[name] for name in ("best", "history", "best_epoch", "epoch_seconds", "sessions")}
+    return FitResult(last=_weights(student.evaluated), stopped_early=len(state["history"]) < epochs, **kept)
 
 
 def _seed(*numbers: int) -> int:
@@ -502,22 +406,29 @@ def _seed(*numbers: int) -> int:
 
 
 @contextmanager
-def _told(config: RunConfig, epoch: int) -> Iterator[None]:
-    """Say of a GPU's failures what to do about them."""
-    kept = f"The checkpoint of epoch {epoch - 1} is kept" if epoch > 1 else "There is no checkpoint yet"
+def _told(config: RunConfig, execution: Execution, epoch: int) -> Iterator[None]:
+    """Say of the failures of a GPU or a compiler what to do about them."""
     try:
         yield
     except torch.cuda.OutOfMemoryError as error:
-        batch_size = config.training["batch_size"]
+        batch_size, image_size = config.training["batch_size"], config.training["image_size"]
         raise InputError(
-            f"batch_size={batch_size} does not fit into the GPU's memory at image_size="
-            f"{config.training['image_size']}: {str(error).splitlines()[0]} Try batch_size={max(1, batch_size // 2)}, "
-            "which is another run; or a GPU with more memory."
+            f"batch_size={batch_size} does not fit into the GPU's memory at image_size={image_size}: "
+            f"{str(error).splitlines()[0]} Try batch_size={max(1, batch_size // 2)}, which is another run; or a GPU "
+            "with more memory."
         ) from error
     except torch.AcceleratorError as error:
+        kept = f"The checkpoint of epoch {epoch - 1} is kept" if epoch > 1 else "There is no checkpoint yet"
         raise DeviceError(
             f"the GPU failed in epoch {epoch}: {str(error).splitlines()[0]}. {kept}; the same command goes on from "
             "there. If it fails again, see nvidia-smi and the system's log."
+        ) from error
+    except RuntimeError as error:  # what a compiler raises has no narrower class
+        if execution.compile_mode is None:
+            raise
+        raise InputError(
+            f"torch.compile failed with compile_mode={execution.compile_mode}: {str(error).strip().splitlines()[0]} "
+            "Train without it: nothing else changes."
         ) from error
 
 
@@ -530,17 +441,13 @@ def _weights(model: nn.Module) -> Weights:
     }
 
 
-def _save_checkpoint(
-    path: Path, state: dict[str, Any], student: Learner, device: torch.device, passage: Passage | None = None
+def _write_checkpoint(
+    path: Path, state: dict[str, Any], student: Learner, device: torch.device, passage: Passage | None
 ) -> None:
     buffer = io.BytesIO()
-    moving = {
-        "model": student.network.state_dict(),
-        "optimizer": student.optimizer.state_dict(),
-        "scaler": student.scaler.state_dict(),
+    moving = {name: part.state_dict() for name, part in student.parts.items()} | {
         "rng": torch.get_rng_state(),
         "cuda_rng": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
-        "mean": student.mean.state_dict() if student.mean is not None else {},
         "passage": vars(passage) if passage else None,
     }
     torch.save(state | moving, buffer)
@@ -549,24 +456,16 @@ def _save_checkpoint(
     files.write_bytes(path, content + hashlib.sha256(content).digest())
 
 
-def _load_checkpoint(path: Path, config: dict[str, Any], processes: Processes) -> dict[str, Any] | None:
-    saved = _read_checkpoint(path, config) if processes.first else None
-    if not processes.agree(saved is not None):
-        return None
-    return saved if processes.first else _read_checkpoint(path, config)
-
-
 def _read_checkpoint(path: Path, config: dict[str, Any]) -> dict[str, Any] | None:
     if not path.exists():
         return None
     content = path.read_bytes()
     if hashlib.sha256(content[:-32]).digest() != content[-32:]:
-        kept = path.with_name(path.name + ".damaged")
-        path.replace(kept)
+        kept = path.replace(path.with_name(path.name + ".damaged"))
         warnings.warn(
             f"{path} is damaged (its checksum does not fit) and is kept as {kept.name}; "
             "training starts from the beginning.",
-            stacklevel=4,
+            stacklevel=3,
         )
         return None
     saved: dict[str, Any] = torch.load(io.BytesIO(content[:-32]), map_location="cpu", weights_only=True)

@@ -23,11 +23,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from helpers import write_easy
-from hwr_utils import cli, data, facts, files, synthesis
+from hwr_utils import cli, data, facts, files, results, synthesis
 from hwr_utils.data import CATALOG, Dataset, folders, idx
 from hwr_utils.data.splits import fold_numbers, stratified_split
 from hwr_utils.errors import InputError, InputWarning, MissingFiles
-from hwr_utils.files import sha256
 from hwr_utils.synthesis import drawing
 
 Real = Callable[[str], Dataset]
@@ -49,17 +48,6 @@ def write_set(
 
 
 # names
-
-
-def test_every_entry_keeps_to_its_form() -> None:
-    for name, entry in CATALOG.items():
-        assert name == entry.name and len(set(entry.classes)) == len(entry.classes)
-        assert entry.imported or len(entry.classes) >= 10  # an import brings its own
-        assert all(len(character) == 1 for character in entry.classes)
-        assert entry.title and entry.licence and entry.how.format(root="data")
-        assert entry.published == (entry.n_train is not None) == (entry.n_test is not None)
-        assert entry.published == bool(entry.md5 or entry.writers)
-        assert set(entry.md5) in (set(), set(entry.stored))
 
 
 def test_published_checksums_are_torchvisions() -> None:
@@ -113,12 +101,6 @@ def test_mnist_is_the_published_one(real: Real) -> None:
     assert (len(mnist.train_images), len(mnist.test_images)) == (CATALOG["mnist"].n_train, CATALOG["mnist"].n_test)
     assert mnist.train_labels[:5].tolist() == [5, 0, 4, 1, 9]  # as every reader of MNIST knows
     assert list(mnist.files) == FILES
-
-
-def test_checksums_are_of_the_uncompressed_files(data_root: Path, real: Real) -> None:
-    dataset = real("kmnist-sample")
-    for name, found in dataset.files.items():
-        assert found == sha256(gzip.decompress((data_root / "sample/KMNIST/raw" / f"{name}.gz").read_bytes()))
 
 
 @pytest.mark.parametrize("name", ["mnist", "kmnist-sample", "emnist-letters-sample"])
@@ -328,19 +310,6 @@ def test_a_bad_set_is_named(tmp_path: Path, case: str) -> None:
     with pytest.raises(InputError, match=message) as error:
         data.load("custom:mine", tmp_path)
     assert str(tmp_path / "custom/mine") in str(error.value)
-
-
-def test_one_missing_file_is_named_alone(tmp_path: Path) -> None:
-    path = write_set(tmp_path / "custom/mine") / "t10k-labels-idx1-ubyte.gz"
-    path.unlink()
-    with pytest.raises(MissingFiles, match=r"lacks t10k-labels-idx1-ubyte\.gz\."):
-        data.load("custom:mine", tmp_path)
-
-
-def test_a_letter_label_of_0_is_out_of_range(tmp_path: Path) -> None:
-    write_set(tmp_path / "sample/EMNIST/raw", ("emnist-letters-train", "emnist-letters-test"))
-    with pytest.raises(InputError, match="labels 0 to 9; 1 to 26 was expected"):
-        data.load("emnist-letters-sample", tmp_path)
 
 
 # own data
@@ -680,12 +649,6 @@ def test_a_split_is_the_same_on_every_machine_and_another_for_another_seed() -> 
     assert stratified_split(labels, 0.1, 1)[1].tolist() != stratified_split(labels, 0.1, 0)[1].tolist()
 
 
-@pytest.mark.parametrize(("fraction", "seed"), [(0, 0), (1, 0), (-0.1, 0), (float("nan"), 0), (0.1, -1)])
-def test_impossible_splits(fraction: float, seed: int) -> None:
-    with pytest.raises(InputError, match="expected"):
-        stratified_split(np.zeros(10, np.int64), fraction, seed)
-
-
 def test_each_image_is_a_test_image_in_exactly_one_of_five_folds(tmp_path: Path) -> None:
     name = write_easy(tmp_path, n_train=90, n_test=30)
     folds = [data.load(name, tmp_path, split="folds", seed=seed, pool_size=50) for seed in range(5)]
@@ -732,12 +695,6 @@ def test_complexity_by_hand() -> None:
     assert found[:2] == pytest.approx([4 / np.pi, 60**2 / (4 * np.pi * 56)]) and np.isnan(found[2])
 
 
-def test_facts_of_real_mnist(real: Real) -> None:
-    found = facts.describe(real("mnist"))
-    assert found["train"]["per_class"] == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
-    assert (round(found["train"]["mean"], 4), round(found["train"]["std"], 4)) == (0.1307, 0.3081)  # the usual pair
-
-
 def test_sample_sheet(real: Real) -> None:
     letters = real("emnist-letters-sample")
     sheet = facts.sample_sheet(letters, per_class=5)
@@ -746,30 +703,23 @@ def test_sample_sheet(real: Real) -> None:
         own = letters.train_images[letters.train_labels == label]
         assert row.any() == bool(len(own))
         assert all((own == image).all((1, 2)).any() for image in row if image.any())
-    assert np.array_equal(sheet, facts.sample_sheet(letters, per_class=5))
-    assert not np.array_equal(sheet, facts.sample_sheet(letters, per_class=5, seed=1))
-    with pytest.raises(InputError, match="per_class"):
-        facts.sample_sheet(letters, per_class=0)
 
 
-def test_keeping_the_first_letters_loses_classes(data_root: Path) -> None:
+def test_keeping_the_first_letters_loses_classes(data_root: Path, tmp_path: Path) -> None:
     folder = data_root / "emnist-letters-labels"
     if not folder.is_dir():
         pytest.skip(f"the original EMNIST label files are not at {folder}")
-    train, test = (folder / f"emnist-letters-{split}-labels-idx1-ubyte.gz" for split in ("train", "test"))
-    found = json.loads(json.dumps(facts.label_file_facts(train, test)))
+    facts.record("emnist-letters-labels", tmp_path, data_root)
+    found = results.facts("emnist-letters-labels", tmp_path)
     assert (found["train"]["n"], found["test"]["n"]) == (124_800, 20_800)
-    assert found["test"]["sorted"] and found["test"]["runs"] == {"count": 26, "shortest": 800, "longest": 800}
-    assert not found["train"]["sorted"] and found["train"]["per_class"] == [4800] * 26
+    assert found["test"]["sorted"] and not found["train"]["sorted"]
+    assert found["train"]["per_class"] == [4800] * 26
     kept = found["test"]["kept"]
     assert kept["per_class"] == [800] * 18 + [400] + [0] * 7
     assert kept["missing"] == list("TUVWXYZ") and kept["classes"] == 18.5
     assert found["train"]["kept"]["n"] == 88_800 and found["train"]["kept"]["missing"] == []
-    assert found["train_tail"] == {"n": 20_800, "per_class": [800] * 26}
-    with pytest.raises(InputError, match="keeping 20801 of them is impossible"):
-        facts.label_file_facts(train, test, kept_test=20_801)
-    with pytest.raises(InputError, match="labels 0 to 9; 1 to 26"):
-        facts.label_file_facts(data_root / "canonical/MNIST/raw/t10k-labels-idx1-ubyte.gz", test)
+    with pytest.raises(InputError, match=r"20800 labels of 1 to 26; at least 20801 of 1 to 26 were expected"):
+        facts.label_file_facts(folder, kept_test=20_801)
 
 
 def test_a_joined_set_adds_training_images_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

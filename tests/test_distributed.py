@@ -16,7 +16,7 @@ from hwr_utils.distributed import ALONE, Processes, parallel
 from hwr_utils.errors import InputError
 from hwr_utils.records import RunConfig
 from hwr_utils.results import Run
-from hwr_utils.training import _seed, choose_device
+from hwr_utils.training import _seed, choose_execution
 
 # 17 images a step do not divide by two, nor do 40 test images by three
 PLAIN = tiny(epochs=2, batch_size=17, dropout=False)
@@ -141,7 +141,7 @@ def test_batch_normalisation_is_not_split_over_cpus(batch_size: int, message: st
 
 
 def test_each_process_needs_an_image() -> None:
-    with pytest.raises(InputError, match="batch_size=2 is too small for 3 processes"):
+    with pytest.raises(InputError, match="batch_size=2 is too small for 3 process"):
         parallel(torch.nn.Linear(1, 1), 2, torch.device("cpu"), Processes(0, 3))
 
 
@@ -149,8 +149,8 @@ def test_a_process_takes_the_gpu_of_its_number(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     monkeypatch.setenv("LOCAL_RANK", "3")
-    assert choose_device("auto") == choose_device("cuda") == torch.device("cuda:3")
-    assert choose_device("cuda:1") == torch.device("cuda:1") and choose_device("cpu") == torch.device("cpu")
+    for asked, found in (("auto", "cuda:3"), ("cuda", "cuda:3"), ("cuda:1", "cuda:1"), ("cpu", "cpu")):
+        assert choose_execution(asked).device == torch.device(found)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     with pytest.raises(InputError, match=r"device=.cuda:1. would be that of every process\. Use device=cuda"):
-        choose_device("cuda:1")
+        choose_execution("cuda:1")

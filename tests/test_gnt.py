@@ -115,11 +115,6 @@ def test_what_the_format_cannot_hold_is_refused(code: bytes, image: np.ndarray) 
         gnt.serialize([(code, image)])
 
 
-def test_a_character_without_a_code_is_refused() -> None:
-    with pytest.raises(InputError, match="'🙂' is not in GB 2312"):
-        gnt.encode("🙂")
-
-
 # where files lie
 
 

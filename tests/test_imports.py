@@ -212,11 +212,12 @@ def test_the_name_of_an_import_is_its_samples(make: Make, tmp_path: Path) -> Non
     assert len(set(sums)) == 4
 
 
-def test_the_facts_of_an_import(make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(facts, "CHUNK", 7)  # so that several are put together
+def test_the_facts_of_an_import(make: Make, tmp_path: Path) -> None:
     root = make()
     folder = facts.record("custom:hands", tmp_path / "results", root)
     found, sheet = (read("custom:hands", tmp_path / "results") for read in (results.facts, results.samples))
+    assert sheet.shape == (3, 8, 16, 16)
+    assert pictures(sheet.reshape(-1, 16, 16)) <= pictures(hwdb.read_import(root / "custom" / "hands").images)
     assert (
         folder.name == "custom-hands"
         and found["published"] is False
@@ -225,10 +226,6 @@ def test_the_facts_of_an_import(make: Make, monkeypatch: pytest.MonkeyPatch, tmp
     assert (found["n"], found["classes"], found["per_class"]) == (150, list(CHARACTERS), [50, 50, 50])
     assert found["writers"] == [15] * 10 and found["parts"] == {"train": 120, "test": 30} and found["others"] == 0
     assert found["strokes"] == [10, 7, 10]  # of 啊, 阿 and 埃 as they are printed
-    images = hwdb.read_import(root / "custom" / "hands").images
-    assert found["mean"] == pytest.approx(float(images.mean()) / 255)
-    assert found["sheet"] == list(CHARACTERS) and sheet.shape == (3, 8, 16, 16)
-    assert pictures(sheet.reshape(-1, 16, 16)) <= pictures(images)
 
 
 def test_the_part_is_the_nearest_name() -> None:
@@ -244,15 +241,3 @@ def test_the_part_is_the_nearest_name() -> None:
         ("test/all/1.gnt", "", None),  # how the folder above is called is not about the files
     ):
         assert Source(Path(path), member).part == part
-
-
-def test_the_real_subset(data_root: Path, tmp_path: Path) -> None:
-    source = data_root / "HWDB-subset"
-    if not source.is_dir():
-        pytest.skip(f"the subset of CASIA-HWDB1.1 is not at {source}")
-    hwdb.import_gnt([source], tmp_path / "hwdb-subset", hwdb.Options(size=28, margin=2))
-    found = data.load("hwdb-subset", tmp_path)
-    assert len(found.classes) == 64 and (len(found.train_labels), len(found.test_labels)) == (36_702, 9_076)
-    mixed = data.load("hwdb-subset", tmp_path, split="random")
-    assert len(mixed.train_labels) + len(mixed.test_labels) == 45_778
-    assert mixed.train_images[:, 14, 14].mean() > mixed.train_images[:, 0, 0].mean()  # white ink on black

@@ -34,13 +34,6 @@ def test_a_character_fills_its_box_and_keeps_its_shape() -> None:
     assert WANTED.max() == 255 and WANTED[23, 18] > 200 and WANTED[5, 18] == 0
 
 
-@pytest.mark.parametrize(("size", "margin"), [(28, 0), (56, 3), (9, 4)])
-def test_other_squares(size: int, margin: int) -> None:
-    square = preprocessing.to_square(SHAPE, size, margin)
-    rows = np.flatnonzero(square.any(1))
-    assert square.shape == (size, size) and (rows[0], rows[-1]) == (margin, size - margin - 1)
-
-
 @pytest.mark.parametrize(("size", "margin"), [(0, 0), (-1, 0), (28, 14), (28, -1)])
 def test_impossible_squares(size: int, margin: int) -> None:
     with pytest.raises(InputError, match="leaves a pixel was expected"):
@@ -189,11 +182,6 @@ def test_what_is_no_image_or_too_large_is_named(tmp_path: Path, content: bytes, 
         with pytest.raises(InputError, match=message) as error:
             preprocessing.from_file(path)
     assert str(path) in str(error.value)
-
-
-def test_an_absent_image_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=f"cannot read {tmp_path / 'absent.png'}"):
-        preprocessing.from_file(tmp_path / "absent.png")
 
 
 @given(st.sampled_from(["PNG", "JPEG"]), st.lists(st.tuples(st.integers(0, 999), st.integers(0, 255)), max_size=20))

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hwr_utils import recipes
 from hwr_utils.errors import InputError
 from hwr_utils.recipes import MODEL_OPTIONS, PARAMETERS, RECIPES, configure
 
@@ -36,13 +35,6 @@ def test_stopping_early_needs_something_to_stop_by() -> None:
     assert config.recipe == "custom" and config.training["patience"] == 3
 
 
-def test_an_unknown_split_gets_the_nearest() -> None:
-    with pytest.raises(
-        InputError, match=r"split='writers' is unknown, .* random, writer, folds; did you mean 'writer'\?"
-    ):
-        configure("hwdb1.1", "inception_hccr", split="writers")
-
-
 def test_the_official_split_is_what_no_split_means() -> None:
     assert configure("mnist", "simple_cnn", split="official") == configure("mnist", "simple_cnn")
     assert configure("hwdb1.1", "simple_cnn", split="random").training["split"] == "random"
@@ -59,24 +51,15 @@ def test_every_recipe_is_within_the_bounds_and_every_architecture_has_one() -> N
             assert config.recipe == name
 
 
-def test_none_means_the_recipes_own() -> None:
-    nothing = dict.fromkeys([*PARAMETERS, "dropout"])
-    assert configure("mnist", "simple_cnn", **nothing) == configure("mnist", "simple_cnn")
-
-
 def test_a_changed_value_makes_the_run_custom() -> None:
     config = configure("mnist", "simple_cnn", epochs=51)
     assert config.recipe == "custom"
     assert config.to_dict()["training"] == RECIPES["paper"]["simple_cnn"] | {"epochs": 51}
     assert configure("mnist", "simple_cnn", epochs=50).recipe == "paper"
+    assert configure("mnist", "simple_cnn", **dict.fromkeys([*PARAMETERS, "dropout"])).recipe == "paper"
     assert configure("mnist", "simple_cnn", train_size=100).recipe == "custom"
-
-
-def test_an_option_of_the_architecture_leaves_the_recipe() -> None:
-    config = configure("mnist", "simple_cnn", dropout=True)
-    assert config.recipe == "paper"
-    assert config.model == {"dropout": True}
-    assert config.to_dict()["training"] == RECIPES["paper"]["simple_cnn"]
+    config = configure("mnist", "simple_cnn", dropout=True)  # of which a recipe says nothing
+    assert config.recipe == "paper" and config.model == {"dropout": True}
 
 
 def test_the_values_name_the_run_and_not_the_way_there() -> None:
@@ -105,10 +88,8 @@ def test_a_whole_number_will_do_for_a_rate() -> None:
     [
         ({"architecture": "simple_cn"}, "architecture='simple_cn' is unknown, .*did you mean 'simple_cnn'"),
         ({"recipe": "papers"}, "recipe='papers' is unknown, .*did you mean 'paper'"),
-        ({"recipe": "custom"}, "recipe='custom' is unknown, expected one of paper, quick"),
         ({"recipe": "best", "architecture": "resnet50"}, "recipe=best says nothing of resnet50, expected paper or"),
         ({"epoch": 3}, "'epoch' is unknown for simple_cnn, .*did you mean 'epochs'"),
-        ({"lerning_rate": 0.1}, "did you mean 'learning_rate'"),
         ({"drop_out": True}, "did you mean 'dropout'"),
         ({"epoch": None}, "'epoch' is unknown"),  # an unknown name is wrong without a value, too
     ],
@@ -120,34 +101,17 @@ def test_an_unknown_name_is_told_with_the_nearest(changed: dict[str, Any], messa
 
 IMPOSSIBLE: list[tuple[str, Any, str]] = [
     ("epochs", 0, "expected 1 to 10000"),
-    ("epochs", -1, "expected 1 to 10000"),
     ("epochs", 10**400, "is out of range"),
     ("epochs", 1.0, "is of type float, expected int"),
-    ("epochs", "3", "is of type str, expected int"),
     ("epochs", True, "is of type bool, expected int"),
-    ("batch_size", 0, "expected 1 to 65536"),
-    ("batch_size", -64, "expected 1 to 65536"),
-    ("patience", 0, "expected 1 to"),
-    ("image_size", -28, "expected 16 to 512"),
-    ("image_size", 10_000, "expected 16 to 512"),
-    ("train_size", -5, "expected 10 to"),
-    ("train_size", 0, "expected 10 to"),
     ("n_outputs", 1, "expected 2 to"),
     ("learning_rate", float("nan"), "nan is out of range"),
-    ("learning_rate", float("inf"), "is out of range"),
-    ("learning_rate", 0, "is out of range"),
-    ("learning_rate", -1e-4, "is out of range"),
     ("learning_rate", 10**400, "is out of range"),
     ("learning_rate", True, "is of type bool, expected float"),
     ("learning_rate", "1e-4", "is of type str, expected float"),
-    ("validation_fraction", 0.0, "expected 0.01 to 0.5"),
-    ("validation_fraction", 1, "expected 0.01 to 0.5"),
-    ("validation_fraction", float("nan"), "is out of range"),
+    ("split", "writers", r"is unknown, .* random, writer, folds; did you mean 'writer'\?"),
     ("dropout", 1, "is of type int, expected bool"),
-    ("dropout", "True", "is of type str, expected bool"),
     ("seed", -1, "from 0 to 4294967295"),
-    ("seed", 2**32, "from 0 to 4294967295"),
-    ("seed", 1.0, "from 0 to 4294967295"),
     ("seed", True, "from 0 to 4294967295"),
     ("seed", None, "from 0 to 4294967295"),
 ]
@@ -176,11 +140,3 @@ def test_a_value_is_kept_as_it_is_or_refused(name: str, value: Any) -> None:
     if name in PARAMETERS:
         rule = PARAMETERS[name]
         assert type(kept) is rule.type and (rule.type is str or rule.low <= kept <= rule.high)
-
-
-@given(st.text(max_size=12))
-def test_a_nearest_name_is_a_valid_one(name: str) -> None:
-    valid = list(PARAMETERS)
-    hint = recipes.nearest(name, valid)
-    assert hint == "" or hint.removeprefix("; did you mean ").removesuffix("?").strip("'") in valid
-    assert name not in valid or repr(name) in hint

@@ -165,10 +165,3 @@ def test_two_processes_on_one_run(
     check_same(results, whole)
     # and the lock is gone with its holder
     assert server.run(argv) == 0
-
-
-def test_the_lock_of_a_killed_process_is_free(server: Server, root: Path, tmp_path: Path, whole: Run) -> None:
-    argv = train_argv(tiny(), root, tmp_path)
-    assert server.run(argv, "step", 1) == KILLED
-    assert (tmp_path / ".locks" / f"{whole.folder.name}.lock").exists()
-    assert server.run(argv) == 0

@@ -206,13 +206,6 @@ def test_images_that_may_not_be_shown_are_not_recorded(
     assert run.gallery is None and not (run.folder / "errors.npz").exists()
 
 
-def test_the_banner_says_what_data_it_was(done: Run) -> None:
-    text = done.banner()
-    assert done.record["run_id"] in text and "**not** the published data set" in text and "40 test images" in text
-    published = done.record["dataset"] | {"published": True}
-    assert "(the published files)" in Run(done.folder, done.record | {"dataset": published}).banner()
-
-
 # splits
 
 
@@ -305,14 +298,6 @@ def split(labels: np.ndarray, **changed: Any) -> tuple[np.ndarray, np.ndarray]:
     images = np.zeros((len(labels), 28, 28), np.uint8)
     dataset = data.Dataset("custom:a", ("a",) * 5, images, labels, images, labels, {}, False)
     return runs.training_split(dataset, configure("custom:a", "simple_cnn", **changed))
-
-
-def test_the_split_goes_by_the_seed() -> None:
-    labels = np.repeat(np.arange(5), 100)
-    validations = [set(split(labels, seed=seed)[1]) for seed in (0, 0, 1)]
-    assert validations[0] == validations[1] != validations[2]
-    # what trains, and how much of it, leaves the validation images alone
-    assert set(split(labels, train_size=50, epochs=3, dropout=True)[1]) == validations[0]
 
 
 @given(
@@ -422,13 +407,6 @@ def test_a_runs_command_makes_that_run(recipe: str, seed: int, overrides: dict[s
     assert words[0] == "hwr"
     given = cli._parser().parse_args(words[1:])
     assert configure(given.dataset, given.architecture, given.recipe, given.seed, **dict(given.set)) == config
-
-
-def test_commands_are_short() -> None:
-    paper = "hwr train --dataset mnist --architecture simple_cnn --recipe paper --seed 0"
-    assert reading.command(configure("mnist", "simple_cnn")) == paper
-    assert reading.command(configure("mnist", "simple_cnn", dropout=True)) == f"{paper} --set dropout=True"
-    assert reading.command(configure("mnist", "simple_cnn", epochs=3)) == f"{paper} --set epochs=3"
 
 
 # load or train
@@ -544,16 +522,9 @@ def test_a_results_folder_that_cannot_be_written_is_told_at_once(
     monkeypatch.setattr(training, "fit", never)
     (tmp_path / place).parent.mkdir(exist_ok=True)
     (tmp_path / place).write_text("a file of another's")
-    with pytest.raises(InputError, match=f"cannot write into results_dir={tmp_path}/results: .*Make it writable"):
+    with pytest.raises(InputError, match=f"cannot write {tmp_path}/results/.locks/.*make .* writable"):
         train_run(tiny(), tmp_path / "results", root, "cpu")
     assert (tmp_path / place).read_text() == "a file of another's"
-
-
-def test_a_file_in_the_place_of_the_runs_folder_is_told(done: Run, root: Path, tmp_path: Path) -> None:
-    (tmp_path / done.folder.name).write_text("a file of another's")
-    with pytest.raises(InputError, match=f"cannot write {tmp_path}/{done.folder.name}/checkpoint.pt"):
-        train_run(tiny(**SHORT), tmp_path, root, "cpu")
-    assert (tmp_path / done.folder.name).read_text() == "a file of another's"
 
 
 # a run of two epochs writes two checkpoints, the weights, its line of the log, two arrays and the record
@@ -627,49 +598,22 @@ def test_damaged_predictions_are_told(results: Path) -> None:
         _ = run.predictions
 
 
-def test_a_damaged_checkpoint_is_kept_and_the_run_made_anew(done: Run, root: Path, tmp_path: Path) -> None:
-    folder = tmp_path / done.folder.name
-    files.write_bytes(folder / "checkpoint.pt", b"damaged")
-    with pytest.warns(UserWarning, match=r"is kept as checkpoint\.pt\.damaged"):
-        run = train_run(tiny(**SHORT), tmp_path, root, "cpu")
-    assert (folder / "checkpoint.pt.damaged").read_bytes() == b"damaged"
-    assert run.record["weights"] == done.record["weights"] and run.record["history"] == done.record["history"]
-
-
-def test_a_checkpoint_of_another_config_is_left(
-    done: Run, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    unlink = Path.unlink
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "unlink", lambda path, **k: None if path.name == "checkpoint.pt" else unlink(path, **k))
-        other = train_run(tiny(epochs=1), tmp_path, root, "cpu")
-    content = (other.folder / "checkpoint.pt").read_bytes()
-    checkpoint = tmp_path / done.folder.name / "checkpoint.pt"
-    files.write_bytes(checkpoint, content)
-    with pytest.raises(InputError, match=r"belongs to another run: .*'epochs': 1.*Move it away"):
-        train_run(tiny(**SHORT), tmp_path, root, "cpu")
-    assert checkpoint.read_bytes() == content
-
-
 # the world around
 
 
 def test_source_hash_follows_the_sources(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     package = tmp_path / "hwr_utils"
     shutil.copytree(Path(runs.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    assert (first := runs.source_hash()) == runs.source_hash()
     monkeypatch.setattr(runs, "__file__", str(package / "runs.py"))
-    first = runs.source_hash()
-    (package / "plots.py").write_text("# draws otherwise, trains the same\n")
     assert runs.source_hash() == first
-    with (package / "training.py").open("a") as file:
+    with (package / "recipes.toml").open("a") as file:
         file.write("# another\n")
     assert runs.source_hash() != first
 
 
 def test_the_revision_is_told_where_there_is_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("HWR_GIT_REVISION", "abc")
-    assert runs._git_revision() == "abc"
-    monkeypatch.delenv("HWR_GIT_REVISION")
+    monkeypatch.delenv("HWR_GIT_REVISION", raising=False)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))  # or a checkout around it would answer
     monkeypatch.setattr(runs, "__file__", str(tmp_path / "runs.py"))
     assert runs._git_revision() == "unknown"
@@ -677,11 +621,10 @@ def test_the_revision_is_told_where_there_is_one(monkeypatch: pytest.MonkeyPatch
     for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "a"]):
         subprocess.run([*git, *words], check=True)
     revision = runs._git_revision()
-    assert len(revision) == 40 and set(revision) <= set("0123456789abcdef")
     (tmp_path / "a").write_text("")
-    assert runs._git_revision() == f"{revision}-modified"
-    monkeypatch.setenv("PATH", "")
-    assert runs._git_revision() == "unknown"
+    assert len(revision) == 40 and runs._git_revision() == f"{revision}-modified"
+    monkeypatch.setenv("HWR_GIT_REVISION", "abc")
+    assert runs._git_revision() == "abc"
 
 
 def test_the_facts_of_a_dataset_are_read_without_it(root: Path, tmp_path: Path) -> None:
@@ -692,14 +635,6 @@ def test_the_facts_of_a_dataset_are_read_without_it(root: Path, tmp_path: Path) 
     assert (found["train"]["n"], found["test"]["n"]) == (160, 40)
     assert reading.samples("custom:easy", tmp_path).shape == (4, 10, 28, 28)
     assert list(records.read_all(tmp_path)) == []  # facts are no runs
-
-
-def test_the_label_files_of_the_release_are_measured(data_root: Path, tmp_path: Path) -> None:
-    if not (data_root / "emnist-letters-labels").is_dir():
-        pytest.skip(f"no emnist-letters-labels under {data_root}")
-    facts.record("emnist-letters-labels", tmp_path, data_root)
-    found = reading.facts("emnist-letters-labels", tmp_path)
-    assert found["train"]["n"] == 124_800 and found["test"]["n"] == 20_800
 
 
 def test_training_needs_no_library_of_the_book(root: Path, tmp_path: Path) -> None:

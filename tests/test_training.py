@@ -1,6 +1,5 @@
 """Training: it learns, keeps what it says it keeps, repeats itself, and trusts a checkpoint only when it is whole."""
 
-import errno
 import hashlib
 import itertools
 import math
@@ -16,7 +15,7 @@ import torch
 from torch.nn import functional as F
 
 from helpers import N_CLASSES, STEPS, easy_images, tiny
-from hwr_utils import distributed, evaluation, files, models, recipes, training
+from hwr_utils import distributed, evaluation, models, recipes, training
 from hwr_utils.errors import DeviceError, InputError
 from hwr_utils.records import RunConfig
 from hwr_utils.training import FitResult
@@ -187,7 +186,6 @@ def scripted(monkeypatch: pytest.MonkeyPatch, losses: list[float]) -> list[torch
     [
         ([1.0, 0.5, 0.7, 0.6, 0.5, 0.1], 3, 2, 5),  # the same loss again is not a better one
         ([1.0, 0.5, 0.7, 0.4, 0.6, 0.5, 0.1], 2, 4, 6),
-        ([1.0, 1.1, 0.1], 1, 1, 2),
         ([0.9, 0.8, 0.7, 0.6, 0.5, 0.4], 1, 6, 6),
         ([0.5, 0.6, 0.7, 0.8, 0.9, 1.0], 5, 1, 6),  # patience and epochs run out together
     ],
@@ -338,20 +336,6 @@ def test_each_step_has_its_rate_and_a_stop_does_not_change_it(monkeypatch: pytes
     assert taken == pytest.approx(expected)
 
 
-def test_a_run_that_is_stopped_in_every_epoch_gets_there(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, whole: FitResult
-) -> None:
-    for _ in range(4):
-        with monkeypatch.context() as patch:
-            stop_after(patch, STEPS + 1)
-            try:
-                fit(tiny(), tmp_path / "checkpoint.pt")
-            except Stop:
-                continue
-    result = fit(tiny(), tmp_path / "checkpoint.pt")
-    assert same(result, whole) and result.sessions == 5
-
-
 def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_good_epoch(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, whole: FitResult
 ) -> None:
@@ -420,19 +404,17 @@ def test_a_lost_gpu_is_told_and_the_run_goes_on_with_the_same_bits(
     assert same(fit(tiny(), checkpoint), whole)
 
 
-def test_a_compiler_that_fails_is_said_and_done_without(monkeypatch: pytest.MonkeyPatch, whole: FitResult) -> None:
-    def broken(model: torch.nn.Module, mode: str) -> torch.nn.Module:
-        class Broken(torch.nn.Module):
-            def forward(self, images: torch.Tensor) -> torch.Tensor:
-                model(images)  # has moved the network's state before it fails
-                raise RuntimeError("no compiler\nand much more")
+def test_a_compiler_that_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(model: torch.nn.Module, mode: str) -> Any:
+        def forward(images: torch.Tensor) -> torch.Tensor:
+            raise RuntimeError("no compiler\nand much more")
 
-        return Broken()
+        model.forward = forward
+        return model
 
     monkeypatch.setattr(torch, "compile", broken)
-    with pytest.warns(UserWarning, match="goes on without it: no compiler$"):
-        result = training.fit(tiny(), N_CLASSES, TRAIN, VALIDATION, training.Execution(compile_mode="default"))
-    assert same(result, whole)
+    with pytest.raises(InputError, match=r"torch.compile failed with compile_mode=default: no compiler Train without"):
+        training.fit(tiny(), N_CLASSES, TRAIN, VALIDATION, training.Execution(compile_mode="default"))
 
 
 @pytest.mark.slow
@@ -495,7 +477,7 @@ def test_resnet50_trains_where_one_image_would_be_left_over() -> None:
     result = training.fit(config, N_CLASSES, (images, labels), VALIDATION, training.Execution())
     assert math.isfinite(result.history[0]["train_loss"])
     config = recipes.configure("custom:easy", "resnet50", "quick", image_size=32, epochs=1, batch_size=1)
-    with pytest.raises(InputError, match=r"batch_size=1 is too small: batch normalisation needs .* Use 2 or more"):
+    with pytest.raises(InputError, match=r"batch_size=1 is too small .* batch normalisation\. Use 2 or more"):
         training.fit(config, N_CLASSES, (images, labels), VALIDATION, training.Execution())
 
 
@@ -531,32 +513,23 @@ def flip(place: float) -> Callable[[bytes], bytes]:
 
 DAMAGE: dict[str, Callable[[bytes], bytes]] = {
     "empty": lambda content: b"",
-    "one byte": lambda content: content[:1],
-    "half": lambda content: content[: len(content) // 2],
-    "without its end": lambda content: content[:-1],
+    "cut off": lambda content: content[:-1],
     "longer": lambda content: content + b"\0",
-    "zeros": lambda content: bytes(len(content)),
-    **{f"a bit flipped at {place}": flip(place) for place in (0, 0.01, 0.3, 0.6, 0.99, 0.9995, 1)},
-    "another file": lambda content: b"not a checkpoint" * 100,
-    "a pickle": lambda content: pickle.dumps({"config": Trap()}),
+    **{f"a bit flipped at {place}": flip(place) for place in (0, 0.5, 1)},
 }
 
 
 @pytest.mark.parametrize("kind", DAMAGE)
-def test_a_damaged_checkpoint_is_kept_and_said(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, half: bytes, kind: str
+def test_training_begins_anew_after_a_damaged_checkpoint_which_is_kept(
+    tmp_path: Path, half: bytes, whole: FitResult, kind: str
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     checkpoint = tmp_path / "checkpoint.pt"
-    damaged = DAMAGE[kind](half)
-    checkpoint.write_bytes(damaged)
-    with pytest.warns(
-        UserWarning, match=r"is damaged .* kept as checkpoint\.pt\.damaged; .*from the beginning"
-    ) as said:
-        assert training._read_checkpoint(checkpoint, tiny().to_dict()) is None
-    assert str(checkpoint) in str(said[0].message)
-    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt.damaged"]
+    checkpoint.write_bytes(damaged := DAMAGE[kind](half))
+    with pytest.warns(UserWarning, match=r"checkpoint\.pt is damaged .* kept as checkpoint\.pt\.damaged"):
+        result = fit(tiny(), checkpoint)
+    assert same(result, whole) and result.sessions == 1
     assert (tmp_path / "checkpoint.pt.damaged").read_bytes() == damaged
+    assert same(fit(tiny(), checkpoint), whole)  # and its own checkpoint is a whole one
 
 
 def test_a_checkpoint_runs_no_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -568,22 +541,11 @@ def test_a_checkpoint_runs_no_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
 
 
-def test_training_begins_anew_after_a_damaged_checkpoint(tmp_path: Path, half: bytes, whole: FitResult) -> None:
-    checkpoint = tmp_path / "checkpoint.pt"
-    checkpoint.write_bytes(flip(0.5)(half))
-    with pytest.warns(UserWarning, match="damaged"):
-        result = fit(tiny(), checkpoint)
-    assert same(result, whole) and result.sessions == 1
-    assert same(fit(tiny(), checkpoint), whole)  # and its own checkpoint is a whole one
-
-
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
         ({"seed": 1}, "seed is 0 there and 1 here"),
-        ({"dropout": False}, "model is {'dropout': True} there and {'dropout': False} here"),
         ({"epochs": 5}, "training is .*'epochs': 4.* there and .*'epochs': 5.* here"),
-        ({"dataset": "custom:other"}, "dataset is 'custom:easy' there and 'custom:other' here"),
     ],
 )
 def test_a_checkpoint_of_another_config_is_refused_and_left(
@@ -597,56 +559,20 @@ def test_a_checkpoint_of_another_config_is_refused_and_left(
     assert list(tmp_path.iterdir()) == [checkpoint]
 
 
-def test_a_disk_that_fills_up_keeps_the_checkpoint_before(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, half: bytes, whole: FitResult
-) -> None:
-    checkpoint, fsync, calls = tmp_path / "checkpoint.pt", os.fsync, 0
-
-    def full(handle: int) -> None:
-        nonlocal calls
-        calls += 1
-        if calls == 3:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        fsync(handle)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(files.os, "fsync", full)
-        with pytest.raises(InputError, match=r"cannot write .*checkpoint\.pt: No space left on device"):
-            fit(tiny(), checkpoint)
-    assert list(tmp_path.iterdir()) == [checkpoint]
-    saved = training._read_checkpoint(checkpoint, tiny().to_dict())
-    assert saved is not None and saved["history"] == whole.history[:2]
-    assert same(fit(tiny(), checkpoint), whole)
-
-
 # devices
 
 
-def test_devices() -> None:
-    assert training.choose_device("cpu") == CPU
-    assert training.choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
-
-
-@pytest.mark.parametrize("device", ["cuda", "cuda:0", "cuda:7"])
-def test_cuda_that_is_absent_is_told(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    with pytest.raises(
-        InputError, match=f"device='{device}' is asked for, but torch sees 0 CUDA devices. Use device=cpu"
-    ):
-        training.choose_device(device)
-
-
-def test_a_device_beyond_the_last_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_that_is_absent_or_unknown_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert training.choose_execution("cpu").device == CPU
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert training.choose_device("cuda:1") == torch.device("cuda:1")
-    with pytest.raises(InputError, match="torch sees 2 CUDA devices"):
-        training.choose_device("cuda:2")
-
-
-@pytest.mark.parametrize("device", ["gpu", "", "cuda:x", "mps", "meta", "CPU", "cpu cuda"])
-def test_an_unknown_device_is_told(device: str) -> None:
-    with pytest.raises(InputError, match=f"device='{device}' is unknown, expected auto, cpu, cuda or cuda:N"):
-        training.choose_device(device)
+    assert training.choose_execution("cuda:1").device == torch.device("cuda:1")
+    with pytest.raises(
+        InputError, match=r"device='cuda:2' is asked for, but torch sees 2 CUDA devices. Use device=cpu"
+    ):
+        training.choose_execution("cuda:2")
+    for device in ("gpu", "", "cuda:x", "mps", "meta"):
+        with pytest.raises(InputError, match=f"device='{device}' is unknown, expected auto, cpu, cuda or cuda:N"):
+            training.choose_execution(device)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device, and torch sees none")

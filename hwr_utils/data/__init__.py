@@ -12,23 +12,12 @@ from numpy.typing import NDArray
 
 from hwr_utils import preprocessing, records
 from hwr_utils.data import catalog, folders, gnt, hwdb, idx, splits
-from hwr_utils.data.catalog import CATALOG, Entry, entry
+from hwr_utils.data.catalog import CATALOG as CATALOG
+from hwr_utils.data.catalog import Entry
+from hwr_utils.data.catalog import entry as entry
 from hwr_utils.errors import InputError, MissingFiles, reading, warn
 from hwr_utils.files import REPOSITORY, sha256
 from hwr_utils.sources import Source, listing, walk
-
-__all__ = [
-    "CATALOG",
-    "SIZE",
-    "TEST_SHARE",
-    "Dataset",
-    "Entry",
-    "checksums",
-    "default_root",
-    "entry",
-    "load",
-    "open_import",
-]
 
 SIZE = 28  # pixels a side, of images that come as IDX files or in folders
 TEST_SHARE = 0.2  # of the samples or writers that a split of an import holds out: K. Kim's 8:2, and HWDB1.1's 240:60
@@ -158,20 +147,16 @@ def _manifest(promise: Entry, root: Path, found: dict[str, str]) -> dict[str, An
 def _check_classes(dataset: Dataset) -> None:
     """Refuse classes that are only tested, and warn of those that are not tested or nowhere."""
     every, trained, tested = set(range(len(dataset.classes))), set(dataset.train_labels), set(dataset.test_labels)
-    cases = {
-        "are in the test set alone, so no model can learn them": tested - trained,
-        "have no training image": every - trained,
-        "have no test image": trained - tested,
-    }
-    for fault, labels in cases.items():
-        if labels:
-            named = [dataset.classes[label] for label in sorted(labels)]
-            told = (
-                f"{dataset.name}: {len(named)} classes ({', '.join(named[:5])}{' ...' if named[5:] else ''}) {fault}."
+    for labels, fault in ((tested - trained, ""), (every - trained, "training"), (trained - tested, "test")):
+        if not labels:
+            continue
+        named = [dataset.classes[label] for label in sorted(labels)]
+        told = f"{dataset.name}: {len(named)} classes ({', '.join(named[:5])}{' ...' if named[5:] else ''})"
+        if not fault:
+            raise InputError(
+                f"{told} are in the test set alone, so no model can learn them. Add training images, or remove them."
             )
-            if "alone" in fault:
-                raise InputError(f"{told} Add training images of them, or remove them.")
-            warn(f"{told} Was that meant?")
+        warn(f"{told} have no {fault} image. Was that meant?")
 
 
 def _split_import(promise: Entry, found: hwdb.Import, split: str, seed: int) -> Dataset:
@@ -198,16 +183,16 @@ def _split_import(promise: Entry, found: hwdb.Import, split: str, seed: int) -> 
     present = np.unique(found.labels)
     labels = np.searchsorted(present, found.labels)
     return Dataset(
-        promise.name,
-        tuple(gnt.LEVEL_1[label] for label in present),
-        found.images[train],
-        labels[train],
-        found.images[test],
-        labels[test],
-        {"samples": found.sha256},
-        promise.published,
-        found.writers[test] if promise.files_are_writers else None,
-        test,
+        name=promise.name,
+        classes=tuple(gnt.LEVEL_1[label] for label in present),
+        train_images=found.images[train],
+        train_labels=labels[train],
+        test_images=found.images[test],
+        test_labels=labels[test],
+        files={"samples": found.sha256},
+        published=promise.published,
+        test_writers=found.writers[test] if promise.files_are_writers else None,
+        test_indices=test,
     )
 
 
@@ -266,12 +251,14 @@ def _instead(folder: Path) -> str:
     """Say what lies in a folder in place of a set's files, and what would make them of it."""
     top = folder.parent if folder.name == "raw" else folder
     names = [path.name for path in listing(top)] if top.is_dir() else []
-    told = f" Found there: {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}." if names else ""
+    if not names:
+        return ""
+    told = f" Found there: {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}."
     held_out = [name for name in names if name.lower() in ("val", "valid", "validation")]
     if held_out and "train" in folders.parts(top):
-        return f"{told} If {held_out[0]} is to be the test set, run `mv {top / held_out[0]} {top / 'test'}`."
-    if any(source.file.suffix in (".csv", ".npz", ".parquet", ".png", ".jpg") for source in walk(top) if names):
-        return f"{told} To make IDX files of it, run `hwr import-images {top} --out {folder}`."
+        told += f" If {held_out[0]} is to be the test set, run `mv {top / held_out[0]} {top / 'test'}`."
+    elif any(source.file.suffix in (".csv", ".npz", ".parquet", ".png", ".jpg") for source in walk(top)):
+        told += f" To make IDX files of it, run `hwr import-images {top} --out {folder}`."
     return told
 
 

@@ -33,8 +33,22 @@ def read_idx(source: str | Path | Source, ndim: int | None = None) -> NDArray[np
         gzipped = stream.read(2) == b"\x1f\x8b"
         stream.seek(0)
         unpacked: IO[bytes] | gzip.GzipFile = gzip.GzipFile(fileobj=stream) if gzipped else stream
-        shape = _read_shape(unpacked, source, ndim)
+        magic = unpacked.read(4)
+        n = magic[3] if len(magic) == 4 else 0
+        sizes = unpacked.read(4 * n)
+        if magic[:3] != b"\0\0\x08" or not 1 <= n <= 3 or len(sizes) < 4 * n:
+            raise InputError(
+                f"{source} is {kind(magic + sizes)}; an IDX file of uint8 was expected, which begins with 00000801 or "
+                f"00000803. {AGAIN}"
+            )
+        if ndim not in (None, n):
+            raise InputError(
+                f"{source} has {n} dimension(s), and {ndim} was expected. Are the image and label files mixed up?"
+            )
+        shape = struct.unpack(f">{n}I", sizes)
         expected = math.prod(shape)
+        if not 0 < expected <= MAX_BYTES:
+            raise InputError(f"{source} declares {shape}; 1 to {MAX_BYTES} bytes were expected. {AGAIN}")
         content = bytearray()
         # one byte more than declared, to see trailing bytes and to make gzip check its CRC
         while chunk := unpacked.read(min(CHUNK, expected + 1 - len(content))):
@@ -45,37 +59,17 @@ def read_idx(source: str | Path | Source, ndim: int | None = None) -> NDArray[np
     return np.frombuffer(content, np.uint8).reshape(shape)
 
 
-def _read_shape(stream: IO[bytes] | gzip.GzipFile, source: Source, ndim: int | None) -> tuple[int, ...]:
-    """Parse and check the header, so that nothing is read or allocated on the word of a damaged one."""
-    magic = stream.read(16)
-    n = magic[3] if len(magic) > 3 else 0
-    if magic[:3] != b"\0\0\x08" or not 1 <= n <= 3 or len(magic) < 4 + 4 * n:
-        raise InputError(
-            f"{source} is {kind(magic)}; an IDX file of uint8 was expected, which begins with 00000801 or 00000803. "
-            f"{AGAIN}"
-        )
-    if ndim not in (None, n):
-        raise InputError(
-            f"{source} has {n} dimension(s), and {ndim} was expected. Are the image and label files mixed up?"
-        )
-    stream.seek(4 + 4 * n)
-    shape = struct.unpack(f">{n}I", magic[4 : 4 + 4 * n])
-    if not 0 < math.prod(shape) <= MAX_BYTES:
-        raise InputError(f"{source} declares {shape}; 1 to {MAX_BYTES} bytes were expected. {AGAIN}")
-    return shape
-
-
-def _header(array: NDArray[np.uint8]) -> bytes:
+def _serialize(array: NDArray[np.uint8]) -> bytes:
     if array.dtype != np.uint8 or not 1 <= array.ndim <= 3 or array.size == 0:
         raise InputError(
             f"IDX files hold non-empty uint8 arrays of 1 to 3 dimensions; found {array.dtype} {array.shape} to write."
         )
-    return struct.pack(f">4B{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
+    return struct.pack(f">4B{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes()
 
 
 def checksum(array: NDArray[np.uint8]) -> str:
     """Return the SHA-256 of the uncompressed IDX file that holds `array`, without reading that file again."""
-    return hashlib.sha256(_header(array) + array.tobytes()).hexdigest()
+    return hashlib.sha256(_serialize(array)).hexdigest()
 
 
 def write_idx(path: str | Path, array: NDArray[np.uint8], compress: bool = True) -> None:
@@ -83,5 +77,5 @@ def write_idx(path: str | Path, array: NDArray[np.uint8], compress: bool = True)
 
     Raises an InputError where the array is empty, not uint8 or not of 1 to 3 dimensions, or the place is not writable.
     """
-    data = _header(array) + array.tobytes()
-    write_bytes(path, gzip.compress(data, mtime=0) if compress else data)
+    content = _serialize(array)
+    write_bytes(path, gzip.compress(content, mtime=0) if compress else content)

@@ -12,10 +12,10 @@ Indices = NDArray[np.int64]  # sorted
 def stratified_split(labels: NDArray[np.int64], fraction: float, seed: int) -> tuple[Indices, Indices]:
     """Return the indices of those kept and those held out of records with (N,) labels.
 
-    The fraction of each class that is held out is rounded to the nearest record; a class of two or more keeps at least
-    one record on each side, and a single record is kept. Raises an InputError where the fraction is not in (0, 1).
+    The fraction (0..1) of each class that is held out is rounded to the nearest record; a class of two or more keeps at
+    least one record on each side, and a single record is kept.
     """
-    draws = _draws(len(labels), seed, fraction)
+    draws = _draws(len(labels), seed)
     chosen = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
@@ -61,8 +61,6 @@ def writer_split(writers: NDArray[np.int64], fraction: float, seed: int) -> tupl
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 
-def _draws(count: int, seed: int, fraction: float = 0.5) -> NDArray[np.float64]:
+def _draws(count: int, seed: int) -> NDArray[np.float64]:
     """Draw a number for each: plain uniform draws are the part of NumPy's generators least likely to change."""
-    if not 0 < fraction < 1 or seed < 0:
-        raise InputError(f"fraction={fraction}, seed={seed}: expected a number between 0 and 1, and 0 or more.")
     return np.random.Generator(np.random.PCG64(seed)).random(count)
