@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hwr_utils import cli, data, files
+from hwr_utils import cli, files
 from hwr_utils.data import gnt, hwdb
 from hwr_utils.data.hwdb import Options, import_gnt
 from hwr_utils.errors import InputError
@@ -60,11 +60,7 @@ def test_an_import_by_hand(folder: Path, tmp_path: Path) -> None:
     listed = [tuple(source[key] for key in keys) for source in manifest["sources"]]
     assert listed == [("1001.gnt", "1001", 3, 2), ("1002.gnt", "1002", 1, 1)]
     assert manifest["sources"][0]["others"] == {"，": 1} and str(tmp_path) not in json.dumps(manifest)
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        *(f"{name}.npy" for name in ("images", "labels", "writers")),
-        "classes.txt",
-        "manifest.json",
-    }
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "set"]
 
 
 @pytest.fixture
@@ -77,28 +73,51 @@ def plain(tmp_path: Path) -> Path:
     return tmp_path / "plain"
 
 
-def test_what_is_there_is_left_alone(plain: Path, tmp_path: Path) -> None:
-    (tmp_path / "out").mkdir()  # an empty folder is nothing
+def test_the_same_import_is_kept_and_another_refused(plain: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()  # an empty folder is none
     import_gnt([plain], tmp_path / "out", SMALL)
-    before = content(tmp_path / "out")["manifest"]
-    (tmp_path / "file").write_text("mine")
-    for name in ("out", "file"):
-        with pytest.raises(InputError, match=f"{name} is there already"):
-            import_gnt([plain], tmp_path / name, Options(20, 3))
-    assert content(tmp_path / "out")["manifest"] == before and (tmp_path / "file").read_text() == "mine"
+    before = (tmp_path / "out" / "images.npy").stat()
+    import_gnt([plain], tmp_path / "out", SMALL)
+    assert (tmp_path / "out" / "images.npy").stat() == before
+    with pytest.raises(InputError, match="out holds another import"):
+        import_gnt([plain], tmp_path / "out", Options(20, 3))
+    write(plain / "0.gnt", [("啊", bar(3, 3))])
+    with pytest.raises(InputError, match="out holds another import"):
+        import_gnt([plain], tmp_path / "out", SMALL)
+
+
+def test_what_is_there_and_no_import_is_left_alone(plain: Path, tmp_path: Path) -> None:
+    for path in (tmp_path / "mine" / "notes.txt", tmp_path / "file"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("mine")
+    for name in ("mine", "file"):
+        with pytest.raises(InputError, match=f"{name} is there, and is no import"):
+            import_gnt([plain], tmp_path / name, SMALL)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "mine", "plain"]
 
 
 def die(*_: Any) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_an_import_that_fails_leaves_nothing(plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("step", ["_scan", "_convert"])
+def test_an_import_that_fails_leaves_nothing(
+    plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(hwdb, "_convert", die)
+        patch.setattr(hwdb, step, die)
         with pytest.raises(InputError, match="a process was killed while"):
             import_gnt([plain], tmp_path / "out", SMALL)
     assert [path.name for path in tmp_path.iterdir()] == ["plain"]
     import_gnt([plain], tmp_path / "out", SMALL)
+
+
+def test_what_does_not_fit_is_not_begun(plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda _: usage._replace(free=15 * 16 * 16))
+    with pytest.raises(InputError, match=r"out needs some .* GB, and .* are free"):
+        import_gnt([plain], tmp_path / "out", SMALL)
+    assert [path.name for path in tmp_path.iterdir()] == ["plain"]
 
 
 REFUSED: dict[str, tuple[Callable[[Path], object], Options, str]] = {
@@ -144,14 +163,12 @@ def test_the_real_subset_is_what_the_records_name(data_root: Path, tmp_path: Pat
     source = data_root / "HWDB-subset"
     if not source.is_dir():
         pytest.skip(f"HWDB-subset is not under {data_root}")
-    import_gnt([source], tmp_path / "hwdb-subset")
-    found = hwdb.read_import(tmp_path / "hwdb-subset")
+    import_gnt([source], tmp_path / "out")
+    found = hwdb.read_import(tmp_path / "out")
     recorded = files.REPOSITORY.glob("results/hwdb-subset-*/record.json")
     assert {json.loads(path.read_text("utf-8"))["dataset"]["files"]["samples"] for path in recorded} == {found.sha256}
-    loaded = data.load("hwdb-subset", tmp_path)
-    assert len(loaded.classes) == 64 and (len(loaded.train_labels), len(loaded.test_labels)) == (36_702, 9_076)
-    mixed = data.load("hwdb-subset", tmp_path, split="random")
-    assert len(mixed.train_labels) + len(mixed.test_labels) == 45_778 == len(found.images)
+    found.verify()
+    assert found.images.shape == (36_702 + 9_076, 56, 56) and len(np.unique(found.labels)) == 64
     images = np.asarray(found.images)
     assert not images[:, :3].any() and not images[:, :, -3:].any()  # the margin
     # nearly all reach the edge of the room that they are fitted into, on one axis at least

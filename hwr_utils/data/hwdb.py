@@ -6,6 +6,7 @@ lie in the order of the sources and of the records in them.
 """
 
 import functools
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterable
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from hwr_utils import files, preprocessing, processes, records
 from hwr_utils.data import gnt
-from hwr_utils.errors import InputError, reading
+from hwr_utils.errors import InputError, reading, writing
 from hwr_utils.sources import Source
 
 SCHEMA_VERSION = 1
@@ -59,7 +60,10 @@ class Import:
         return np.array([source["part"] or "" for source in self.manifest["sources"]])[self.writers]
 
     def verify(self) -> None:
-        """Compare the arrays with the checksums taken when they were made; raises InputError where they differ."""
+        """Compare the arrays with the checksums taken when they were made; raises InputError where they differ.
+
+        Imports made before November 2026 have other checksums, which are not compared.
+        """
         for name, expected in self.manifest.get("arrays", {}).items():
             if files.sha256(self.folder / name) != expected:
                 raise InputError(f"{self.folder / name} is damaged: it is not what was written. {AGAIN}")
@@ -103,7 +107,7 @@ def import_gnt(
 
     Args:
         paths: see `gnt.find`; their order is that of the samples.
-        out: the folder to make.
+        out: the folder to make; the same import that is there already is kept.
         options: see `Options`.
         workers: processes, of which each holds one file in memory; None takes one a core.
 
@@ -113,7 +117,7 @@ def import_gnt(
 
     Raises:
         InputError: a source is missing or damaged, is given twice, or holds other characters without `drop_others`;
-            `out` holds something; there is too little room; a process of the import was killed.
+            `out` holds something else; there is too little room; a process of the import was killed.
     """
     out = Path(out)
     if not (16 <= options.size <= 512 and 0 <= 2 * options.margin < options.size):
@@ -121,67 +125,50 @@ def import_gnt(
             f"size={options.size}, margin={options.margin}: a size of 16 to 512 pixels was expected, and a margin of 0 "
             "or more that leaves room."
         )
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise InputError(f"{out} is there already. Give another folder, or remove it.")
     sources = [source for path in paths for source in gnt.find(path)]
     if not 0 < len(sources) <= 65_535:
         raise InputError(f"{len(sources)} files were found; 1 to 65,535 can be imported. Give other sources.")
-    with files.new_folder(out) as part:
-        convert = functools.partial(_convert, options, part)
-        told = processes.run(convert, list(enumerate(sources)), "importing", workers=workers)
-        _check(sources, told, options)
-        samples = sum(source["kept"] for source in told)
-        for name, shape in _shapes(samples, options.size).items():
-            with (part / f"{name}.npy").open("wb") as file:
-                header = {"descr": np.dtype(COLUMNS[name]).str, "fortran_order": False, "shape": shape}
-                np.lib.format.write_array_header_1_0(file, header)
-                for number in range(len(sources)):
-                    converted = part / f"{number}.{name}"
-                    file.write(converted.read_bytes())
-                    converted.unlink()
-        files.write_text(part / "classes.txt", "".join(f"{character}\n" for character in gnt.LEVEL_1))
-        manifest: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "options": asdict(options), "samples": samples}
-        manifest |= {"classes": len(gnt.LEVEL_1), "sources": told}
-        manifest |= {"arrays": {f"{name}.npy": files.sha256(part / f"{name}.npy") for name in COLUMNS}}
-        files.write_json(part / "manifest.json", manifest)
-    return manifest
+    manifest = _manifest(sources, processes.run(_scan, sources, "reading", workers=workers), options)
+    with writing(out):
+        if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+            _convert_all(sources, manifest, out, workers)
+        elif not is_import(out):
+            raise InputError(f"{out} is there, and is no import. Give another folder, or remove it.")
+    found = read_import(out).manifest
+    if found != found | manifest:
+        raise InputError(f"{out} holds another import. Give another folder, or remove it.")
+    return found
 
 
-def _convert(options: Options, part: Path, job: tuple[int, Source]) -> dict[str, Any]:
-    """Write the columns of a source's samples as files of their own; return what the manifest says of it."""
-    number, source = job
+def _scan(source: Source) -> tuple[str, Counter[str]]:
+    """Return a file's checksum, and how often it holds each character (or code in hexadecimal)."""
     content = source.read("a GNT file", gnt.MAX_BYTES)
-    counts, images, labels = Counter[str](), [], []
-    for sample in gnt.parse(content, source):
-        name = sample.character or sample.code.hex()
-        counts[name] += 1
-        if name in LABELS:
-            images.append(preprocessing.to_square(255 - sample.image, options.size, options.margin))
-            labels.append(LABELS[name])
-    for column, values in (("images", images), ("labels", labels), ("writers", [number] * len(labels))):
-        (part / f"{number}.{column}").write_bytes(np.array(values, COLUMNS[column]).tobytes())
-    return {
-        "name": f"{source.path.name}: {source.member}" if source.member else source.path.name,
-        "writer": source.file.stem,
-        "part": source.part,
-        "sha256": files.sha256(content),
-        "samples": counts.total(),
-        "kept": len(labels),
-        "others": {name: counts[name] for name in sorted(counts.keys() - LABELS.keys())},
-    }
+    return files.sha256(content), Counter(s.character or s.code.hex() for s in gnt.parse(content, source))
 
 
-def _check(sources: list[Source], told: list[dict[str, Any]], options: Options) -> None:
-    """Refuse a source that is given twice, and other characters than those of level 1 where they are not dropped."""
+def _manifest(sources: list[Source], scans: list[tuple[str, Counter[str]]], options: Options) -> dict[str, Any]:
+    told: list[dict[str, Any]] = []
     others, first = Counter[str](), dict[str, Source]()
-    for source, about in zip(sources, told, strict=True):
-        if (other := first.setdefault(about["sha256"], source)) is not source:
+    for source, (digest, counts) in zip(sources, scans, strict=True):
+        if (other := first.setdefault(digest, source)) is not source:
             raise InputError(
                 f"{source} has the same content as {other}: its samples would be there twice. Leave one out; an "
                 "archive that lies beside what was unpacked from it counts as well."
             )
-        others.update(about["others"])
-    kept = sum(about["kept"] for about in told)
+        own = {character: counts[character] for character in sorted(counts.keys() - LABELS.keys())}
+        others.update(own)
+        told.append(
+            {
+                "name": f"{source.path.name}: {source.member}" if source.member else source.path.name,
+                "writer": source.file.stem,
+                "part": source.part,
+                "sha256": digest,
+                "samples": counts.total(),
+                "kept": counts.total() - sum(own.values()),
+                "others": own,
+            }
+        )
+    kept = sum(source["kept"] for source in told)
     if not kept or (others and not options.drop_others):
         named = ", ".join(f"{name} ({count:,})" for name, count in others.most_common(5))
         raise InputError(
@@ -189,3 +176,35 @@ def _check(sources: list[Source], told: list[dict[str, Any]], options: Options) 
             f"1: {named}{' ...' if len(others) > 5 else ''}; {kept:,} samples are. Leave the others out with "
             "--drop-others, or give other sources."
         )
+    fixed = {"schema_version": SCHEMA_VERSION, "options": asdict(options)}
+    return fixed | {"samples": kept, "classes": len(gnt.LEVEL_1), "sources": told}
+
+
+def _convert_all(sources: list[Source], manifest: dict[str, Any], out: Path, workers: int | None) -> None:
+    n, size = manifest["samples"], manifest["options"]["size"]
+    starts = itertools.accumulate((told["kept"] for told in manifest["sources"]), initial=0)
+    with files.new_folder(out, needed=n * (size * size + 4)) as part:
+        for name, shape in _shapes(n, size).items():
+            np.lib.format.open_memmap(part / f"{name}.npy", mode="w+", dtype=COLUMNS[name], shape=shape).flush()
+        convert = functools.partial(_convert, Options(**manifest["options"]), part)
+        jobs = list(zip(itertools.count(), sources, manifest["sources"], starts, strict=False))
+        processes.run(convert, jobs, "converting", workers=workers)
+        files.write_text(part / "classes.txt", "".join(f"{character}\n" for character in gnt.LEVEL_1))
+        arrays = {f"{name}.npy": files.sha256(part / f"{name}.npy") for name in COLUMNS}
+        files.write_json(part / "manifest.json", manifest | {"arrays": arrays})
+
+
+def _convert(options: Options, part: Path, job: tuple[int, Source, dict[str, Any], int]) -> None:
+    """Write a source's samples into their place in the arrays."""
+    number, source, told, start = job
+    content = source.read("a GNT file", gnt.MAX_BYTES)
+    if files.sha256(content) != told["sha256"]:
+        raise InputError(f"{source} has changed while it was imported. Run the same command again.")
+    # straight into the arrays: a file of a million tiny images would not fit into memory at their new size; and seen
+    # as plain arrays, the same memory without a memmap's cost at every item
+    columns = [np.asarray(np.load(part / f"{name}.npy", mmap_mode="r+", allow_pickle=False)) for name in COLUMNS]
+    kept = ((label, s) for s in gnt.parse(content, source) if (label := LABELS.get(s.character or "")) is not None)
+    for place, (label, sample) in enumerate(kept, start):
+        image = preprocessing.to_square(255 - sample.image, options.size, options.margin)
+        for column, value in zip(columns, (image, label, number), strict=True):
+            column[place] = value
