@@ -65,7 +65,7 @@ def test_fonts_that_are_missing_altered_or_damaged_are_told(holed: Path) -> None
     for cached in (fonts._files, fonts.checksum, fonts.draw):
         cached.cache_clear()
     with pytest.raises(InputError, match=r"have the checksum .*altered, or of another version"):
-        fonts.verify(holed)
+        fonts.verify(modules=holed)
     (holed / SHEET).write_text("p {}")
     for cached in (fonts._files, fonts.checksum, fonts.draw):
         cached.cache_clear()
