@@ -122,6 +122,20 @@ def write(folder: Path, record: Mapping[str, Any], arrays: Mapping[str, Mapping[
     files.write_json(folder / "record.json", record)
 
 
+def verify(record: Mapping[str, Any], predictions: Mapping[str, np.ndarray], source: str | Path) -> None:
+    """Raise an InputError where a valid record's test figures do not follow from the predictions."""
+    from hwr_utils.evaluation import summarise_test  # evaluation imports pandas, which takes a while
+
+    labels, ranked = predictions["labels"], predictions["classes"]
+    counted = summarise_test(labels, ranked, np.zeros(1), len(record["dataset"]["classes"]))
+    del counted["loss"]  # it needs all scores, of which the likeliest alone are kept
+    told = {f"test/{name}": (record["test"][name], value) for name, value in counted.items()}
+    told["dataset/n_test"] = (record["dataset"]["n_test"], counted["n"])
+    for name, (value, expected) in told.items():
+        if abs(value - expected) > 1e-9:
+            raise InputError(f"{source}: {name} is {value}, and its predictions.npz gives {expected}. {REMEDY}")
+
+
 def log(results_dir: Path, record: Mapping[str, Any]) -> None:
     """Add a run to `log.csv`, which keeps every run that was made; its last column says why one was replaced."""
     path, test = results_dir / "log.csv", record["test"]

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,8 @@ def test_a_terminal_shows_a_cells_own_bar_and_an_interrupt_is_told_in_one_line(t
     terminal, end = os.openpty()
     command = [sys.executable, "-m", "hwr_utils", "notebook", str(path), "--output", str(tmp_path / "done.ipynb")]
     environment = {name: value for name, value in os.environ.items() if name != "TQDM_DISABLE"}
-    process = subprocess.Popen(command, stdout=end, stderr=end, env=environment)
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # also where the tests run in the background
+    process = subprocess.Popen(command, stdout=end, stderr=end, env=environment, preexec_fn=heard)
     os.close(end)
     told = b""
     while b"training:   0%" not in told:

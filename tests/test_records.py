@@ -16,7 +16,6 @@ import pytest
 
 from hwr_utils import files, records, results
 from hwr_utils.errors import InputError, MissingRecord
-from hwr_utils.evaluation import summarise_test
 from hwr_utils.recipes import configure
 from hwr_utils.records import RunConfig, run_id
 
@@ -208,12 +207,6 @@ def test_another_version_is_refused_without_the_schema_library(monkeypatch: pyte
 # what is committed
 
 
-def recounted(record: dict[str, Any], arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Return a record's test figures, counted again from the predictions; the loss needs more than these."""
-    found = summarise_test(arrays["labels"], arrays["classes"], np.zeros(1), len(record["dataset"]["classes"]))
-    return record["test"] | found | {"loss": record["test"]["loss"]}
-
-
 def test_committed_records_agree_with_themselves() -> None:
     for folder, record in records.read_all(RESULTS):
         config = RunConfig.from_dict(record["config"])
@@ -227,8 +220,7 @@ def test_committed_records_agree_with_themselves() -> None:
         else:  # nothing may be chosen
             assert record["best_epoch"] == len(losses) and "validation" not in record
         arrays = records.read_arrays(folder / "predictions.npz")
-        assert record["test"] == pytest.approx(recounted(record, arrays), abs=1e-9)
-        assert record["dataset"]["n_test"] == record["test"]["n"]
+        records.verify(record, arrays, folder)
         chosen = arrays["validation_indices"]
         held_out = record["validation"]["n"] if "validation" in record else 0
         assert len(np.unique(chosen)) == len(chosen) == held_out == record["dataset"]["n_validation"]
@@ -247,11 +239,14 @@ def test_every_run_stays_in_the_log() -> None:
 
 
 def test_an_edited_record_is_noticed() -> None:
-    _, record = next(records.read_all(RESULTS))
+    folder, record = next(records.read_all(RESULTS))
     edited = copy.deepcopy(record)
     edited["test"]["accuracy"] = 0.999
     with pytest.raises(InputError, match="are right"):
         records.validate(edited, "x")
+    edited["test"] |= {"correct": 999, "n": 1000}
+    with pytest.raises(InputError, match="gives"):
+        records.verify(edited, records.read_arrays(folder / "predictions.npz"), "x")
 
 
 def test_repetitions_are_compared_on_the_same_images_or_not_at_all() -> None:
