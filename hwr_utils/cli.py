@@ -238,7 +238,6 @@ def _parser() -> argparse.ArgumentParser:
     add("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     add("--output", type=Path, help="default: _build/notebooks/NAME-PARAMETERS.ipynb; with --each a folder")
     add("--each", nargs="+", metavar=("NAME", "VALUE"), help="run it for each value of a parameter, in one process")
-
     add("--svg", action="store_true", help="draw the figures as SVG, which stays sharp in print, instead of PNG")
 
     add = command(_runs, "list the recorded runs, or those that a profile lacks", results)

@@ -66,8 +66,8 @@ def evaluate(
         )
     what = f"{name}'s test images of shared characters"
     chosen = shared[quantization.some_of(labels[shared], images, what)]
-    found = preprocessing.framing(dataset.test_images[chosen])
     shown = dataset.test_images[chosen]
+    found = preprocessing.framing(shown)
     if found != model.form:
         shown = np.stack([preprocessing.prepare(image, **model.form) for image in shown])
     logits = np.stack([model.logits(image) for image in tqdm(shown, desc=name, unit="image")])
