@@ -14,7 +14,7 @@ import yaml
 
 from hwr_utils import evaluation, files, records
 from hwr_utils.data import catalog
-from hwr_utils.device import recognizer, reports
+from hwr_utils.device import recognizer
 from hwr_utils.errors import InputError
 
 REPOSITORY = files.REPOSITORY
@@ -91,9 +91,12 @@ def models(results: Path = RESULTS) -> list[Model]:
 
 
 def _test(folder: Path, record: Mapping[str, Any], dataset: str) -> dict[str, Any] | None:
-    if record["config"]["dataset"] != dataset:
-        return reports.read(folder, reports.evaluation(dataset))
-    scores = (reports.read(folder) or {}).get("scores", {})
+    own = record["config"]["dataset"] == dataset
+    path = folder / "quantization.json" if own else records.evaluation_path(folder, dataset)
+    measured = records.read(path) if path.exists() else None
+    if not own:
+        return measured
+    scores = (measured or {}).get("scores", {})
     told = {"declined": scores.get("declined", {}).get("test"), "ece": scores.get("ece", {}).get("after", 1)}
     return record["test"] | told
 
