@@ -115,16 +115,25 @@ def _runs(results_dir: Path, filter: list[str], missing: str | None, format: str
 
 
 def _quantize(run_folder: Path, formats: list[str] | None, images: int | None, data_root: Path) -> None:
+    import pandas as pd
+
     from hwr_utils.device import export, quantization
 
     record = quantization.quantize(run_folder, formats or export.FORMATS, images, data_root)
-    print(quantization.text(record))
+    table, n = pd.json_normalize(record["formats"]).set_index("format"), record["test_images"]
+    print(table.filter(["bytes", "test.accuracy", "change", "latency.p50_ms"]).to_string())
+    print(f"on {n['n']:,} of {n['of']:,} test images. {run_folder / 'quantization.json'} says more, also of the scores")
 
 
 def _evaluate(run_folder: Path, on: str, images: int | None, data_root: Path) -> None:
     from hwr_utils.device import transfer
 
-    print(transfer.text(transfer.evaluate(run_folder, on, images, data_root)))
+    found = transfer.evaluate(run_folder, on, images, data_root)
+    print(
+        f"{run_folder.name} on {on}: test accuracy {found['accuracy']:.4f} ({found['correct']:,} of {found['n']:,}; "
+        f"95 % interval {found['low']:.4f} to {found['high']:.4f}), among the best ten {found['top10']:.4f}; "
+        f"{found['dataset']['left_out']:,} images of other characters left out"
+    )
 
 
 def _predict(pictures: list[str], model: str, top_k: int, json_: bool) -> None:

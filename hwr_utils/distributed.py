@@ -17,9 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from hwr_utils.errors import InputError
 from hwr_utils.models import Predictions, predict_logits, rank
 
-# How long a process waits for the others. One that died is noticed at once where it was on this machine, because
-# torchrun then stops the others; this is for a machine that is gone or a network that is cut.
-TIMEOUT = timedelta(seconds=50)
+TIMEOUT = timedelta(seconds=50)  # to wait for others whose machine is gone; torchrun stops those of one that died here
 CHUNK = 10_000  # images whose logits are held at a time
 
 Answer = TypeVar("Answer")
@@ -83,17 +81,12 @@ def join(device: torch.device) -> Iterator[Processes]:
 
 
 def parallel(model: nn.Module, batch_size: int, device: torch.device, processes: Processes) -> nn.Module:
-    """Make a network train as one over all processes: gradients are averaged in every backward pass.
+    """Make a network train as one over all processes, and return what to call in training, which shares its parameters.
 
-    Batch normalisation takes its statistics from the whole batch, as one process would, by SyncBatchNorm. Without it
-    each process would normalise by its own share, which is another function of the same weights, and a noisier one.
-
-    Returns:
-        What to call in training; its parameters are those of `model`, which remains the one to evaluate and to save.
-
-    Raises:
-        InputError: the batch is too small for the processes, of which each needs an image, or two where the network
-            normalises over the batch; or that should be done by several on CPUs, where SyncBatchNorm does not exist.
+    Gradients are averaged in every backward pass. Batch normalisation takes its statistics from the whole batch by
+    SyncBatchNorm; by its own share each process would compute another, noisier function of the same weights. Raises an
+    InputError where a process has no image, or less than the two that it needs to normalise; or where several are to
+    normalise on CPUs, for which SyncBatchNorm does not exist.
     """
     normalises = any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in model.modules())
     needed = processes.count * (2 if normalises else 1)
@@ -113,14 +106,9 @@ def parallel(model: nn.Module, batch_size: int, device: torch.device, processes:
 
 
 def predict(model: nn.Module, images: Tensor, labels: Tensor, image_size: int, processes: Processes) -> Predictions:
-    """Run a network over images, each process over its share, and give each the answers to all; `images` as in `rank`.
+    """Run a network over images, each process over its share, and give every process the answers to all.
 
-    Args:
-        model: the same weights in every process.
-        images: (N, H, W) uint8 on the model's device, the same in every process.
-        labels: (N,) int64 true classes, likewise.
-        image_size: side of the network's input in pixels.
-        processes: that share the work.
+    The weights, the (N, H, W) uint8 images and their (N,) int64 true classes, on one device, are the same in all.
     """
     chunks = zip(processes.share(images).split(CHUNK), processes.share(labels).split(CHUNK), strict=True)
     parts = [rank(predict_logits(model, some, image_size), truth) for some, truth in chunks]

@@ -19,13 +19,8 @@ COLUMNS = 12  # characters of an import that its sheet shows
 def record(name: str, results_dir: str | Path | None = None, data_root: str | Path | None = None) -> Path:
     """Count and measure a dataset from its files, and write its record anew; return the record's folder.
 
-    Args:
-        name: a name of the catalogue, or custom:NAME.
-        results_dir: the record is `datasets/<name>/` in it; None takes `results.RESULTS_DIR`.
-        data_root: folder of the datasets; None takes `data.default_root()`.
-
-    Raises:
-        InputError: the files are missing or damaged, or the folder cannot be written; an older record is kept.
+    It is `datasets/<name>/` in `results_dir`; without folders, `results.RESULTS_DIR` and `data.default_root()` are
+    taken. An InputError where the files are missing or damaged, or it cannot be written, keeps an older record.
     """
     root = Path(data_root or data.default_root())
     folder = Path(results_dir or results.RESULTS_DIR) / "datasets" / name.replace(":", "-")
@@ -74,8 +69,7 @@ def describe(dataset: Dataset) -> dict[str, Any]:
             "ink": int(levels[INK:].sum()) / images.size,
             "duplicates": len(images) - len(set(hashes[split])),
             "complexity": {
-                "mean": round(float(np.nanmean(complexity)), 4),
-                "deviation": round(float(np.nanstd(complexity)), 4),
+                name: round(float(of(complexity)), 4) for name, of in (("mean", np.nanmean), ("deviation", np.nanstd))
             },
         }
     found["test_images_in_train"] = sum(map(set(hashes["train"]).__contains__, hashes["test"]))
@@ -107,16 +101,11 @@ def describe_import(name: str, found: hwdb.Import) -> dict[str, Any]:
 
 
 def perimetric_complexity(images: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Return how intricate each image's ink is: its perimeter squared, over its area and 4 pi; 1 for a disc.
+    """Return how intricate the ink of (N, H, W) images is, (N,): its perimeter squared, over its area and 4 pi.
 
     After Pelli et al. (Vision Research 46, 2006), for whom it predicts how hard a letter is to identify. Pixels of at
-    least half brightness are ink; the perimeter counts the sides between ink and paper, so a square has 4 / pi.
-
-    Args:
-        images: (N, H, W) uint8, white ink on black.
-
-    Returns:
-        (N,) float64; NaN for an image without ink.
+    least half brightness are ink; the perimeter counts the sides between ink and paper, so a square has 4 / pi. It is
+    NaN for an image without ink.
     """
     found = np.empty(len(images))
     for start in range(0, len(images), CHUNK):

@@ -81,12 +81,9 @@ def configure(dataset: str, architecture: str, recipe: str = "paper", seed: int 
     Args:
         dataset: a dataset's name; whether it exists is checked where it is loaded.
         architecture: a key of `MODEL_OPTIONS`.
-        recipe: a key of `RECIPES`.
+        recipe: a key of `RECIPES`. The config's own is the one that has its values, or "custom" where none has.
         seed: 0 to 2**32 - 1.
         overrides: values of `PARAMETERS` or of the architecture's options.
-
-    Returns:
-        A config whose `recipe` is the one that has these values, or "custom" where none has.
 
     Raises:
         InputError: an unknown name (the nearest valid one is given), a wrong type, or a value out of range.

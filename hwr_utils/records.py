@@ -31,9 +31,8 @@ REMEDY = "Restore it from version control, or delete it and run its command agai
 def run_id(config: RunConfig, data_files: Mapping[str, str]) -> str:
     """Name a run by what determines it: its config and its data, given as file name -> SHA-256 of the content.
 
-    Returns:
-        `<dataset>-<architecture>-<recipe>-s<seed>-<hash>`, safe as a folder name. No path, device or worker count
-        enters the hash: the same experiment has one name everywhere.
+    The name, `<dataset>-<architecture>-<recipe>-s<seed>-<hash>`, is safe as a folder's. No path, device or worker count
+    enters the hash: the same experiment has one name everywhere.
     """
     content = json.dumps({"config": config.to_dict(), "files": dict(data_files)}, sort_keys=True)
     dataset, digest = config.dataset.replace(":", "-"), files.sha256(content.encode())[:8]
@@ -99,8 +98,7 @@ def verify(record: Mapping[str, Any], predictions: Mapping[str, np.ndarray], sou
 def write(folder: Path, record: Mapping[str, Any], arrays: Mapping[str, Mapping[str, np.ndarray]]) -> None:
     """Write a run's arrays, by the stem of their `.npz`, and then its record, each in one step.
 
-    Raises:
-        InputError: the record breaks the schema, or the folder cannot be written.
+    Raises an InputError where the record breaks the schema, or the folder cannot be written.
     """
     validate(record, folder / "record.json")
     for stem, content in arrays.items():

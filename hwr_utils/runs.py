@@ -5,7 +5,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,22 +28,12 @@ MAX_GALLERY = 60
 
 
 def load_or_train(
-    config: RunConfig,
-    results_dir: str | Path | None = None,
-    data_root: str | Path | None = None,
-    device: str = "auto",
+    config: RunConfig, results_dir: str | Path | None = None, data_root: str | Path | None = None, device: str = "auto"
 ) -> Run:
     """Return the run of a config: from its record where there is one, else by training it.
 
-    Args:
-        config: made by `recipes.configure`.
-        results_dir: folder of run folders; None takes `results.RESULTS_DIR`.
-        data_root: folder of the datasets; None takes `data.default_root()`.
-        device: see `training.choose_execution`.
-
-    Raises:
-        MissingRecord: there is no record, and the environment has HWR_TRAIN=never.
-        InputError: see `train_run`.
+    Without folders, records are in `results.RESULTS_DIR` and datasets in `data.default_root()`. Errors as `train_run`,
+    and a MissingRecord where there is no record, and the environment has HWR_TRAIN=never.
     """
     results_dir, root = Path(results_dir or results.RESULTS_DIR), Path(data_root or data.default_root())
     found = None
@@ -73,26 +63,17 @@ def train_run(
     """Train, evaluate and record one run; resume it where a checkpoint of it is found.
 
     Under torchrun the processes train it together, and the first of them writes it down, into a `results_dir` that all
-    of them can read. For `device`, `precision` and `compile_mode` see `training.choose_execution`.
-
-    Raises:
-        InputError: the network does not have such an option; the data is missing, damaged or not what its name
-            promises; the results folder cannot be written; another process is at this very run; see also
-            `training.choose_execution`, `training.fit`, `training_split` and `initial_weights`.
-        FloatingPointError: the loss became NaN or infinite.
-        DeviceError: the GPU failed; the same call goes on from the last checkpoint.
+    of them can read. For `device`, `precision` and `compile_mode` see `training.choose_execution`. Errors as there and
+    as `training.fit`, `data.load`, `training_split` and `initial_weights`; and an InputError where the network does not
+    have such an option, the results folder cannot be written, or another process is at this very run.
     """
     execution = training.choose_execution(device, precision, compile_mode)
     with torch.device("meta"):  # without weights: tells of an impossible option before the data is read
         network = build(config, 2)
-        smallest = training.input_size(config, 1)
         try:
-            models.layer_table(network, smallest)
+            models.layer_table(network, size := training.input_size(config, 1))
         except RuntimeError as error:
-            raise InputError(
-                f"{config.architecture} of image_size={config.training['image_size']} takes no images of {smallest} "
-                "pixels a side. Use another size, or no start_size."
-            ) from error
+            raise InputError(f"{config.architecture} takes no images of {size} pixels a side. Use others.") from error
     dataset = load_data(config, data_root)
     folder = Path(results_dir) / records.run_id(config, dataset.files)
     with distributed.join(execution.device) as processes, _only_one(folder, processes):
@@ -107,21 +88,16 @@ def train_run(
 def _only_one(folder: Path, processes: Processes) -> Iterator[None]:
     """Hold the lock of a run, the first process for all; the system gives it back when it ends, however it ends."""
     path = folder.parent / ".locks" / f"{folder.name}.lock"
-    if not processes.first:
-        yield
-        return
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path, timeout=0)
-        try:
-            lock.acquire()
-        except Timeout as error:
-            raise InputError(
-                f"another process is training {folder.name}. Wait for it: its record will be found here; or stop it, "
-                "and this command goes on where it stopped."
-            ) from error
-    with lock:
-        yield
+    try:
+        with FileLock(path, timeout=0) if processes.first else nullcontext():
+            yield
+    except Timeout as error:
+        raise InputError(
+            f"another process is training {folder.name}. Wait for it: its record will be found here; or stop it, and "
+            "this command goes on where it stopped."
+        ) from error
 
 
 def build(config: RunConfig, n_classes: int) -> nn.Module:
@@ -159,10 +135,8 @@ def network(run: Run) -> nn.Module:
 def initial_weights(config: RunConfig, classes: Sequence[str], results_dir: Path) -> training.Weights | None:
     """Return the weights of the run that the config's `init` names, or None where it names none.
 
-    Where that run has other classes, its last layer, whose size depends on their number, is left out.
-
-    Raises:
-        InputError: there is no such run; it has no weights, or not those of its record; its network is another.
+    Where that run has other classes, its last layer, whose size depends on their number, is left out. Errors as
+    `weights`; and an InputError where there is no such run, or its network is another.
     """
     if (name := config.training["init"]) is None:
         return None
@@ -190,24 +164,18 @@ def training_split(dataset: data.Dataset, config: RunConfig) -> tuple[np.ndarray
     """Return the indices of the training images to train on, and of those held out to choose the epoch.
 
     A config and its data give the same ones whenever they are asked for. Where `train_size` is set, some are neither.
-
-    Raises:
-        InputError: there are no training images; no class can spare one for validation; train_size is more than what
-            is left.
+    An InputError where there are too few images for that.
     """
     labels, fraction, size = dataset.train_labels, config.training["validation_fraction"], config.training["train_size"]
     if not len(labels):
         raise InputError(
-            f"{dataset.name} has test images alone, which no network learns from. Test a run on them: "
-            f"`hwr evaluate RUN --on {dataset.name}`."
+            f"{dataset.name} has test images alone. Test a run on them: `hwr evaluate RUN --on {dataset.name}`."
         )
     train, validation = np.arange(len(labels)), np.arange(0)
     if fraction:
         train, validation = splits.stratified_split(labels, fraction, config.seed)
         if not len(validation):
-            raise InputError(
-                f"{dataset.name}: no class has two training images, so none can be held out for validation. Add images."
-            )
+            raise InputError(f"{dataset.name}: no class has two training images, of which one could be held out.")
     if size is not None:
         if size > len(train):
             raise InputError(f"train_size={size} is more than the {len(train)} training images of {dataset.name}.")

@@ -1,10 +1,9 @@
 """Train a network: the whole engine, readable in one sitting.
 
 The images live on the device as uint8 tensors, so there is no DataLoader and nothing is copied in the loop; nothing is
-read back from the device inside an epoch. At the end of every epoch the full state goes into a checkpoint, in one step,
-so a run killed at any moment goes on from its last whole epoch and, on a CPU, ends with the same bits as one that was
-never stopped; within a long epoch it does so every five minutes. Under torchrun the processes share each batch and
-train as one.
+read back from the device inside an epoch. The full state goes into a checkpoint, in one step, at the end of every epoch
+and within a long one every five minutes. So a run killed at any moment goes on from there and, on a CPU, ends with the
+same bits as one that was never stopped. Under torchrun the processes share each batch and train as one.
 """
 
 import hashlib
@@ -59,7 +58,7 @@ class Passage:
     step: int = 0  # how many steps are done
 
 
-@dataclass
+@dataclass(frozen=True)
 class Learner:
     """A network and what changes it, by a config."""
 
@@ -98,16 +97,13 @@ class FitResult:
 
 
 def choose_execution(device: str = "auto", precision: str | None = None, compile_mode: str | None = None) -> Execution:
-    """Check what the user asked for.
+    """Check what the user asked for; an InputError where it is unknown, or the device is absent.
 
     Args:
         device: "auto", "cpu", "cuda" or "cuda:1"; "auto" takes CUDA where there is one. Under torchrun each process of
             a machine takes the GPU of its own number.
         precision: a key of `PRECISIONS`; None takes bfloat16 on CUDA and float32 elsewhere.
         compile_mode: one of `COMPILE_MODES`, or None.
-
-    Raises:
-        InputError: one of them is unknown, or the device is absent.
     """
     there = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
     chosen = ("cuda" if there[1:] else "cpu") if device == "auto" else device
@@ -128,8 +124,7 @@ def choose_execution(device: str = "auto", precision: str | None = None, compile
 def begin(config: RunConfig, n_classes: int, execution: Execution, initial: Weights | None = None) -> Learner:
     """Build a network and its optimizer; the weights that are not in `initial` are drawn from the config's seed.
 
-    Raises:
-        InputError: see `models.build` and `distributed.parallel`.
+    Errors as `models.build` and `distributed.parallel`.
     """
     torch.manual_seed(config.seed)
     options = config.training
@@ -208,17 +203,17 @@ def train_one_epoch(
     """Pass once over the training images in a new random order.
 
     Args:
-        learner: its network may be in any mode, and is left in training mode.
+        learner: is left in training mode.
         images: (N, H, W) uint8 on the network's device, all of them in every process.
-        labels: (N,) int64 on the network's device.
+        labels: (N,) int64, likewise.
         progress: is moved on by one a step.
         epoch: counts from 1; the rate and the size of the images may depend on it.
         passage: a pass to go on with; None begins one.
         after_step: is called with the pass after each step.
 
     Returns:
-        On the device, the same in all processes: the sum of losses and the number of right answers over the epoch, and
-        the loss of each step (S,).
+        The sum of losses and the number of right answers over the epoch, and the loss of each step (S,): on the
+        device, the same in all processes.
     """
     options, execution, optimizer = learner.config.training, learner.execution, learner.optimizer
     processes, size = execution.processes, input_size(learner.config, epoch)
@@ -272,18 +267,16 @@ def fit(
         config: the run's config.
         n_classes: number of logits.
         train: images (N, H, W) uint8 and labels (N,) int64.
-        validation: the same of other images; their loss decides the best epoch and when to stop, where the config has
-            a validation_fraction.
-        execution: where and how to train. Several processes give the result of one, up to rounding and to what
-            dropout draws.
-        checkpoint: file to resume from and to write after each epoch; None keeps nothing.
-        initial: weights to begin with; those that are not in it are drawn from the config's seed.
+        validation: others, whose loss decides the best epoch and when to stop if there is a validation_fraction.
+        execution: several processes give the result of one, up to rounding and to what dropout draws.
+        checkpoint: file to resume from and to write; None keeps nothing.
+        initial: see `begin`.
 
     Raises:
-        InputError: the checkpoint is of another config, or its folder cannot be written; the images of a step do not
-            fit into the GPU's memory; or torch.compile fails.
+        InputError: the checkpoint is of another config, or cannot be written; the images of a step do not fit into the
+            GPU's memory; torch.compile fails; see also `begin`.
         FloatingPointError: the loss is no longer finite; the checkpoint of the last good epoch is kept.
-        DeviceError: the GPU failed; the checkpoint of the last epoch is kept.
+        DeviceError: the GPU failed; the last checkpoint is kept.
     """
     processes, options, epochs = execution.processes, config.training, config.training["epochs"]
     images, labels = (torch.from_numpy(array).to(execution.device) for array in train)
@@ -307,10 +300,9 @@ def fit(
             save(passage)
 
     behind = len(result.history) * steps + (passage.step if passage else 0)
-    shown: dict[str, Any] = {"desc": f"{config.dataset} {config.architecture}", "unit": "step"}
-    if not processes.first:
-        shown["disable"] = True
-    with tqdm(total=epochs * steps, initial=behind, **shown) as bar:
+    title = f"{config.dataset} {config.architecture}"
+    bars = tqdm if processes.first else partial(tqdm, disable=True)
+    with bars(total=epochs * steps, initial=behind, unit="step", desc=title) as bar:
         for epoch in range(len(result.history) + 1, epochs + 1):
             if epoch - 1 - result.best_epoch >= (options["patience"] or epochs):
                 result.stopped_early = True
@@ -378,12 +370,8 @@ def _told(config: RunConfig, execution: Execution, epoch: int) -> Iterator[None]
 
 
 def _weights(model: nn.Module) -> Weights:
-    # cloned, because on the CPU .cpu() would hand out the very tensors that go on changing; contiguous, because
-    # that is how safetensors stores them
-    return {
-        name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, value in model.state_dict().items()
-    }
+    whole = torch.contiguous_format  # as safetensors has it; cloned, or on a CPU these would go on changing
+    return {name: value.detach().cpu().clone(memory_format=whole) for name, value in model.state_dict().items()}
 
 
 def _write_checkpoint(path: Path, learner: Learner, result: FitResult, passage: Passage | None) -> None:

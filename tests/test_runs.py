@@ -290,7 +290,7 @@ def test_a_hanzi_runs_command_makes_that_run() -> None:
 
 
 def test_a_network_that_takes_one_size_alone_does_not_grow_its_images(root: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="simple_cnn of image_size=28 takes no images of 20 pixels"):
+    with pytest.raises(InputError, match="simple_cnn takes no images of 20 pixels"):
         train_run(tiny(image_size=28, start_size=20), tmp_path, root, "cpu")
 
 

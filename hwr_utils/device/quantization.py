@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import nn
@@ -46,15 +45,12 @@ def quantize(
 
     Args:
         folder: of a run that has its record and its weights.
-        formats: names of `export.FORMATS`; the 32-bit ones that these are compared with are added.
+        formats: names of `export.FORMATS`; those that these are compared with are added.
         images: how many test images, stratified; None takes all.
         data_root: None is `data.default_root()`.
 
-    Returns:
-        The record that `quantization.schema.json` describes.
-
-    Raises:
-        InputError: an unknown format; no record, weights or data, or damaged ones; more images than there are.
+    Returns the record that `quantization.schema.json` describes. Raises an InputError where a format is unknown; the
+    record, the weights or the data are missing or damaged; or there are not so many images.
     """
     torch.set_num_threads(1)
     run = results.open_run(Path(folder))
@@ -62,8 +58,8 @@ def quantize(
     dataset = runs.load_data(run.config, data_root or data.default_root())
     if dataset.files != run.record["dataset"]["files"]:
         raise InputError(
-            f"{dataset.name} is not the data that {run.folder.name} was trained on: the checksums of its files differ "
-            "from those in the record. Put that data there, or train on this one."
+            f"{dataset.name} is not the data that {run.folder.name} was trained on: the checksums differ. Put that "
+            "data there, or train on this one."
         )
     chosen = some_of(dataset.test_labels, images, f"{dataset.name}'s test images")
     test_images, labels = torch.from_numpy(dataset.test_images[chosen]), dataset.test_labels[chosen]
@@ -101,20 +97,6 @@ def quantize(
         "formats": [row | {"latency": times[row["format"]]} for row in rows],
     }
     return records.write_measured(run.folder / "quantization.json", run.record, measured)
-
-
-def text(record: Mapping[str, Any]) -> str:
-    """Return the findings of a record as lines of text."""
-    table = pd.json_normalize(record["formats"]).set_index("format").drop(columns=["sha256", "latency.n", "test.n"])
-    rows = table.astype(object).T.to_string(float_format="{:.4g}".format)  # a row for each measure
-    n, scores = record["test_images"], record["scores"]
-    said = "scores are not calibrated, and nothing is declined: no images but the test's were held out"
-    if found := scores.get("declined"):
-        said = (
-            f"scores: temperature {scores['temperature']:.3f}, found on {scores['images']:,} images; "
-            f"declined: {found['test']:.2%} of the test images, {found['scribbles']:.1%} of scribbles"
-        )
-    return f"{rows}\naccuracy on {n['n']:,} of {n['of']:,} test images; times are compared with {CLOCK}\n{said}"
 
 
 def versions() -> dict[str, str]:

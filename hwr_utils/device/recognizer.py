@@ -73,9 +73,7 @@ def features(logits: NDArray[np.floating]) -> NDArray[np.float64]:
 class Network:
     """A network from a TFLite file, on one thread, that takes an image of `input_shape` and gives `output_shape`.
 
-    Raises:
-        InputError: the interpreter refuses the file.
-        ModuleNotFoundError: the interpreter is not installed.
+    Raises an InputError where the interpreter refuses the file.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -107,7 +105,7 @@ class Recognizer:
     classes: tuple[str, ...]
     form: dict[str, Any]  # size, margin and centre of the images that it learned from
     temperature: float  # by which logits are divided
-    rejector: Rejector | None  # says which pictures show no character; None declines none
+    rejector: Rejector  # says which pictures show no character
     weights_sha256: str | None  # of the weights that it was made of
 
     def read(self, picture: str | Path, k: int = 10) -> Reading:
@@ -117,28 +115,19 @@ class Recognizer:
         scores = softmax(logits, self.temperature)
         best = np.argsort(-scores, kind="stable")[:k]
         found = [(self.classes[label], float(scores[label])) for label in best]
-        return Reading(str(picture), found, not several and bool(self.accepts(logits)), several)
+        return Reading(str(picture), found, not several and bool(self.rejector.accepts(logits)), several)
 
     def logits(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the (C,) logits of a prepared image: (size, size) uint8, white on black."""
         return self.network(preprocessing.to_input(image, self.network.input_shape))
 
-    def accepts(self, logits: NDArray[np.floating]) -> NDArray[np.bool_]:
-        """Say of (..., C) logits whether they are those of a character (...)."""
-        return np.ones(logits.shape[:-1], np.bool_) if self.rejector is None else self.rejector.accepts(logits)
-
 
 def predict(pictures: Iterable[str | Path], model: str | Path, k: int = 10) -> Iterator[Reading]:
-    """Yield what is read in each picture.
+    """Yield what is read in each picture, with its k likeliest characters.
 
-    Args:
-        pictures: files, folders of them, and patterns such as `scans/*.png`, where the shell has not replaced them.
-        model: a .tflite file, with the model.json of its run beside it.
-        k: how many candidates, at least 1.
-
-    Raises:
-        InputError: k is not positive; the network is missing, damaged or does not fit; or some pictures could not be
-            read, which are named after all others have been.
+    Pictures are files, folders of them, and patterns such as `scans/*.png`; the model is a .tflite file, with the
+    model.json of its run beside it. Raises an InputError where k is not positive, or the network is missing, damaged or
+    does not fit; or, after all others have been read, for the pictures that could not be.
     """
     if k < 1:
         raise InputError(f"top-k={k} is out of range, expected 1 or more.")
@@ -183,7 +172,7 @@ def load(path: str | Path) -> Recognizer:
     found = read_description(place)
     if digest not in [entry["sha256"] for entry in found["files"].values()]:
         raise InputError(f"{path} is no file that {place} knows: it is damaged, or of another run. {AGAIN}")
-    network, classes, scores = Network(path), tuple(found["classes"]), found.get("scores", {"temperature": 1.0})
+    network, classes, scores = Network(path), tuple(found["classes"]), found["scores"]
     expected = tuple(found["input"]["shape"]), (1, len(classes))
     if (network.input_shape, network.output_shape) != expected:
         raise InputError(
@@ -191,19 +180,23 @@ def load(path: str | Path) -> Recognizer:
             f"{expected[0]} and gives {expected[1]}. {AGAIN}"
         )
     form = {name: found["image"][name] for name in ("size", "margin", "centre")}
-    given = scores.get("rejector")
-    rejector = given and Rejector(np.array(given["weights"], np.float64), given["bias"])
+    rejector = Rejector(np.array(scores["rejector"]["weights"], np.float64), scores["rejector"]["bias"])
     return Recognizer(network, classes, form, scores["temperature"], rejector, found.get("weights_sha256"))
 
 
 def read_description(path: Path) -> dict[str, Any]:
-    """Read a model.json; an InputError where it is missing, no JSON, or without what this module's docstring lists."""
+    """Read a model.json, with scores that change nothing where it has none.
+
+    An InputError where it is missing, no JSON, or without what this module's docstring lists.
+    """
     with reading(path, "the description of a model", AGAIN):
         found = dict(json.loads(path.read_text(encoding="utf-8")))
-        classes, form, scores = found["classes"], found["image"], found.get("scores", {"temperature": 1.0})
-        rejector = scores.get("rejector", {"weights": [0] * (2 * len(classes) + min(RANKED, len(classes))), "bias": 0})
-        room = form["size"] - 2 * form["margin"]
-        numbers = np.array([scores["temperature"], rejector["bias"], *rejector["weights"]], np.float64)
+        classes, form = found["classes"], found["image"]
+        n, room = 2 * len(classes) + min(RANKED, len(classes)), form["size"] - 2 * form["margin"]
+        nothing = {"temperature": 1.0, "rejector": {"weights": [0.0] * n, "bias": 0.0}}
+        found["scores"] = nothing | found.get("scores", nothing)
+        rejector = found["scores"]["rejector"]
+        numbers = np.array([found["scores"]["temperature"], rejector["bias"], *rejector["weights"]], np.float64)
         holds = {
             "schema_version": found["schema_version"] == SCHEMA_VERSION,
             "classes": len(classes) > 1 and all(isinstance(one, str) and one for one in classes),
@@ -212,7 +205,7 @@ def read_description(path: Path) -> dict[str, Any]:
             "centre": form["centre"] in ("box", "mass"),
             "files": all(isinstance(entry["sha256"], str) for entry in found["files"].values()),
             "scores": np.isfinite(numbers).all() and numbers[0] > 0,
-            "rejector": len(numbers) == 2 + 2 * len(classes) + min(RANKED, len(classes)),
+            "rejector": len(numbers) == 2 + n,
         }
         if wrong := [name for name, held in holds.items() if not held]:
             raise ValueError(f"wrong {', '.join(wrong)}")

@@ -5,7 +5,6 @@ devices and the playground run. A dataset's classes are matched with the model's
 """
 
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,18 +36,15 @@ def evaluate(
         images: how many, stratified; None takes all.
         data_root: None is `data.default_root()`.
 
-    Returns:
-        The record that `evaluation.schema.json` describes.
-
-    Raises:
-        InputError: a record, file or dataset is missing or does not fit; more images than there are.
+    Returns the record that `evaluation.schema.json` describes. Raises an InputError where a record, file or dataset is
+    missing or does not fit, or there are not so many images.
     """
     run = results.open_run(Path(folder))
     own, other, place = data.entry(run.config.dataset), data.entry(name), run.folder / FILE
     if name == own.name or (other.citation and other.citation == own.citation):  # a sample is of its whole
         raise InputError(
             f"{run.folder.name} was trained on {own.name}, which is of the same source as {name}: it may have seen "
-            "these images. What its own test set says is in its record.json. Give a dataset of another source."
+            "these images. Give a dataset of another source."
         )
     model = recognizer.load(place)
     if model.weights_sha256 != run.record["weights"]["sha256"]:
@@ -113,7 +109,7 @@ def score(
     return compared["test"] | {
         "top5": float(hits[:, :5].any(axis=1).mean()),
         "top10": float(hits.any(axis=1).mean()),
-        "declined": float((~model.accepts(logits)).mean()),
+        "declined": float((~model.rejector.accepts(logits)).mean()),
         "ece": calibration.calibration_error(scores, right),
         "float32": {"accuracy": float((full.argmax(axis=1) == labels).mean())} | compared["mcnemar"],
         "confusions": [{"character": names[one], "answer": names[other], "n": n} for (one, other), n in wrong],
@@ -122,15 +118,3 @@ def score(
             for label in np.unique(labels)
         ],
     }
-
-
-def text(record: Mapping[str, Any]) -> str:
-    """Say the findings of a record in two lines."""
-    dataset, fitted = record["dataset"], record["framing"]["fitted_anew"]
-    return (
-        f"{record['run_id']} on {dataset['name']}: {record['accuracy']:.4f} ({record['correct']:,} of {record['n']:,} "
-        f"test images, 95 % interval {record['low']:.4f} to {record['high']:.4f}); among the first 5 "
-        f"{record['top5']:.4f}, among the first 10 {record['top10']:.4f}\n"
-        f"{len(record['classes'])} shared characters; {dataset['left_out']:,} images of others were left out; images "
-        + ("cropped and fitted as the model's own are" if fitted else "taken as they are")
-    )
