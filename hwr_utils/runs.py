@@ -281,7 +281,11 @@ def _arrays(
         return {"predictions": predictions}
     wrong = np.flatnonzero(ranked[:, 0] != labels)
     worst = wrong[np.argsort(-scores[wrong, 0], kind="stable")][:MAX_GALLERY]
-    errors = {"images": dataset.test_images[worst], "index": worst.astype(np.uint32), "labels": labels[worst]}
+    errors: dict[str, np.ndarray] = {
+        "images": dataset.test_images[worst],
+        "index": worst.astype(np.uint32),
+        "labels": labels[worst],
+    }
     errors |= {"predicted": ranked[worst, 0], "scores": scores[worst, 0]}
     return {"predictions": predictions, "errors": errors}
 

@@ -252,6 +252,66 @@ def train_one_epoch(
     return losses @ losses.new_tensor(sizes), processes.sum(now.right).sum(), losses
 
 
+class Checkpoint:
+    """The state of a training in a file: after each epoch and, within a long one, every `SAVE_SECONDS`."""
+
+    def __init__(self, path: Path | None, learner: Learner) -> None:
+        self.path, self.learner, self.result = path, learner, FitResult()
+        self.saved = time.monotonic()
+
+    def write(self, passage: Passage | None = None) -> None:
+        """Replace the file in one step, by the first process."""
+        device, buffer = self.learner.execution.device, io.BytesIO()
+        if self.path and self.learner.execution.processes.first:
+            state = {name: part.state_dict() for name, part in self.learner.parts.items()}
+            state |= {"config": self.learner.config.to_dict(), "result": vars(self.result)}
+            state |= {"passage": vars(passage) if passage else None, "rng": torch.get_rng_state()}
+            state["cuda_rng"] = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+            torch.save(state, buffer)
+            content = buffer.getvalue()
+            # torch.load takes flipped bits for weights, so a checksum of the whole is its last 32 bytes
+            files.write_bytes(self.path, content + hashlib.sha256(content).digest())
+        self.saved = time.monotonic()
+
+    def write_amid(self, passage: Passage) -> None:
+        """Replace it within an epoch; not by several processes, for the generators of the others are not in it."""
+        alone = self.learner.execution.processes.count == 1
+        if alone and time.monotonic() - self.saved > SAVE_SECONDS and passage.step < len(passage.losses):
+            self.write(passage)
+
+    def resume(self) -> Passage | None:
+        """Bring learner, result and random generators to the state in the file, if any; return the pass it is amid."""
+        execution = self.learner.execution
+        saved = execution.processes.agree(self._read() if execution.processes.first else None)
+        if saved is None:
+            return None
+        for name, part in self.learner.parts.items():
+            part.load_state_dict(saved[name])
+        torch.set_rng_state(saved["rng"])
+        if execution.device.type == "cuda" and saved["cuda_rng"] is not None:
+            torch.cuda.set_rng_state(saved["cuda_rng"], execution.device)
+        self.result = FitResult(**saved["result"])
+        self.result.sessions += 1
+        if saved["passage"] is None:
+            return None
+        step = saved["passage"].pop("step")
+        return Passage(**{name: one.to(execution.device) for name, one in saved["passage"].items()}, step=step)
+
+    def _read(self) -> dict[str, Any] | None:
+        if self.path is None or not self.path.exists():
+            return None
+        content = self.path.read_bytes()
+        if hashlib.sha256(content[:-32]).digest() != content[-32:]:
+            kept = self.path.replace(f"{self.path}.damaged")
+            warn(f"{self.path} is damaged and is kept as {kept.name}; training starts from the beginning.")
+            return None
+        saved: dict[str, Any] = torch.load(io.BytesIO(content[:-32]), map_location="cpu", weights_only=True)
+        found, wanted = saved["config"], self.learner.config.to_dict()
+        if other := {key: found.get(key) for key in wanted if found.get(key) != wanted[key]}:
+            raise InputError(f"{self.path} belongs to another run, of {other}. Move it away, or ask for that run.")
+        return saved
+
+
 def fit(
     config: RunConfig,
     n_classes: int,
@@ -282,23 +342,10 @@ def fit(
     images, labels = (torch.from_numpy(array).to(execution.device) for array in train)
     others, truth = (torch.from_numpy(array).to(execution.device) for array in validation)
     steps = len(step_sizes(len(images), options["batch_size"], processes.count))
-    learner, result, passage = begin(config, n_classes, execution, initial), FitResult(), None
-    saved = processes.agree(_read_checkpoint(checkpoint, config) if checkpoint and processes.first else None)
-    if saved is not None:
-        result, passage = _resume(learner, saved)
-    saving = time.monotonic()
-
-    def save(passage: Passage | None = None) -> None:
-        nonlocal saving
-        if checkpoint and processes.first:
-            _write_checkpoint(checkpoint, learner, result, passage)
-        saving = time.monotonic()
-
-    def save_amid(passage: Passage) -> None:
-        # alone, for the generators of other processes are not in the checkpoint
-        if processes.count == 1 and time.monotonic() - saving > SAVE_SECONDS and passage.step < steps:
-            save(passage)
-
+    learner = begin(config, n_classes, execution, initial)
+    kept = Checkpoint(checkpoint, learner)
+    passage = kept.resume()
+    result = kept.result
     behind = len(result.history) * steps + (passage.step if passage else 0)
     title = f"{config.dataset} {config.architecture}"
     bars = tqdm if processes.first else partial(tqdm, disable=True)
@@ -311,7 +358,7 @@ def fit(
                 torch.manual_seed(_seed(config.seed, processes.rank, epoch))
             with _told(config, execution, epoch):
                 start = time.perf_counter()
-                loss_sum, right, losses = train_one_epoch(learner, images, labels, bar, epoch, passage, save_amid)
+                loss_sum, right, losses = train_one_epoch(learner, images, labels, bar, epoch, passage, kept.write_amid)
                 passage = None
                 row = {"epoch": epoch, "train_loss": loss_sum.item() / len(images)}
                 row["train_accuracy"] = right.item() / len(images)
@@ -333,7 +380,7 @@ def fit(
             if row["validation_loss"] < least or not options["validation_fraction"]:
                 result.best_epoch, result.best = epoch, _weights(learner.evaluated)
             bar.set_postfix(epoch=epoch, validation_accuracy=f"{row['validation_accuracy']:.4f}")
-            save()
+            kept.write()
     result.last = _weights(learner.evaluated)
     return result
 
@@ -372,47 +419,3 @@ def _told(config: RunConfig, execution: Execution, epoch: int) -> Iterator[None]
 def _weights(model: nn.Module) -> Weights:
     whole = torch.contiguous_format  # as safetensors has it; cloned, or on a CPU these would go on changing
     return {name: value.detach().cpu().clone(memory_format=whole) for name, value in model.state_dict().items()}
-
-
-def _write_checkpoint(path: Path, learner: Learner, result: FitResult, passage: Passage | None) -> None:
-    device, buffer = learner.execution.device, io.BytesIO()
-    state: dict[str, Any] = {"config": learner.config.to_dict(), "result": vars(result)}
-    state["passage"] = vars(passage) if passage else None
-    state |= {name: part.state_dict() for name, part in learner.parts.items()} | {"rng": torch.get_rng_state()}
-    state["cuda_rng"] = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
-    torch.save(state, buffer)
-    content = buffer.getvalue()
-    # torch.load takes flipped bits for weights, so a checksum of the whole is its last 32 bytes
-    files.write_bytes(path, content + hashlib.sha256(content).digest())
-
-
-def _read_checkpoint(path: Path, config: RunConfig) -> dict[str, Any] | None:
-    if not path.exists():
-        return None
-    content = path.read_bytes()
-    if hashlib.sha256(content[:-32]).digest() != content[-32:]:
-        kept = path.replace(path.with_name(path.name + ".damaged"))
-        warn(f"{path} is damaged and is kept as {kept.name}; training starts from the beginning.")
-        return None
-    saved: dict[str, Any] = torch.load(io.BytesIO(content[:-32]), map_location="cpu", weights_only=True)
-    wanted = config.to_dict()
-    if other := {key: saved["config"].get(key) for key in wanted if saved["config"].get(key) != wanted[key]}:
-        raise InputError(f"{path} belongs to another run, of {other}. Move it away, or ask for the run it belongs to.")
-    return saved
-
-
-def _resume(learner: Learner, saved: dict[str, Any]) -> tuple[FitResult, Passage | None]:
-    """Bring a learner and the random generators to the state of a checkpoint, and return how far the run has come."""
-    device, passage = learner.execution.device, saved["passage"]
-    for name, part in learner.parts.items():
-        part.load_state_dict(saved[name])
-    torch.set_rng_state(saved["rng"])
-    if device.type == "cuda" and saved["cuda_rng"] is not None:
-        torch.cuda.set_rng_state(saved["cuda_rng"], device)
-    if passage:
-        passage = Passage(
-            **{name: passage[name].to(device) for name in ("order", "losses", "right")}, step=passage["step"]
-        )
-    result = FitResult(**saved["result"])
-    result.sessions += 1
-    return result, passage

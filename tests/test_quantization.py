@@ -198,7 +198,7 @@ def test_scores_are_recorded(run: results.Run, record: dict[str, Any]) -> None:
     scores = record["scores"]
     assert (scores["held_out"], scores["images"]) == ("validation", 16)
     assert 0.1 <= scores["temperature"] <= 10
-    assert all(0 <= value <= 1 for part in (scores["ece"], scores["declined"]["by_score"]) for value in part.values())
+    assert all(0 <= value <= 1 for part in (scores["ece"], scores["declined"]["unseen"]) for value in part.values())
     description = recognizer.read_description(run.folder / "model.json")
     loaded = recognizer.load(run.folder / "model.fp32.tflite")
     assert description["scores"] == {

@@ -536,7 +536,7 @@ def test_a_checkpoint_runs_no_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     content = pickle.dumps({"config": Trap()}, protocol=2)
     (tmp_path / "checkpoint.pt").write_bytes(content + hashlib.sha256(content).digest())
     with pytest.raises(pickle.UnpicklingError):
-        training._read_checkpoint(tmp_path / "checkpoint.pt", tiny())
+        fit(tiny(), tmp_path / "checkpoint.pt")
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
 
 
