@@ -41,10 +41,10 @@ def _download(name: str, data_root: Path) -> None:
     print(f"{name}: {len(dataset.train_labels):,} training and {len(dataset.test_labels):,} test images")
 
 
-def _import_hwdb(sources: list[str], out: Path, size: int, margin: int, drop_others: bool) -> None:
+def _import_hwdb(sources: list[str], out: Path, **options: Any) -> None:
     from hwr_utils.data import hwdb
 
-    manifest = hwdb.import_gnt(sources, out, hwdb.Options(size, margin, drop_others))
+    manifest = hwdb.import_gnt(sources, out, hwdb.Options(**options))
     dropped = sum(sum(source["others"].values()) for source in manifest["sources"])
     told = f"{manifest['samples']:,} samples of {len(manifest['sources'])} files"
     print(f"{out}: {told}; {dropped:,} of other characters left out")

@@ -510,7 +510,7 @@ def test_an_unknown_dataset_is_told_with_the_nearest(tmp_path: Path) -> None:
 def test_absent_cuda_is_told_before_anything_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.setattr(data, "load", never)
-    with pytest.raises(InputError, match="device='cuda' is asked for"):
+    with pytest.raises(InputError, match="device='cuda' is not there"):
         train_run(tiny(), tmp_path, tmp_path, "cuda")
     assert not list(tmp_path.iterdir())
 
