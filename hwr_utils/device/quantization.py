@@ -69,10 +69,8 @@ def quantize(
     contents = export.convert(model, size, inputs, {*formats, REFERENCE, CLOCK})
     logits = models.predict_logits(model, test_images, size).numpy()
     scores, used = _scores(run, model, dataset, form, (logits, labels))
-    environment = runs.describe_environment(Execution()) | {
-        "versions": versions(),
-        "load": round(os.getloadavg()[0], 2),
-    }
+    environment = runs.describe_environment(Execution()) | {"versions": versions()}
+    environment["load"] = round(os.getloadavg()[0], 2)
     rows, interpreters = [], {}
     for name, content in contents.items():
         if name != REFERENCE:
