@@ -476,7 +476,7 @@ def test_resnet50_trains_where_one_image_would_be_left_over() -> None:
     result = training.fit(config, N_CLASSES, (images, labels), VALIDATION, training.Execution())
     assert math.isfinite(result.history[0]["train_loss"])
     config = recipes.configure("custom:easy", "resnet50", "quick", image_size=32, epochs=1, batch_size=1)
-    with pytest.raises(InputError, match="batch_size=1 is too small .* Use 2 or more"):
+    with pytest.raises(InputError, match=r"batch_size=1 is too small .* Use 2 or more"):
         training.fit(config, N_CLASSES, (images, labels), VALIDATION, training.Execution())
 
 
