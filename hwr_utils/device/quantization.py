@@ -117,10 +117,7 @@ def _at_most(n: int, indices: NDArray[np.int64], labels: Labels) -> NDArray[np.i
 
 
 def _held_out(dataset: data.Dataset, run: results.Run) -> tuple[NDArray[np.int64], str | None]:
-    """Return the indices of training images that the run was not trained on, and which they are.
-
-    They are its validation images, which no more than chose the epoch; else those that `train_size` left out.
-    """
+    """Return training images that the run did not train on: its validation images, or what `train_size` left out."""
     trained, validation = runs.training_split(dataset, run.config)
     left_out = np.setdiff1d(np.arange(len(dataset.train_labels)), trained)
     if not len(left_out):
