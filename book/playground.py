@@ -91,14 +91,15 @@ def models(results: Path = RESULTS) -> list[Model]:
 
 
 def _test(folder: Path, record: Mapping[str, Any], dataset: str) -> dict[str, Any] | None:
-    own = record["config"]["dataset"] == dataset
-    path = folder / "quantization.json" if own else records.evaluation_path(folder, dataset)
-    measured = records.read(path) if path.exists() else None
-    if not own:
-        return measured
-    scores = (measured or {}).get("scores", {})
+    if record["config"]["dataset"] != dataset:
+        return _measured(records.evaluation_path(folder, dataset))
+    scores = (_measured(folder / "quantization.json") or {}).get("scores", {})
     told = {"declined": scores.get("declined", {}).get("test"), "ece": scores.get("ece", {}).get("after", 1)}
     return record["test"] | told
+
+
+def _measured(path: Path) -> dict[str, Any] | None:
+    return records.read(path) if path.exists() else None
 
 
 def facts(model: Model) -> dict[str, str]:
