@@ -14,7 +14,7 @@ import yaml
 
 from hwr_utils import evaluation, files, records
 from hwr_utils.data import catalog
-from hwr_utils.device import recognizer, reports
+from hwr_utils.device import recognizer
 from hwr_utils.errors import InputError
 
 REPOSITORY = files.REPOSITORY
@@ -92,10 +92,14 @@ def models(results: Path = RESULTS) -> list[Model]:
 
 def _test(folder: Path, record: Mapping[str, Any], dataset: str) -> dict[str, Any] | None:
     if record["config"]["dataset"] != dataset:
-        return reports.read(folder, reports.evaluation(dataset))
-    scores = (reports.read(folder) or {}).get("scores", {})
+        return _measured(records.evaluation_path(folder, dataset))
+    scores = (_measured(folder / "quantization.json") or {}).get("scores", {})
     told = {"declined": scores.get("declined", {}).get("test"), "ece": scores.get("ece", {}).get("after", 1)}
     return record["test"] | told
+
+
+def _measured(path: Path) -> dict[str, Any] | None:
+    return records.read(path) if path.exists() else None
 
 
 def facts(model: Model) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The command `hwr`: thin, one function call a subcommand.
+"""The command `hwr`: thin, one function call a subcommand; the functions take what the parser names so.
 
 Modules that take seconds to import, by torch or papermill, are imported where they are used.
 """
@@ -25,146 +25,136 @@ def _assignment(text: str) -> tuple[str, Any]:
     return name, notebooks.parse(value)
 
 
-def _train(arguments: argparse.Namespace) -> None:
+def _train(
+    results_dir: Path, data_root: Path, device: str, precision: str | None, compile: str | None, set: Any, **run: Any
+) -> None:
     from hwr_utils import runs
 
-    values = dict(arguments.set)
-    for name in ("dataset", "architecture", "recipe", "seed"):
-        if name in values:
-            raise InputError(f"--set {name}={values[name]} is no value of a recipe. Use --{name} {values[name]}.")
-    config = recipes.configure(arguments.dataset, arguments.architecture, arguments.recipe, arguments.seed, **values)
-    places = (arguments.results_dir, arguments.data_root)
-    run = runs.train_run(config, *places, arguments.device, arguments.precision, arguments.compile)
-    test = run.record["test"]
+    made = runs.train_run(recipes.configure(**run | dict(set)), results_dir, data_root, device, precision, compile)
+    test = made.record["test"]
     if os.environ.get("RANK", "0") == "0":  # of several processes one talks
-        print(f"{run.folder}: test accuracy {test['accuracy']:.4f} ({test['correct']} of {test['n']})")
+        print(f"{made.folder}: test accuracy {test['accuracy']:.4f} ({test['correct']} of {test['n']})")
 
 
-def _download(arguments: argparse.Namespace) -> None:
-    dataset = data.load(arguments.name, arguments.data_root, download=True)
-    print(f"{dataset.name}: {len(dataset.train_labels):,} training and {len(dataset.test_labels):,} test images")
+def _download(name: str, data_root: Path) -> None:
+    dataset = data.load(name, data_root, download=True)
+    print(f"{name}: {len(dataset.train_labels):,} training and {len(dataset.test_labels):,} test images")
 
 
-def _import_hwdb(arguments: argparse.Namespace) -> None:
+def _import_hwdb(sources: list[str], out: Path, **options: Any) -> None:
     from hwr_utils.data import hwdb
 
-    options = hwdb.Options(arguments.size, arguments.margin, arguments.drop_others)
-    manifest = hwdb.import_gnt(arguments.sources, arguments.out, options)
+    manifest = hwdb.import_gnt(sources, out, hwdb.Options(**options))
     dropped = sum(sum(source["others"].values()) for source in manifest["sources"])
-    print(f"{arguments.out}: {manifest['samples']:,} samples of {len(manifest['sources'])} files", end="")
-    print(f"; {dropped:,} of other characters left out" if dropped else "")
+    told = f"{manifest['samples']:,} samples of {len(manifest['sources'])} files"
+    print(f"{out}: {told}; {dropped:,} of other characters left out")
 
 
-def _import_images(arguments: argparse.Namespace) -> None:
+def _import_images(sources: list[str], out: Path) -> None:
     from hwr_utils.data import convert
 
-    counts = convert.import_images(arguments.sources, arguments.out)
-    print(f"{arguments.out}: {counts['train']:,} training and {counts['test']:,} test images")
+    counts = convert.import_images(sources, out)
+    print(f"{out}: {counts['train']:,} training and {counts['test']:,} test images")
 
 
-def _synthesize(arguments: argparse.Namespace) -> None:
+def _synthesize(name: str, data_root: Path, seed: int, **sizes: Any) -> None:
     from hwr_utils import synthesis
 
-    names = ("n_train", "n_test", "writers", "classes", "per_font")
-    sizes = {name: value for name in names if (value := getattr(arguments, name)) is not None}
-    folder = synthesis.write(arguments.name, arguments.data_root, seed=arguments.seed, **sizes)
-    print(f"{arguments.name}: drawn into {folder}")
+    given = {name: value for name, value in sizes.items() if value is not None}
+    print(f"{name}: drawn into {synthesis.write(name, data_root, seed=seed, **given)}")
 
 
-def _describe(arguments: argparse.Namespace) -> None:
+def _describe(name: str, results_dir: Path, data_root: Path) -> None:
     from hwr_utils import facts
 
-    print(f"{arguments.name}: {facts.record(arguments.name, arguments.results_dir, arguments.data_root)}")
+    print(f"{name}: {facts.record(name, results_dir, data_root)}")
 
 
-def _compare(arguments: argparse.Namespace) -> None:
-    from hwr_utils import evaluation, records, results
+def _compare(runs: list[Path]) -> None:
+    from hwr_utils import evaluation, results
 
-    runs = [results.Run(folder, records.read(folder / "record.json")) for folder in arguments.runs]
-    first, second = results.paired(*runs)
+    first, second = results.paired(*map(results.open_run, runs))
     lost, won = int((first & ~second).sum()), int((second & ~first).sum())
     low, high = evaluation.paired_interval(lost, won, len(first))
-    print(f"{runs[0].folder.name}: {first.mean():.2%} of {len(first):,} images")
-    print(f"{runs[1].folder.name}: {second.mean():.2%} of the same images; {won} gained, {lost} lost")
+    print(f"{runs[0].name}: {first.mean():.2%} of {len(first):,} images")
+    print(f"{runs[1].name}: {second.mean():.2%} of the same images; {won} gained, {lost} lost")
     print(
         f"difference: {100 * (second.mean() - first.mean()):+.2f} points, 95 % interval {100 * low:+.2f} to "
         f"{100 * high:+.2f}. It speaks of these two networks; whether the methods differ takes several seeds."
     )
 
 
-def _notebook(arguments: argparse.Namespace) -> None:
-    values = {name: notebooks.parse(value) for name, value in arguments.parameter}
-    figures = "svg" if arguments.svg else "png"
-    if arguments.each is None:
-        print(notebooks.execute(arguments.name, values, arguments.output, figures=figures))
-        return
-    parameter, *each = arguments.each
-    folder = arguments.output or notebooks.OUTPUT / Path(arguments.name).stem
-    notebooks.execute_each(arguments.name, parameter, each, values, folder, figures)
-    print(folder)
+def _notebook(name: str, parameter: list[list[str]], output: Path | None, each: list[str] | None, svg: bool) -> None:
+    values, figures = {name: notebooks.parse(value) for name, value in parameter}, "svg" if svg else "png"
+    if each is None:
+        print(notebooks.execute(name, values, output, figures=figures))
+    else:
+        folder = output or notebooks.OUTPUT / Path(name).stem
+        notebooks.execute_each(name, each[0], each[1:], values, folder, figures)
+        print(folder)
 
 
-def _runs(arguments: argparse.Namespace) -> None:
-    from hwr_utils import results
+def _runs(results_dir: Path, filter: list[str], missing: str | None, format: str | None, remove: bool) -> None:
+    from hwr_utils import grid, results
 
-    if arguments.missing:
-        from hwr_utils import grid
-
-        for job in grid.missing(arguments.missing, arguments.results_dir):
+    if missing:
+        for job in grid.missing(missing, results_dir):
             print(job.command)
         return
-    table = results.frame(arguments.results_dir)
-    for name in arguments.filter:
+    table = results.frame(results_dir)
+    for name in filter:
         table = table[table.index.str.contains(name, regex=False)]
-    if arguments.format:
-        print(results.as_text(table, arguments.format), end="")
-    elif arguments.remove:
-        for folder in table["folder"] if arguments.filter else []:
+    if format:
+        print(results.as_text(table, format), end="")
+    elif remove:
+        for folder in table["folder"] if filter else []:
             shutil.rmtree(folder)
             print(f"{folder}: removed")
     elif len(table):
         print(table[["accuracy", "n", "seconds", "created"]].to_string())
 
 
-def _quantize(arguments: argparse.Namespace) -> None:
-    if (arguments.run_folder is None) == (arguments.untrained is None):
-        raise InputError("quantize takes the folder of a run, or --untrained ARCHITECTURE: one of the two.")
-    from hwr_utils.device import quantization
+def _quantize(run_folder: Path, formats: list[str] | None, images: int | None, data_root: Path) -> None:
+    import pandas as pd
 
-    formats = {"formats": arguments.formats} if arguments.formats else {}
-    if arguments.untrained:
-        record = quantization.untrained_sizes(arguments.untrained, results_dir=arguments.results_dir, **formats)
-    else:
-        places = {"images": arguments.images, "data_root": arguments.data_root}
-        record = quantization.quantize(arguments.run_folder, **formats, **places)
-    print(quantization.text(record))
+    from hwr_utils.device import export, quantization
+
+    record = quantization.quantize(run_folder, formats or export.FORMATS, images, data_root)
+    table, n = pd.json_normalize(record["formats"]).set_index("format"), record["test_images"]
+    print(table.filter(["bytes", "test.accuracy", "change", "latency.p50_ms"]).to_string())
+    print(f"on {n['n']:,} of {n['of']:,} test images. {run_folder / 'quantization.json'} says more, also of the scores")
 
 
-def _evaluate(arguments: argparse.Namespace) -> None:
+def _evaluate(run_folder: Path, on: str, images: int | None, data_root: Path) -> None:
     from hwr_utils.device import transfer
 
-    print(transfer.text(transfer.evaluate(arguments.run_folder, arguments.on, arguments.images, arguments.data_root)))
+    found = transfer.evaluate(run_folder, on, images, data_root)
+    print(
+        f"{run_folder.name} on {on}: test accuracy {found['accuracy']:.4f} ({found['correct']:,} of {found['n']:,}; "
+        f"95 % interval {found['low']:.4f} to {found['high']:.4f}), among the best ten {found['top10']:.4f}; "
+        f"{found['dataset']['left_out']:,} images of other characters left out"
+    )
 
 
-def _predict(arguments: argparse.Namespace) -> None:
+def _predict(pictures: list[str], model: str, top_k: int, json_: bool) -> None:
     from hwr_utils.device import recognizer
 
     answers = []
     try:
-        for found in recognizer.predict(arguments.pictures, arguments.model, arguments.top_k):
+        for found in recognizer.predict(pictures, model, top_k):
             candidates = [{"character": one, "score": round(score, 6)} for one, score in found.candidates]
             flags = {"likely": found.likely, "several": found.several}
             answers.append({"file": found.picture, **flags, "candidates": candidates})
-            if not arguments.json:
+            if not json_:
                 told = ", ".join(f"{one} {score:.2%}" for one, score in found.candidates)
                 fault = "several characters, where one was expected" if found.several else "no likely character"
                 print(f"{found.picture}:", told if found.likely else f"{fault} ({told})")
     finally:  # also where some pictures could not be read
-        if arguments.json and answers:
+        if json_ and answers:
             print(json.dumps(answers, ensure_ascii=False, indent=1))
 
 
-def _completion(arguments: argparse.Namespace) -> None:
+def _completion(shell: str) -> None:
     import shtab
 
     parser = _parser()
@@ -172,7 +162,7 @@ def _completion(arguments: argparse.Namespace) -> None:
     for action in (action for group in groups.values() for action in group._actions):
         if action.type is Path or action.metavar in ("IMAGE", "SOURCE") or action.dest == "model":
             action.complete = shtab.FILE
-    print(shtab.complete(parser, arguments.shell))
+    print(shtab.complete(parser, shell))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -185,7 +175,7 @@ def _parser() -> argparse.ArgumentParser:
     results.add_argument("--results-dir", type=Path, default=files.REPOSITORY / "results", help="default: results/")
 
     def command(
-        run: Callable[[argparse.Namespace], None], summary: str, *places: argparse.ArgumentParser
+        run: Callable[..., None], summary: str, *places: argparse.ArgumentParser
     ) -> Callable[..., argparse.Action]:
         """Add a subcommand that calls `run` and has its name, and return what adds arguments to it."""
         made = commands.add_parser(run.__name__[1:].replace("_", "-"), parents=places, help=summary, allow_abbrev=False)
@@ -199,7 +189,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=0)
     add("--set", type=_assignment, action="append", default=[], metavar="NAME=VALUE", help="of the recipe or network")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    add("--precision", help="float32, bfloat16 or float16; default: bfloat16 on CUDA, float32 elsewhere")
+    add("--precision", help="float32 or bfloat16; default: bfloat16 on CUDA, float32 elsewhere")
     add("--compile", metavar="MODE", help="torch.compile's mode, for instance default or reduce-overhead")
 
     add = command(_download, "get a published dataset, and check it", root)
@@ -228,7 +218,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--per-font", type=int, help="how many hands copy each handwriting font; default: 0")
 
     add = command(_describe, "count and measure a dataset, as a record that pages show", root, results)
-    add("name", metavar="NAME", help="a name of the catalogue, custom:NAME, or emnist-letters-labels")
+    add("name", metavar="NAME", help="a name of the catalogue, or custom:NAME")
 
     add = command(_compare, "compare two runs on the test images that both have read")
     add("runs", nargs=2, type=Path, metavar="RUN", help="the folders of two runs on the same test images")
@@ -246,14 +236,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--format", choices=("csv", "latex"), help="print a table for other programs: of everything, or for a paper")
     add("--remove", action="store_true", help="remove the folders of the runs that TEXT names")
 
-    add = command(_quantize, "write a run's network as TFLite and ONNX files, and measure them", root, results)
-    add("run_folder", nargs="?", metavar="RUN", help="the folder of a run that has its weights")
+    add = command(_quantize, "write a run's network as TFLite and ONNX files, and measure them", root)
+    add("run_folder", type=Path, metavar="RUN", help="the folder of a run that has its weights")
     add("--formats", nargs="+", metavar="FORMAT", help="for instance dynamic_int8.tflite; default: all")
     add("--images", type=int, help="measure on so many test images, stratified; default: all")
-    add("--untrained", metavar="ARCHITECTURE", help="instead of a run: record sizes alone, with random weights")
 
     add = command(_evaluate, "test a run on another dataset, as a record: one of drawn images on real ones", root)
-    add("run_folder", metavar="RUN", help="the folder of a run that `hwr quantize` has been given")
+    add("run_folder", type=Path, metavar="RUN", help="the folder of a run that `hwr quantize` has been given")
     add("--on", required=True, metavar="DATASET", help="its test images; a name of the catalogue")
     add("--images", type=int, help="take so many of them, stratified; default: all")
 
@@ -261,7 +250,7 @@ def _parser() -> argparse.ArgumentParser:
     add("pictures", nargs="+", metavar="IMAGE", help="pictures of one character each, folders of them, or patterns")
     add("--model", required=True, help="a .tflite file; the model.json of its run lies beside it")
     add("--top-k", type=int, default=10, help="candidates for each picture")
-    add("--json", action="store_true", help="print JSON")
+    add("--json", dest="json_", action="store_true", help="print JSON")
 
     add = command(_completion, "print a script with which a shell completes commands, options and files")
     add("shell", choices=("bash", "zsh"), help="write it where yours looks for such scripts")
@@ -278,27 +267,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # characters that a terminal does not have are told by their number
             stream.reconfigure(errors="backslashreplace")
-    arguments = _parser().parse_args(argv)
+    arguments = vars(_parser().parse_args(argv))
     warnings.formatwarning = lambda message, *_, **__: f"hwr: warning: {message}\n"
     try:
-        arguments.run(arguments)
+        arguments.pop("run")(**arguments)
         sys.stdout.flush()
+        return 0
     except (InputError, FloatingPointError, DeviceError) as error:
-        print(f"hwr: error: {error}", file=sys.stderr)
-        return 2
+        told = str(error)
     except ModuleNotFoundError as error:
-        if str(error.name).startswith("hwr_utils"):
-            raise
-        print(f"hwr: error: {error.name} is not installed. It is in `pip install '.[book,device]'`.", file=sys.stderr)
-        return 2
+        told = f"{error.name} is not installed. It is in `pip install '.[book,device]'`."
     except KeyboardInterrupt:
         print("hwr: stopped. The same command goes on from here; an import or a drawing starts again.", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of our output has seen enough, as `head` has
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tries again when it ends
-        print(f"hwr: error: {error.filename or 'the output'}: {error.strerror or error}.", file=sys.stderr)
-        return 2
-    return 0
+        if isinstance(error, BrokenPipeError):  # the reader of our output has seen enough, as `head` has
+            return 0
+        told = f"{error.filename or 'the output'}: {error.strerror or error}."
+    print(f"hwr: error: {told}", file=sys.stderr)
+    return 2

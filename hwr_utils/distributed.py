@@ -17,13 +17,10 @@ from torch.nn.parallel import DistributedDataParallel
 from hwr_utils.errors import InputError
 from hwr_utils.models import Predictions, predict_logits, rank
 
-# How long a process waits for the others. One that died is noticed at once where it was on this machine, because
-# torchrun then stops the others; this is for a machine that is gone or a network that is cut.
-TIMEOUT = timedelta(seconds=50)
+TIMEOUT = timedelta(seconds=50)  # to wait for others whose machine is gone; torchrun stops those of one that died here
+CHUNK = 10_000  # images whose logits are held at a time
 
 Answer = TypeVar("Answer")
-
-CHUNK = 10_000  # images whose logits are held at a time
 
 
 @dataclass(frozen=True)
@@ -40,26 +37,20 @@ class Processes:
 
     def share(self, whole: Tensor) -> Tensor:
         """Return this process' part along the first axis; parts differ by one in length at most."""
-        return whole.tensor_split(self.count)[self.rank] if self.count > 1 else whole
+        return whole.tensor_split(self.count)[self.rank]
 
     def gather(self, part: Tensor) -> Tensor:
         """Return, in every process, all the parts that `share` made of a whole, joined again."""
-        if self.count == 1:
-            return part
-        parts: list[Any] = [None] * self.count
-        distributed.all_gather_object(parts, part.cpu())
+        parts: list[Any] = [part.cpu()]
+        if self.count > 1:
+            parts *= self.count
+            distributed.all_gather_object(parts, parts[0])
         return torch.cat(parts).to(part.device)
 
     def sum(self, value: Tensor) -> Tensor:
         """Return the sum of all processes' values."""
         if self.count > 1:
             distributed.all_reduce(value)
-        return value
-
-    def same(self, value: Tensor) -> Tensor:
-        """Return the first process' value, in every process."""
-        if self.count > 1:
-            distributed.broadcast(value, src=0)
         return value
 
     def agree(self, answer: Answer) -> Answer:
@@ -90,25 +81,18 @@ def join(device: torch.device) -> Iterator[Processes]:
 
 
 def parallel(model: nn.Module, batch_size: int, device: torch.device, processes: Processes) -> nn.Module:
-    """Make a network train as one over all processes: gradients are averaged in every backward pass.
+    """Make a network train as one over all processes, and return what to call in training, which shares its parameters.
 
-    Batch normalisation takes its statistics from the whole batch, as one process would, by SyncBatchNorm. Without it
-    each process would normalise by its own share, which is another function of the same weights, and a noisier one.
-
-    Returns:
-        What to call in training; its parameters are those of `model`, which remains the one to evaluate and to save.
-
-    Raises:
-        InputError: there is less than one image for each process; or the network normalises over the batch, and there
-            are fewer than two for each, or several processes on CPUs, where SyncBatchNorm does not exist.
+    Gradients are averaged in every backward pass. Batch normalisation takes its statistics from the whole batch by
+    SyncBatchNorm; by its own share each process would compute another, noisier function of the same weights. Raises an
+    InputError where a process has no image, or less than the two that it needs to normalise; or where several are to
+    normalise on CPUs, for which SyncBatchNorm does not exist.
     """
     normalises = any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in model.modules())
     needed = processes.count * (2 if normalises else 1)
     if batch_size < needed:
-        each = "two images, for batch normalisation" if normalises else "an image"
         raise InputError(
-            f"batch_size={batch_size} is too small for {processes.count} process(es): each needs {each}. Use {needed} "
-            "or more."
+            f"batch_size={batch_size} is too small for {processes.count} process(es). Use {needed} or more."
         )
     if processes.count == 1:
         return model
@@ -117,24 +101,15 @@ def parallel(model: nn.Module, batch_size: int, device: torch.device, processes:
             f"{processes.count} processes on CPUs cannot train {type(model).__name__} as one: it normalises over the "
             "batch, and SyncBatchNorm works on CUDA only. Train it in one process, or use one GPU for each."
         )
-    # in place for every layer within, so `model` has them too
-    nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    nn.SyncBatchNorm.convert_sync_batchnorm(model)  # in place for every layer within
     return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
 
 
 def predict(model: nn.Module, images: Tensor, labels: Tensor, image_size: int, processes: Processes) -> Predictions:
-    """Run a network over images, each process over its share; every image is counted once.
+    """Run a network over images, each process over its share, and give every process the answers to all.
 
-    Args:
-        model: the same weights in every process.
-        images: (N, H, W) uint8 on the model's device, the same in every process.
-        labels: (N,) int64 true classes, likewise.
-        image_size: side of the network's input in pixels.
-        processes: that share the work; each is given the predictions for all N images.
+    The weights, the (N, H, W) uint8 images and their (N,) int64 true classes, on one device, are the same in all.
     """
-    parts = [
-        rank(predict_logits(model, some, image_size), truth)
-        for some, truth in zip(processes.share(images).split(CHUNK), processes.share(labels).split(CHUNK), strict=True)
-    ]
-    columns = ([part.classes for part in parts], [part.scores for part in parts], [part.losses for part in parts])
-    return Predictions(*(processes.gather(torch.cat(column)) for column in columns))
+    chunks = zip(processes.share(images).split(CHUNK), processes.share(labels).split(CHUNK), strict=True)
+    parts = [rank(predict_logits(model, some, image_size), truth) for some, truth in chunks]
+    return Predictions(*(processes.gather(torch.cat(column)) for column in zip(*parts, strict=True)))

@@ -9,37 +9,30 @@ from numpy.typing import NDArray
 
 from hwr_utils import data, files, records, results
 from hwr_utils.data import Dataset, catalog, gnt, hwdb
-from hwr_utils.data.catalog import LETTERS
-from hwr_utils.data.idx import checksum, read_idx
-from hwr_utils.errors import InputError
 from hwr_utils.synthesis import medians
 
 INK = 128  # the level from which a pixel counts as ink
 CHUNK = 10_000  # images that are measured at a time
-LABEL_FILES = "emnist-letters-labels"  # the release's label files alone, as a folder of the data root
+COLUMNS = 12  # characters of an import that its sheet shows
 
 
 def record(name: str, results_dir: str | Path | None = None, data_root: str | Path | None = None) -> Path:
     """Count and measure a dataset from its files, and write its record anew; return the record's folder.
 
-    Args:
-        name: a name of the catalogue, or custom:NAME, or `LABEL_FILES` for what `label_file_facts` gives.
-        results_dir: the record is `datasets/<name>/` in it; None takes `results.RESULTS_DIR`.
-        data_root: folder of the datasets; None takes `data.default_root()`.
-
-    Raises:
-        InputError: the files are missing or damaged, or the folder cannot be written; an older record is kept.
+    It is `datasets/<name>/` in `results_dir`; without folders, `results.RESULTS_DIR` and `data.default_root()` are
+    taken. An InputError where the files are missing or damaged, or it cannot be written, keeps an older record.
     """
     root = Path(data_root or data.default_root())
     folder = Path(results_dir or results.RESULTS_DIR) / "datasets" / name.replace(":", "-")
-    if name == LABEL_FILES:
-        found = label_file_facts(root / name)
-    elif (samples := data.open_import(name, root)) is not None:
-        found, sheet = describe_import(name, samples), import_sheet(samples)
+    if (samples := data.open_import(name, root)) is not None:
+        found, present = describe_import(name, samples), np.unique(samples.labels)
+        spread = np.linspace(0, len(present) - 1, min(COLUMNS, len(present))).round().astype(np.int64)
+        sheet = sample_sheet(samples.images, samples.labels, present[spread])
     else:
         dataset = data.load(name, root)
-        found, sheet = describe(dataset), sample_sheet(dataset)
-    if name != LABEL_FILES and catalog.entry(name).pictures:
+        found = describe(dataset)
+        sheet = sample_sheet(dataset.train_images, dataset.train_labels, np.arange(len(dataset.classes)))
+    if catalog.entry(name).pictures:
         records.write_arrays(folder / "samples.npz", {"samples": sheet})
     files.write_json(folder / "facts.json", found)
     return folder
@@ -76,8 +69,7 @@ def describe(dataset: Dataset) -> dict[str, Any]:
             "ink": int(levels[INK:].sum()) / images.size,
             "duplicates": len(images) - len(set(hashes[split])),
             "complexity": {
-                "mean": round(float(np.nanmean(complexity)), 4),
-                "deviation": round(float(np.nanstd(complexity)), 4),
+                name: round(float(of(complexity)), 4) for name, of in (("mean", np.nanmean), ("deviation", np.nanstd))
             },
         }
     found["test_images_in_train"] = sum(map(set(hashes["train"]).__contains__, hashes["test"]))
@@ -108,26 +100,12 @@ def describe_import(name: str, found: hwdb.Import) -> dict[str, Any]:
     }
 
 
-def import_sheet(found: hwdb.Import, per_class: int = 8, columns: int = 12) -> NDArray[np.uint8]:
-    """Return (columns, per_class, H, W) samples, of characters evenly spread over the classes and writers over all."""
-    present = np.unique(found.labels)
-    chosen = present[np.linspace(0, len(present) - 1, min(columns, len(present))).round().astype(np.int64)]
-    members = [np.flatnonzero(found.labels == label) for label in chosen]
-    spread = [places[np.linspace(0, len(places) - 1, per_class).round().astype(np.int64)] for places in members]
-    return found.images[np.stack(spread)]
-
-
 def perimetric_complexity(images: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Return how intricate each image's ink is: its perimeter squared, over its area and 4 pi; 1 for a disc.
+    """Return how intricate the ink of (N, H, W) images is, (N,): its perimeter squared, over its area and 4 pi.
 
     After Pelli et al. (Vision Research 46, 2006), for whom it predicts how hard a letter is to identify. Pixels of at
-    least half brightness are ink; the perimeter counts the sides between ink and paper, so a square has 4 / pi.
-
-    Args:
-        images: (N, H, W) uint8, white ink on black.
-
-    Returns:
-        (N,) float64; NaN for an image without ink.
+    least half brightness are ink; the perimeter counts the sides between ink and paper, so a square has 4 / pi. It is
+    NaN for an image without ink.
     """
     found = np.empty(len(images))
     for start in range(0, len(images), CHUNK):
@@ -139,48 +117,16 @@ def perimetric_complexity(images: NDArray[np.uint8]) -> NDArray[np.float64]:
     return found
 
 
-def sample_sheet(dataset: Dataset, per_class: int = 10) -> NDArray[np.uint8]:
-    """Return (C, per_class, 28, 28) training images drawn at random; black where a class has too few."""
-    draws = np.random.Generator(np.random.PCG64(0)).random(len(dataset.train_labels))
-    sheet = np.zeros((len(dataset.classes), per_class, *dataset.train_images.shape[1:]), np.uint8)
-    for label, row in enumerate(sheet):
-        members = np.flatnonzero(dataset.train_labels == label)
-        chosen = members[np.argsort(draws[members], kind="stable")[:per_class]]
-        row[: len(chosen)] = dataset.train_images[chosen]
-    return sheet
+def sample_sheet(
+    images: NDArray[np.uint8], labels: NDArray[np.int64], shown: NDArray[np.int64], each: int = 10
+) -> NDArray[np.uint8]:
+    """Return (C, each, H, W): images of the C classes that are shown, evenly spread over those of a class.
 
-
-def label_file_facts(folder: Path, kept_train: int = 88_800, kept_test: int = 14_800) -> dict[str, Any]:
-    """Return what keeping only the first records of EMNIST-letters does to its classes.
-
-    The release holds 124,800 and 20,800 records; TensorFlow Datasets declares 88,800 and 14,800, and so does the table
-    in the paper of Cohen et al. (2017). Reads the original label files (labels 1..26), which need no images.
-
-    Raises:
-        InputError: a file that cannot be read, or is not the labels of the release, or holds fewer records than kept.
+    Where a class has fewer, the rest is black.
     """
-    found: dict[str, Any] = {"classes": list(LETTERS)}
-    for split, kept in (("train", kept_train), ("test", kept_test)):
-        path = folder / f"emnist-letters-{split}-labels-idx1-ubyte.gz"
-        labels = read_idx(path, ndim=1)
-        if len(labels) < kept or not 1 <= labels.min() <= labels.max() <= len(LETTERS):
-            raise InputError(
-                f"{path} holds {len(labels)} labels of {labels.min()} to {labels.max()}; at least {kept} of 1 to 26 "
-                "were expected. Copy it there out of EMNIST's gzip.zip."
-            )
-        whole, part = (np.bincount(some, minlength=len(LETTERS) + 1)[1:] for some in (labels, labels[:kept]))
-        share = part[whole > 0] / whole[whole > 0]
-        found[split] = {
-            "sha256": checksum(labels),
-            "n": len(labels),
-            "per_class": whole.tolist(),
-            "sorted": bool((np.diff(labels.astype(int)) >= 0).all()),
-            "kept": {
-                "n": kept,
-                "per_class": part.tolist(),
-                "missing": [LETTERS[label] for label in np.flatnonzero((part == 0) & (whole > 0))],
-                # a class that keeps half as large a share as the best kept one counts one half
-                "classes": round(float(share.sum() / share.max()), 6),
-            },
-        }
-    return found
+    sheet = np.zeros((len(shown), each, *images.shape[1:]), np.uint8)
+    for label, row in zip(shown, sheet, strict=True):
+        members = np.flatnonzero(labels == label)
+        n = min(each, len(members))
+        row[:n] = images[members[np.linspace(0, len(members) - 1, n).round().astype(np.int64)]]
+    return sheet

@@ -19,16 +19,10 @@ Result = TypeVar("Result")
 def run(
     step: Callable[[Item], Result], items: Sequence[Item], title: str, unit: str = "file", workers: int | None = None
 ) -> list[Result]:
-    """Call `step` with each item in processes of their own, and show a bar; return the results in the items' order.
+    """Call `step` with each item in processes of their own, one a core or so many `workers`, and show a bar.
 
-    The first error stops the rest; an InputError where a process was killed.
-
-    Args:
-        step: what can be pickled: a function of a module, or a `functools.partial` of one.
-        items: its arguments.
-        title: of the bar.
-        unit: what the bar counts.
-        workers: processes; None takes one a core.
+    A `step` is a function of a module, or a `functools.partial` of one: it is pickled. The first error stops the rest;
+    an InputError where a process was killed. Returns the results in the items' order.
     """
     with ProcessPoolExecutor(workers or os.cpu_count(), initializer=_end_with_parent) as pool:
         try:

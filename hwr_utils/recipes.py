@@ -1,35 +1,60 @@
-"""What each recipe sets for each architecture, and which values may be asked for: `recipes.toml`, checked."""
+"""What determines a run: its config, by the recipes and the parameters of `recipes.toml`."""
 
+import dataclasses
 import difflib
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hwr_utils.errors import InputError
-from hwr_utils.records import DEFAULTS, RunConfig
 
 _TABLES = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+MODEL_OPTIONS: dict[str, dict[str, Any]] = _TABLES["model_options"]  # architecture -> option -> default
+RECIPES: dict[str, dict[str, dict[str, Any]]] = _TABLES["recipes"]  # recipe -> architecture -> values
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """What one hyperparameter may be, and what it means."""
+    """What one parameter of a run may be, and what it means."""
 
-    type: type[int] | type[float] | type[str]
+    type: type
     meaning: str
-    low: float = 0  # both bounds are allowed
+    low: float | None = None  # both bounds are allowed
     high: float = 0
     choices: tuple[str, ...] | list[str] = ()
+    default: Any = None  # its value where a recipe names none
+    required: bool = False  # does every recipe name it?
 
 
 PARAMETERS = {
     name: Parameter(**rule | {"type": {"int": int, "float": float, "str": str}[rule["type"]]})
     for name, rule in _TABLES["parameters"].items()
 }
-MODEL_OPTIONS: dict[str, dict[str, Any]] = _TABLES["model_options"]  # architecture -> option -> default
-RECIPES: dict[str, dict[str, dict[str, Any]]] = _TABLES["recipes"]  # recipe -> architecture -> values
+DEFAULTS = {name: rule.default for name, rule in PARAMETERS.items() if not rule.required}
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """All that determines a run besides its data. Made by `configure`, never by hand."""
+
+    dataset: str  # a name of `data.catalog`
+    architecture: str  # a key of `MODEL_OPTIONS`
+    recipe: str  # the recipe whose values these are, or "custom" where one differs
+    seed: int  # drives initialisation, batch order, dropout and the validation split
+    model: Mapping[str, Any]  # options of the architecture, for instance {"dropout": False}
+    training: Mapping[str, Any]  # all of `PARAMETERS`, in their units
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values, keys in a fixed order, without parameters at their default."""
+        training = {name: value for name, value in sorted(self.training.items()) if value != DEFAULTS.get(name, ...)}
+        return dataclasses.asdict(self) | {"model": dict(sorted(self.model.items())), "training": training}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "RunConfig":
+        """Read back what `to_dict` gave."""
+        return cls(**{**values, "training": DEFAULTS | values["training"]})
 
 
 def base(recipe: str, architecture: str) -> str:
@@ -50,64 +75,49 @@ def known(what: str, name: Any, valid: Iterable[str], place: str = "") -> None:
         raise InputError(f"{what}{name!r} is unknown{place}, expected one of {', '.join(valid)}{nearest(name, valid)}")
 
 
-def _check(name: str, value: Any) -> Any:
-    rule, given = PARAMETERS[name], type(value)
-    # not isinstance, for which True is an int
-    if given is not rule.type and not (rule.type is float and given is int):
-        raise InputError(
-            f"{name}={value!r} is of type {given.__name__}, expected {rule.type.__name__}: {rule.meaning}."
-        )
-    if rule.choices:
-        known(f"{name}=", value, rule.choices)
-    elif rule.type is not str and not rule.low <= value <= rule.high:  # NaN is in no range
-        raise InputError(f"{name}={value!r} is out of range, expected {rule.low:g} to {rule.high:g}: {rule.meaning}.")
-    return rule.type(value)
-
-
 def configure(dataset: str, architecture: str, recipe: str = "paper", seed: int = 0, **overrides: Any) -> RunConfig:
     """Build a run's config: the recipe's values, with those overrides that are not None in their place.
 
     Args:
         dataset: a dataset's name; whether it exists is checked where it is loaded.
         architecture: a key of `MODEL_OPTIONS`.
-        recipe: a key of `RECIPES`.
+        recipe: a key of `RECIPES`. The config's own is the one that has its values, or "custom" where none has.
         seed: 0 to 2**32 - 1.
-        overrides: values of `PARAMETERS` or of the architecture's options. None means the recipe's own.
-
-    Returns:
-        A config whose `recipe` is the one that has these hyperparameters, or "custom" where none has.
+        overrides: values of `PARAMETERS` or of the architecture's options.
 
     Raises:
         InputError: an unknown name (the nearest valid one is given), a wrong type, or a value out of range.
     """
     known("architecture=", architecture, MODEL_OPTIONS)
     known("recipe=", recipe, RECIPES)
-    # with what it means where a recipe does not name a value
-    values = {name: DEFAULTS | made[architecture] for name, made in RECIPES.items() if architecture in made}
-    if recipe not in values:
-        raise InputError(f"recipe={recipe} says nothing of {architecture}, expected {' or '.join(values)}.")
+    made = {name: DEFAULTS | values[architecture] for name, values in RECIPES.items() if architecture in values}
+    if recipe not in made:
+        raise InputError(f"recipe={recipe} says nothing of {architecture}, expected {' or '.join(made)}.")
     if type(seed) is not int or not 0 <= seed < 2**32:
         raise InputError(f"seed={seed!r} is not a whole number from 0 to 4294967295.")
-    training, model = dict(values[recipe]), dict(MODEL_OPTIONS[architecture])
+    training, model = dict(made[recipe]), dict(MODEL_OPTIONS[architecture])
+    options = {name: Parameter(type(default), f"an option of {architecture}") for name, default in model.items()}
     for name, value in overrides.items():
-        known("parameter ", name, [*PARAMETERS, *model], f" for {architecture}")
-        if value is None:
-            continue
-        if name in PARAMETERS:
-            training[name] = _check(name, value)
-        elif type(value) is not type(model[name]):
-            raise InputError(
-                f"{name}={value!r} is of type {type(value).__name__}, expected {type(model[name]).__name__}."
-            )
-        else:
-            model[name] = value
+        known("parameter ", name, PARAMETERS | options, f" for {architecture}")
+        if value is not None:
+            (model if name in model else training)[name] = _checked(name, value, (PARAMETERS | options)[name])
     if training["patience"] and not training["validation_fraction"]:
         raise InputError(
             f"patience={training['patience']} needs a validation_fraction: without one nothing is held out to stop by."
         )
     if training["pool_size"] and training["split"] != "folds":
         raise InputError(f"pool_size={training['pool_size']} belongs to cross-validation. Add split=folds.")
-    if training != values[recipe]:
-        # the values name the run, not the way they were asked for: those of another recipe make its run
-        recipe = next((name for name, those in values.items() if those == training), "custom")
+    if training != made[recipe]:  # the values name the run, not the way they were asked for
+        recipe = next((name for name, values in made.items() if values == training), "custom")
     return RunConfig(dataset, architecture, recipe, seed, model, training)
+
+
+def _checked(name: str, value: Any, rule: Parameter) -> Any:
+    given = type(value)  # not isinstance, for which True is an int
+    if given is not rule.type and not (rule.type is float and given is int):
+        raise InputError(f"{name}={value!r} is of type {given.__name__}, expected {rule.type.__name__}: {rule.meaning}")
+    if rule.choices:
+        known(f"{name}=", value, rule.choices)
+    if rule.low is not None and not rule.low <= value <= rule.high:  # NaN is in no range
+        raise InputError(f"{name}={value!r} is out of range, expected {rule.low:g} to {rule.high:g}: {rule.meaning}")
+    return rule.type(value)

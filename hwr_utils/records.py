@@ -1,17 +1,17 @@
-"""Run configs, run ids and run records: what a run was asked to do, its name, and the evidence it leaves.
+"""Run ids and records: a run's name, and the evidence it leaves.
 
-A record is a folder `<results>/<run_id>/` with `record.json`, which fits `record.schema.json`, `predictions.npz` and,
-where the data's licence allows its images to be shown, `errors.npz`. `record.json` is written last: a folder without
-one is a run that has not ended.
+A run is a folder `<results>/<run_id>/` with `record.json`, `predictions.npz` and, where the data's licence allows its
+images to be shown, `errors.npz`. `record.json` is written last: a folder without one is a run that has not ended.
+Beside it may lie what was measured of its exported files: `quantization.json` and `evaluation.<dataset>.json`. Each
+kind of record has a schema beside this module. Reading needs no torch, so that the book can be built without it.
 """
 
-import dataclasses
 import io
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,106 +20,65 @@ import numpy as np
 
 from hwr_utils import files
 from hwr_utils.errors import InputError, reading
+from hwr_utils.recipes import DEFAULTS as DEFAULTS
+from hwr_utils.recipes import RunConfig as RunConfig
 
 SCHEMA_VERSION = 1
-# A record is written by `hwr train` and never edited.
-REMEDY = "Restore it from version control, or delete its folder and run the command again."
-
-# Hyperparameters that a config need not name, with what it means not to. A run's name covers those alone that differ,
-# so an option that is added later leaves the names of earlier runs as they are.
-DEFAULTS: dict[str, Any] = {
-    "schedule": "constant",  # the learning rate stays as it is
-    "split": "official",  # the test set that the dataset comes with
-    "validation_fraction": 0.0,  # nothing is held out, and the last epoch counts
-    "patience": None,  # training does not stop early
-    "train_size": None,  # all training images
-    "pool_size": None,  # all images take part in a cross-validation
-    "n_outputs": None,  # as many as there are classes
-    "augmentation": "none",  # training images are taken as they are
-    "start_size": None,  # the network's input has its full size from the first epoch on
-    "label_smoothing": 0.0,  # a label is its class alone
-    "weight_decay": 0.0,  # plain Adam
-    "init": None,  # the weights are drawn from the seed
-    "ema": 0.0,  # the weights themselves are evaluated, and no mean of them
-}
-
-
-@dataclass(frozen=True)
-class RunConfig:
-    """All that determines a run besides its data. Made by `recipes.configure`, never by hand."""
-
-    dataset: str  # a name of `data.catalog`
-    architecture: str  # a name of `models`
-    recipe: str  # the recipe whose values these are, or "custom" where one differs
-    seed: int  # drives initialisation, batch order, dropout and the validation split
-    model: Mapping[str, Any]  # options of the architecture, for instance {"dropout": False}
-    training: Mapping[str, Any]  # all of `recipes.PARAMETERS`, in their units
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values, keys in a fixed order, without hyperparameters at their default."""
-        training = {name: value for name, value in sorted(self.training.items()) if value != DEFAULTS.get(name, ...)}
-        return dataclasses.asdict(self) | {"model": dict(sorted(self.model.items())), "training": training}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "RunConfig":
-        """Read back what `to_dict` gave."""
-        return cls(**{**values, "training": DEFAULTS | values["training"]})
+# A record is written by a command and never edited.
+REMEDY = "Restore it from version control, or delete it and run its command again."
 
 
 def run_id(config: RunConfig, data_files: Mapping[str, str]) -> str:
     """Name a run by what determines it: its config and its data, given as file name -> SHA-256 of the content.
 
-    Returns:
-        `<dataset>-<architecture>-<recipe>-s<seed>-<hash>`, safe as a folder name. No path, device or worker count
-        enters the hash: the same experiment has one name everywhere.
+    The name, `<dataset>-<architecture>-<recipe>-s<seed>-<hash>`, is safe as a folder's. No path, device or worker count
+    enters the hash: the same experiment has one name everywhere.
     """
     content = json.dumps({"config": config.to_dict(), "files": dict(data_files)}, sort_keys=True)
     dataset, digest = config.dataset.replace(":", "-"), files.sha256(content.encode())[:8]
     return f"{dataset}-{config.architecture}-{config.recipe}-s{config.seed}-{digest}"
 
 
-def validate(record: Any, source: str | Path) -> None:
-    """Raise an InputError where a record, named by `source`, is of another version or breaks the schema."""
+def evaluation_path(folder: Path, dataset: str) -> Path:
+    """Return where the record of how a run reads a dataset lies in its folder."""
+    return folder / f"evaluation.{dataset.replace(':', '-')}.json"
+
+
+def now() -> str:
+    """Return the time as records have it, UTC to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def validate(record: Any, path: Path) -> None:
+    """Raise an InputError where a record is of another version or breaks the schema of its kind.
+
+    The name of its file says which kind it is: `record.json`, `quantization.json` or `evaluation.<dataset>.json`.
+    """
     version = record.get("schema_version") if isinstance(record, dict) else type(record).__name__
     if version != SCHEMA_VERSION:
-        raise InputError(
-            f"{source}: schema_version is {version!r}, expected {SCHEMA_VERSION}. "
-            "Delete the folder and run its command again, or check out the revision that wrote it."
-        )
+        raise InputError(f"{path}: schema_version is {version!r}, expected {SCHEMA_VERSION}. {REMEDY}")
     # The schema library comes with the book's tools. A bare CUDA machine has none and writes records all the same;
     # they are validated when they are read where the book is built.
     with suppress(ImportError):
         import fastjsonschema
 
         try:
-            _validator()(record)
+            _validator(path.name.partition(".")[0])(record)
         except fastjsonschema.JsonSchemaValueException as error:
             found = "" if isinstance(error.value, dict | list) else f", found {error.value!r}"
-            raise InputError(f"{source}: {error.message.replace('data', 'record', 1)}{found}. {REMEDY}") from error
-    for part in ("test", "test_last_epoch"):
+            raise InputError(f"{path}: {error.message.replace('data', 'record', 1)}{found}. {REMEDY}") from error
+    for part in {"test", "test_last_epoch"} & record.keys():
         accuracy, correct, n = (record[part][name] for name in ("accuracy", "correct", "n"))
         if not math.isclose(accuracy, correct / n, abs_tol=1e-9):
-            raise InputError(f"{source}: {part}/accuracy is {accuracy}, and {correct} of {n} are right. {REMEDY}")
+            raise InputError(f"{path}: {part}/accuracy is {accuracy}, and {correct} of {n} are right. {REMEDY}")
 
 
 @cache
-def _validator() -> Callable[[Any], Any]:
+def _validator(kind: str) -> Callable[[Any], Any]:
     import fastjsonschema  # jsonschema would do, and take seconds to import
 
-    schema = json.loads(Path(__file__).with_name("record.schema.json").read_text(encoding="utf-8"))
+    schema = json.loads(Path(__file__).with_name(f"{kind}.schema.json").read_text(encoding="utf-8"))
     return fastjsonschema.compile(schema, use_default=False)
-
-
-def write(folder: Path, record: Mapping[str, Any], arrays: Mapping[str, Mapping[str, np.ndarray]]) -> None:
-    """Write a run's arrays, by the stem of their `.npz`, and then its record, each in one step.
-
-    Raises:
-        InputError: the record breaks the schema, or the folder cannot be written.
-    """
-    validate(record, folder / "record.json")
-    for stem, content in arrays.items():
-        write_arrays(folder / f"{stem}.npz", content)
-    files.write_json(folder / "record.json", record)
 
 
 def verify(record: Mapping[str, Any], predictions: Mapping[str, np.ndarray], source: str | Path) -> None:
@@ -128,12 +87,30 @@ def verify(record: Mapping[str, Any], predictions: Mapping[str, np.ndarray], sou
 
     labels, ranked = predictions["labels"], predictions["classes"]
     counted = summarise_test(labels, ranked, np.zeros(1), len(record["dataset"]["classes"]))
-    del counted["loss"]  # it needs all scores, of which the likeliest alone are kept
-    told = {f"test/{name}": (record["test"][name], value) for name, value in counted.items()}
-    told["dataset/n_test"] = (record["dataset"]["n_test"], counted["n"])
-    for name, (value, expected) in told.items():
-        if abs(value - expected) > 1e-9:
-            raise InputError(f"{source}: {name} is {value}, and its predictions.npz gives {expected}. {REMEDY}")
+    for name in counted.keys() - {"loss"}:  # which needs all scores, of which the likeliest alone are kept
+        found, expected = record["test"][name], counted[name]
+        if abs(found - expected) > 1e-9:
+            raise InputError(f"{source}: test/{name} is {found}, and its predictions.npz gives {expected}. {REMEDY}")
+
+
+def write(folder: Path, record: Mapping[str, Any], arrays: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+    """Write a run's arrays, by the stem of their `.npz`, and then its record, each in one step.
+
+    Raises an InputError where the record breaks the schema, or the folder cannot be written.
+    """
+    validate(record, folder / "record.json")
+    for stem, content in arrays.items():
+        write_arrays(folder / f"{stem}.npz", content)
+    files.write_json(folder / "record.json", record)
+
+
+def write_measured(path: Path, run: Mapping[str, Any], measured: Mapping[str, Any]) -> dict[str, Any]:
+    """Write what was measured of a run with that record, in one step; return it with its head. Errors as `write`."""
+    head = {"schema_version": SCHEMA_VERSION, "run_id": run["run_id"], "created": now()}
+    record = {**head, "weights_sha256": run["weights"]["sha256"], **measured}
+    validate(record, path)
+    files.write_json(path, record)
+    return record
 
 
 def log(results_dir: Path, record: Mapping[str, Any]) -> None:
@@ -152,9 +129,12 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Read one `record.json`; errors as `read_json` and `validate`."""
+    """Read one record of any kind; errors as `read_json` and `validate`, and where the run has other weights now."""
     record = read_json(path)
     validate(record, path)
+    owner = record if path.name == "record.json" else read(path.with_name("record.json"))
+    if record.get("weights_sha256", owner["weights"]["sha256"]) != owner["weights"]["sha256"]:
+        raise InputError(f"{path} is of other weights than the run has now. Delete it and run its command again.")
     return record
 
 

@@ -74,6 +74,11 @@ class Run:
         )
 
 
+def open_run(folder: Path) -> Run:
+    """Return the run of a folder; an InputError where it has no record, or a damaged one."""
+    return Run(folder, records.read(folder / "record.json"))
+
+
 def changes(config: RunConfig) -> dict[str, Any]:
     """Return the values of a config that depart from its recipe's and its network's defaults; see `recipes.base`."""
     base = records.DEFAULTS | recipes.RECIPES[recipes.base(config.recipe, config.architecture)][config.architecture]

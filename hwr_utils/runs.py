@@ -5,9 +5,8 @@ import platform
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,34 +15,25 @@ import torch
 from filelock import FileLock, Timeout  # torch brings it
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
+from torch import nn
 
 from hwr_utils import data, distributed, evaluation, files, models, recipes, records, results, training
 from hwr_utils.data import catalog, splits
 from hwr_utils.distributed import Processes
 from hwr_utils.errors import InputError, MissingFiles, MissingRecord, reading, writing
-from hwr_utils.records import RunConfig
+from hwr_utils.recipes import RunConfig
 from hwr_utils.results import Run
 
 MAX_GALLERY = 60
 
 
 def load_or_train(
-    config: RunConfig,
-    results_dir: str | Path | None = None,
-    data_root: str | Path | None = None,
-    device: str = "auto",
+    config: RunConfig, results_dir: str | Path | None = None, data_root: str | Path | None = None, device: str = "auto"
 ) -> Run:
     """Return the run of a config: from its record where there is one, else by training it.
 
-    Args:
-        config: made by `recipes.configure`.
-        results_dir: folder of run folders; None takes `results.RESULTS_DIR`.
-        data_root: folder of the datasets; None takes `data.default_root()`.
-        device: see `training.choose_execution`.
-
-    Raises:
-        MissingRecord: there is no record, and the environment has HWR_TRAIN=never.
-        InputError: see `train_run`.
+    Without folders, records are in `results.RESULTS_DIR` and datasets in `data.default_root()`. Errors as `train_run`,
+    and a MissingRecord where there is no record, and the environment has HWR_TRAIN=never.
     """
     results_dir, root = Path(results_dir or results.RESULTS_DIR), Path(data_root or data.default_root())
     found = None
@@ -52,8 +42,7 @@ def load_or_train(
     if not catalog.entry(config.dataset).published:
         with suppress(MissingFiles):
             found = data.checksums(config.dataset, root)
-    run = results.find(config, results_dir, found)
-    if run is not None:
+    if run := results.find(config, results_dir, found):
         return run
     if os.environ.get("HWR_TRAIN") == "never":
         raise MissingRecord(
@@ -74,30 +63,18 @@ def train_run(
     """Train, evaluate and record one run; resume it where a checkpoint of it is found.
 
     Under torchrun the processes train it together, and the first of them writes it down, into a `results_dir` that all
-    of them can read. For `device`, `precision` and `compile_mode` see `training.choose_execution`.
-
-    Raises:
-        InputError: the network does not have such an option; the data is missing, damaged or not what its name
-            promises; the device is absent; the results folder cannot be written; another process is at this very run;
-            a checkpoint belongs to another config; see also `initial_weights`.
-        FloatingPointError: the loss became NaN or infinite.
-        DeviceError: the GPU failed; the same call goes on from the last checkpoint.
+    of them can read. For `device`, `precision` and `compile_mode` see `training.choose_execution`. Errors as there and
+    as `training.fit`, `data.load`, `training_split` and `initial_weights`; and an InputError where the network does not
+    have such an option, the results folder cannot be written, or another process is at this very run.
     """
     execution = training.choose_execution(device, precision, compile_mode)
-    options = config.training
     with torch.device("meta"):  # without weights: tells of an impossible option before the data is read
-        network = models.build(config.architecture, 2, options["image_size"], config.model)
-        if start := options["start_size"]:
-            try:
-                models.layer_table(network, start)
-            except RuntimeError as error:
-                raise InputError(
-                    f"start_size={start}: {config.architecture} of image_size={options['image_size']} takes no images "
-                    "of that size. Use a larger one, or none."
-                ) from error
-    dataset = data.load(
-        config.dataset, data_root, split=options["split"], seed=config.seed, pool_size=options["pool_size"]
-    )
+        network = build(config, 2)
+        try:
+            models.layer_table(network, size := training.input_size(config, 1))
+        except RuntimeError as error:
+            raise InputError(f"{config.architecture} takes no images of {size} pixels a side. Use others.") from error
+    dataset = load_data(config, data_root)
     folder = Path(results_dir) / records.run_id(config, dataset.files)
     with distributed.join(execution.device) as processes, _only_one(folder, processes):
         if not processes.agree((folder / "record.json").exists()):
@@ -109,59 +86,73 @@ def train_run(
 
 @contextmanager
 def _only_one(folder: Path, processes: Processes) -> Iterator[None]:
-    """Hold the lock of a run; the system gives it back when the process ends, however it ends."""
-    if not processes.first:  # the first holds it for all
-        yield
-        return
+    """Hold the lock of a run, the first process for all; the system gives it back when it ends, however it ends."""
     path = folder.parent / ".locks" / f"{folder.name}.lock"
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            held = FileLock(path).acquire(timeout=0)
-        except Timeout as error:
-            raise InputError(
-                f"another process is training {folder.name}. Wait for it: its record will be found here; or stop it, "
-                "and this command goes on where it stopped."
-            ) from error
-    with held:
-        yield
+    try:
+        with FileLock(path, timeout=0) if processes.first else nullcontext():
+            yield
+    except Timeout as error:
+        raise InputError(
+            f"another process is training {folder.name}. Wait for it: its record will be found here; or stop it, and "
+            "this command goes on where it stopped."
+        ) from error
+
+
+def build(config: RunConfig, n_classes: int) -> nn.Module:
+    """Build the network of a config; see `models.build`."""
+    return models.build(config.architecture, n_classes, config.training["image_size"], config.model)
+
+
+def load_data(config: RunConfig, data_root: str | Path) -> data.Dataset:
+    """Load the dataset of a config, split as it says; see `data.load`."""
+    split, pool_size = config.training["split"], config.training["pool_size"]
+    return data.load(config.dataset, data_root, split=split, seed=config.seed, pool_size=pool_size)
+
+
+def weights(run: Run) -> bytes:
+    """Return the content of a run's model.safetensors; an InputError where it is missing or not that of the record."""
+    path = run.folder / "model.safetensors"
+    command = f"{results.command(run.config)} --results-dir {run.folder.parent}"
+    again = f"To make it again, remove {run.folder / 'record.json'} and run `{command}`."
+    with reading(path, "the weights of the run, which are not committed,", again):
+        content = path.read_bytes()
+    if files.sha256(content) != run.record["weights"]["sha256"]:
+        raise InputError(f"{path} is not the file that the record describes: its SHA-256 is another. {again}")
+    return content
+
+
+def network(run: Run) -> nn.Module:
+    """Return the network of a run with its weights, in evaluation mode; errors as `weights`."""
+    model, content = build(run.config, len(run.classes)), weights(run)
+    again = f"Check out revision {run.record['environment']['git_revision']}."
+    with reading(run.folder, f"weights that fit {run.config.architecture} as it is now", again):
+        model.load_state_dict(load_safetensors(content))
+    return model.eval()
 
 
 def initial_weights(config: RunConfig, classes: Sequence[str], results_dir: Path) -> training.Weights | None:
     """Return the weights of the run that the config's `init` names, or None where it names none.
 
-    Where that run has other classes, the tensors whose size depends on their number, the last layer's, are left out.
-
-    Raises:
-        InputError: there is no such run; it has no weights, or not those of its record; its network is another.
+    Where that run has other classes, its last layer, whose size depends on their number, is left out. Errors as
+    `weights`; and an InputError where there is no such run, or its network is another.
     """
-    name = config.training["init"]
-    if name is None:
+    if (name := config.training["init"]) is None:
         return None
-    known = [path.parent.name for path in results_dir.glob("*/record.json")]
-    if name not in known:
-        raise InputError(
-            f"init={name!r} is no run in {results_dir}; `hwr runs` lists them{recipes.nearest(name, known)}"
-        )
-    run = Run(results_dir / name, records.read(results_dir / name / "record.json"))
-    path = run.folder / "model.safetensors"
-    with reading(
-        path, "the weights of a run", f"Move {run.folder} away and train it again: {results.command(run.config)}"
-    ):
-        content = path.read_bytes()
-        if files.sha256(content) != run.record["weights"]["sha256"]:
-            raise ValueError("they are not those of its record")
-        weights = load_safetensors(content)
+    recipes.known("init=", name, [path.parent.name for path in results_dir.glob("*/record.json")])
+    run = results.open_run(results_dir / name)
+    kept = load_safetensors(weights(run))
     with torch.device("meta"):  # shapes alone
-        ours, others = (
-            models.build(config.architecture, n, config.training["image_size"], config.model).state_dict()
-            for n in (len(classes), len(classes) + 1)
-        )
-    last = {name for name, tensor in ours.items() if tensor.shape != others[name].shape}
-    kept = {name: tensor for name, tensor in weights.items() if run.classes == list(classes) or name not in last}
-    if run.config.architecture != config.architecture or any(
-        name not in ours or tensor.shape != ours[name].shape for name, tensor in kept.items()
-    ):
+        network = build(config, len(classes))
+        last = models.layer_table(network, config.training["image_size"])[-1].layer
+    if run.classes != list(classes):
+        kept = {name: tensor for name, tensor in kept.items() if not name.startswith(f"{last}.")}
+    try:
+        unknown = network.load_state_dict(kept, strict=False).unexpected_keys
+    except RuntimeError:  # of shapes that differ
+        unknown = [last]
+    if unknown:
         raise InputError(
             f"init={name} is a network of another shape: {run.config.architecture} with image_size="
             f"{run.config.training['image_size']} and {dict(run.config.model)}. Train one of the same, or without init."
@@ -173,31 +164,22 @@ def training_split(dataset: data.Dataset, config: RunConfig) -> tuple[np.ndarray
     """Return the indices of the training images to train on, and of those held out to choose the epoch.
 
     A config and its data give the same ones whenever they are asked for. Where `train_size` is set, some are neither.
-
-    Raises:
-        InputError: there are no training images; no class can spare one for validation; train_size is more than what
-            is left.
+    An InputError where there are too few images for that.
     """
-    if not len(dataset.train_labels):
+    labels, fraction, size = dataset.train_labels, config.training["validation_fraction"], config.training["train_size"]
+    if not len(labels):
         raise InputError(
-            f"{dataset.name} has test images alone, which no network learns from. Test a run on them: "
-            f"`hwr evaluate RUN --on {dataset.name}`."
+            f"{dataset.name} has test images alone. Test a run on them: `hwr evaluate RUN --on {dataset.name}`."
         )
-    fraction, size = config.training["validation_fraction"], config.training["train_size"]
-    train, validation = np.arange(len(dataset.train_labels)), np.arange(0)
+    train, validation = np.arange(len(labels)), np.arange(0)
     if fraction:
-        train, validation = splits.stratified_split(dataset.train_labels, fraction, config.seed)
-        if len(validation) == 0:
-            raise InputError(
-                f"{dataset.name}: no class has two training images, so none can be held out for validation. Add images."
-            )
+        train, validation = splits.stratified_split(labels, fraction, config.seed)
+        if not len(validation):
+            raise InputError(f"{dataset.name}: no class has two training images, of which one could be held out.")
     if size is not None:
         if size > len(train):
-            raise InputError(
-                f"train_size={size} is more than the {len(train)} training images that {dataset.name} leaves after "
-                "the validation split. Use a smaller one, or none at all."
-            )
-        train = train[splits.stratified_sample(dataset.train_labels[train], size, config.seed)]
+            raise InputError(f"train_size={size} is more than the {len(train)} training images of {dataset.name}.")
+        train = train[splits.stratified_sample(labels[train], size, config.seed)]
     return train, validation
 
 
@@ -210,8 +192,7 @@ def _train(config: RunConfig, dataset: data.Dataset, folder: Path, execution: tr
     spare = (config.training["n_outputs"] or len(dataset.classes)) - len(dataset.classes)
     if spare < 0:
         raise InputError(
-            f"n_outputs={config.training['n_outputs']} is less than the {len(dataset.classes)} classes of "
-            f"{dataset.name}. Use more, or none at all."
+            f"n_outputs is less than the {len(dataset.classes)} classes of {dataset.name}. Use more, or none."
         )
     classes = [*dataset.classes, *["N/A"] * spare]
     train, validation = training_split(dataset, config)
@@ -229,26 +210,25 @@ def _train(config: RunConfig, dataset: data.Dataset, folder: Path, execution: tr
         initial=initial_weights(config, classes, folder.parent),
     )
     spent = {"cpu_seconds": round(time.process_time() - began, 1), "load": round(os.getloadavg()[2], 2)}
-    model = models.build(config.architecture, len(classes), image_size, config.model)
-    model = model.to(execution.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = build(config, len(classes)).to(execution.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     images, labels = (torch.from_numpy(array).to(execution.device) for array in test_set)
 
     def test(weights: training.Weights) -> tuple[dict[str, float | int], np.ndarray, np.ndarray]:
         model.load_state_dict(weights)
         found = distributed.predict(model, images, labels, image_size, processes)
-        ranked, losses = found.classes.cpu().numpy(), found.losses.cpu().numpy()
+        ranked, scores, losses = (column.cpu().numpy() for column in found)
         summary = evaluation.summarise_test(dataset.test_labels, ranked, losses, len(classes))
-        return summary, ranked.astype(np.uint16), found.scores.cpu().numpy().astype(np.float16)
+        return summary, ranked.astype(np.uint16), scores.astype(np.float16)
 
     last_summary, *_ = test(result.last)
     summary, ranked, scores = test(result.best)
     if processes.first:
-        weights = save_safetensors(result.best)
+        content = save_safetensors(result.best)
         layers, best = models.layer_table(model, image_size), result.history[result.best_epoch - 1]
         chosen = {"n": len(validation), "accuracy": best["validation_accuracy"], "loss": best["validation_loss"]}
         record: dict[str, Any] = {
             "schema_version": records.SCHEMA_VERSION,
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "created": records.now(),
             "config": config.to_dict(),
             "dataset": {
                 "name": dataset.name,
@@ -272,13 +252,13 @@ def _train(config: RunConfig, dataset: data.Dataset, folder: Path, execution: tr
                 "images_per_second": round(len(train) / float(np.median(result.epoch_seconds)), 1),
                 "epoch_seconds": [round(seconds, 3) for seconds in result.epoch_seconds],
                 "sessions": result.sessions,
-            }
-            | spent,
-            "weights": {"sha256": files.sha256(weights), "bytes": len(weights)},
+                **spent,
+            },
+            "weights": {"sha256": files.sha256(content), "bytes": len(content)},
             **({"validation": chosen} if len(validation) else {}),
             "run_id": folder.name,
         }
-        files.write_bytes(folder / "model.safetensors", weights)
+        files.write_bytes(folder / "model.safetensors", content)
         with FileLock(folder.parent / ".locks" / "log.lock"):
             records.log(folder.parent, record)
         records.write(folder, record, _arrays(dataset, validation, ranked, scores))
@@ -289,26 +269,24 @@ def _arrays(
     dataset: data.Dataset, validation: np.ndarray, ranked: np.ndarray, scores: np.ndarray
 ) -> dict[str, dict[str, np.ndarray]]:
     """Return what `Run.predictions` and, where images may be shown, `Run.gallery` read."""
-    predictions = {
-        "labels": dataset.test_labels.astype(np.uint16),
-        "classes": ranked,
-        "scores": scores,
-        "validation_indices": validation.astype(np.uint32),
+    labels = dataset.test_labels.astype(np.uint16)
+    predictions: dict[str, np.ndarray] = {"labels": labels, "classes": ranked, "scores": scores}
+    whole: dict[str, np.ndarray | None] = {
+        "validation_indices": validation,
+        "writers": dataset.test_writers,
+        "test_indices": dataset.test_indices,
     }
-    for name, column in (("writers", dataset.test_writers), ("test_indices", dataset.test_indices)):
-        if column is not None:
-            predictions[name] = column.astype(np.uint32)
+    predictions |= {name: column.astype(np.uint32) for name, column in whole.items() if column is not None}
     if not catalog.entry(dataset.name).pictures:
         return {"predictions": predictions}
-    wrong = np.flatnonzero(ranked[:, 0] != dataset.test_labels)
+    wrong = np.flatnonzero(ranked[:, 0] != labels)
     worst = wrong[np.argsort(-scores[wrong, 0], kind="stable")][:MAX_GALLERY]
-    errors = {
+    errors: dict[str, np.ndarray] = {
         "images": dataset.test_images[worst],
         "index": worst.astype(np.uint32),
-        "labels": dataset.test_labels[worst].astype(np.uint16),
-        "predicted": ranked[worst, 0],
-        "scores": scores[worst, 0],
+        "labels": labels[worst],
     }
+    errors |= {"predicted": ranked[worst, 0], "scores": scores[worst, 0]}
     return {"predictions": predictions, "errors": errors}
 
 
@@ -318,11 +296,10 @@ def describe_environment(execution: training.Execution) -> dict[str, Any]:
     with suppress(OSError):  # Linux alone has it
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{name}, {os.cpu_count()} cores"
     return {
         "device": device.type,
-        "device_name": torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else f"{name}, {os.cpu_count()} cores",
+        "device_name": name,
         "precision": precision if precision == "float32" else f"{precision} autocast",
         "compile": execution.compile_mode or "no",
         "processes": execution.processes.count,
@@ -337,9 +314,6 @@ def describe_environment(execution: training.Execution) -> dict[str, Any]:
 
 
 def _git_revision() -> str:
-    if given := os.environ.get("HWR_GIT_REVISION"):  # for machines that have the files but no git
-        return given
-
     def git(*words: str) -> str:
         command = ["git", "-C", str(Path(__file__).parent), *words]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

@@ -1,10 +1,9 @@
 """Train a network: the whole engine, readable in one sitting.
 
 The images live on the device as uint8 tensors, so there is no DataLoader and nothing is copied in the loop; nothing is
-read back from the device inside an epoch. At the end of every epoch the full state goes into a checkpoint, in one step,
-so a run killed at any moment goes on from its last whole epoch and, on a CPU, ends with the same bits as one that was
-never stopped; within a long epoch it does so every five minutes. Under torchrun the processes share each batch and
-train as one.
+read back from the device inside an epoch. The full state goes into a checkpoint, in one step, at the end of every epoch
+and within a long one every five minutes. So a run killed at any moment goes on from there and, on a CPU, ends with the
+same bits as one that was never stopped. Under torchrun the processes share each batch and train as one.
 """
 
 import hashlib
@@ -12,10 +11,9 @@ import io
 import math
 import os
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,19 +21,18 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.amp.grad_scaler import GradScaler
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from hwr_utils import augmentation, distributed, files, models
 from hwr_utils.distributed import Processes
-from hwr_utils.errors import DeviceError, InputError
-from hwr_utils.records import RunConfig
+from hwr_utils.errors import DeviceError, InputError, warn
+from hwr_utils.recipes import RunConfig, known
 
 Weights = dict[str, Tensor]
 
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 COMPILE_MODES = ("default", "reduce-overhead", "max-autotune")  # of torch.compile; the second uses CUDA graphs
 CPU = torch.device("cpu")
 SAVE_SECONDS = 300.0  # between two checkpoints within an epoch
@@ -46,24 +43,30 @@ class Execution:
     """How a run is computed, as opposed to what: none of it enters the run's id."""
 
     device: torch.device = CPU  # of this process
-    precision: str = "float32"  # a key of `PRECISIONS`; all but float32 mean autocast, float16 with a scaled loss
+    precision: str = "float32"  # a key of `PRECISIONS`; bfloat16 is that of the forward pass and the loss, by autocast
     compile_mode: str | None = None  # one of `COMPILE_MODES`, or None to train without torch.compile
     processes: Processes = distributed.ALONE  # that share the run
 
-    def autocast(self) -> torch.autocast:
-        """Return the context for the forward pass and the loss."""
-        enabled = self.precision != "float32"
-        return torch.autocast(self.device.type, dtype=PRECISIONS[self.precision], enabled=enabled)
+
+@dataclass
+class Passage:
+    """A pass over the training images, as far as it has come; the tensors are on the device."""
+
+    order: Tensor  # (N,) the images' places
+    losses: Tensor  # (S,) of each step, the mean of its images
+    right: Tensor  # (S,) how many of them were read right
+    step: int = 0  # how many steps are done
 
 
 @dataclass(frozen=True)
 class Learner:
-    """A network and what changes it."""
+    """A network and what changes it, by a config."""
 
+    config: RunConfig
+    execution: Execution
     network: nn.Module  # to train
     trained: nn.Module  # the same weights, to call in training: compiled or shared by processes if that is asked for
     optimizer: torch.optim.Optimizer  # of these weights
-    scaler: GradScaler  # of the loss, for float16; else a disabled one, which leaves it as it is
     mean: AveragedModel | None  # of the network's weights over the steps, where the config has an `ema`
 
     @property
@@ -74,83 +77,54 @@ class Learner:
     @property
     def parts(self) -> dict[str, Any]:
         """What a checkpoint keeps the state of, by its name there."""
-        parts = {"model": self.network, "optimizer": self.optimizer, "scaler": self.scaler, "mean": self.mean}
+        parts = {"model": self.network, "optimizer": self.optimizer, "mean": self.mean}
         return {name: part for name, part in parts.items() if part is not None}
 
 
 @dataclass
-class Passage:
-    """A pass over the training images, as far as it has come."""
-
-    order: Tensor  # (N,) the images' places
-    step: int  # how many steps are done
-    loss_sum: Tensor  # of the images so far, a scalar on the device
-    correct: Tensor  # how many of them were read right, a scalar on the device
-    losses: list[Tensor]  # of each step
-
-    def to(self, device: torch.device) -> "Passage":
-        """Return the same with its tensors on a device."""
-        losses = [loss.to(device) for loss in self.losses]
-        return Passage(self.order.to(device), self.step, self.loss_sum.to(device), self.correct.to(device), losses)
-
-
-@dataclass(frozen=True)
 class FitResult:
     """What training leaves; weights are on the CPU."""
 
-    best: Weights  # of the epoch with the lowest validation loss; without a validation_fraction those of the last
-    last: Weights  # of the last epoch
+    best: Weights = field(default_factory=dict)  # of the lowest validation loss; without validation_fraction the last
+    last: Weights = field(default_factory=dict)  # of the last epoch
     # one row an epoch: epoch (from 1), train_loss, train_accuracy, validation_loss, validation_accuracy; the training
     # figures are means over the epoch while the weights move, as Keras reports them
-    history: list[dict[str, float]]
-    best_epoch: int  # of `best`, from 1
-    stopped_early: bool  # did patience end it before the epochs ran out?
-    epoch_seconds: list[float]  # of training steps, one number an epoch, validation not counted
-    sessions: int  # 1, and one more for each time it was resumed
+    history: list[dict[str, float]] = field(default_factory=list)
+    best_epoch: int = 0  # of `best`, from 1
+    stopped_early: bool = False  # did patience end it before the epochs ran out?
+    epoch_seconds: list[float] = field(default_factory=list)  # of the training steps of each epoch
+    sessions: int = 1  # one more for each time it was resumed
 
 
 def choose_execution(device: str = "auto", precision: str | None = None, compile_mode: str | None = None) -> Execution:
-    """Check what the user asked for; the processes are those that `distributed.join` finds.
+    """Check what the user asked for; an InputError where it is unknown, or the device is absent.
 
     Args:
-        device: "auto", "cpu", "cuda" or "cuda:1"; "auto" takes CUDA where there is one. Under torchrun, "auto" and
-            "cuda" give each process of a machine a GPU of its own.
+        device: "auto", "cpu", "cuda" or "cuda:1"; "auto" takes CUDA where there is one. Under torchrun each process of
+            a machine takes the GPU of its own number.
         precision: a key of `PRECISIONS`; None takes bfloat16 on CUDA and float32 elsewhere.
         compile_mode: one of `COMPILE_MODES`, or None.
-
-    Raises:
-        InputError: one of them is unknown, or the device is absent.
     """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda:") and int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > 1:
-        raise InputError(f"device={device!r} would be that of every process. Use device=cuda, for each its own.")
-    if device == "cuda" and "LOCAL_RANK" in os.environ:
-        device = f"cuda:{os.environ['LOCAL_RANK']}"
-    try:
-        chosen = torch.device(device)
-    except RuntimeError:
-        chosen = torch.device("meta")
-    if chosen.type not in ("cpu", "cuda"):
-        raise InputError(f"device={device!r} is unknown, expected auto, cpu, cuda or cuda:N.")
-    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+    there = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+    chosen = ("cuda" if there[1:] else "cpu") if device == "auto" else device
+    if chosen == "cuda" or (chosen.startswith("cuda:") and "LOCAL_RANK" in os.environ):
+        chosen = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+    if chosen not in there:
         raise InputError(
-            f"device={device!r} is asked for, but torch sees {torch.cuda.device_count()} CUDA devices. "
-            "Use device=cpu, or check the driver with nvidia-smi."
+            f"device={device!r} is not there: torch sees {', '.join(there)}. Use one of these or auto, or check the "
+            "driver with nvidia-smi."
         )
-    precision = precision or ("bfloat16" if chosen.type == "cuda" else "float32")
-    if precision not in PRECISIONS:
-        raise InputError(f"precision={precision!r} is unknown, expected one of {', '.join(PRECISIONS)}.")
-    if compile_mode not in (None, *COMPILE_MODES):
-        raise InputError(f"compile_mode={compile_mode!r} is unknown, expected one of {', '.join(COMPILE_MODES)}.")
-    return Execution(chosen, precision, compile_mode)
+    precision = precision or ("float32" if chosen == "cpu" else "bfloat16")
+    known("precision=", precision, PRECISIONS)
+    if compile_mode is not None:
+        known("compile_mode=", compile_mode, COMPILE_MODES)
+    return Execution(torch.device(chosen), precision, compile_mode)
 
 
 def begin(config: RunConfig, n_classes: int, execution: Execution, initial: Weights | None = None) -> Learner:
     """Build a network and its optimizer; the weights that are not in `initial` are drawn from the config's seed.
 
-    Raises:
-        InputError: see `models.build` and `distributed.parallel`.
+    Errors as `models.build` and `distributed.parallel`.
     """
     torch.manual_seed(config.seed)
     options = config.training
@@ -161,14 +135,12 @@ def begin(config: RunConfig, n_classes: int, execution: Execution, initial: Weig
     if execution.compile_mode is not None:
         trained = torch.compile(trained, mode=execution.compile_mode)  # type: ignore[assignment]
     kind = torch.optim.AdamW if options["weight_decay"] else torch.optim.Adam
-    optimizer = kind(
-        network.parameters(), lr=options["learning_rate"], weight_decay=options["weight_decay"], fused=True
-    )
-    scaler = GradScaler(execution.device.type, enabled=execution.precision == "float16")
+    rates = {"lr": options["learning_rate"], "weight_decay": options["weight_decay"]}
+    optimizer = kind(network.parameters(), fused=True, **rates)
     mean = None
     if options["ema"]:
         mean = AveragedModel(network, multi_avg_fn=partial(_move_mean, options["ema"]), use_buffers=True)
-    return Learner(network, trained, optimizer, scaler, mean)
+    return Learner(config, execution, network, trained, optimizer, mean)
 
 
 @torch.no_grad()
@@ -223,8 +195,6 @@ def train_one_epoch(
     learner: Learner,
     images: Tensor,
     labels: Tensor,
-    config: RunConfig,
-    execution: Execution,
     progress: tqdm,
     epoch: int = 1,
     passage: Passage | None = None,
@@ -233,56 +203,113 @@ def train_one_epoch(
     """Pass once over the training images in a new random order.
 
     Args:
-        learner: its network may be in any mode, and is left in training mode.
+        learner: is left in training mode.
         images: (N, H, W) uint8 on the network's device, all of them in every process.
-        labels: (N,) int64 on the network's device.
-        config: gives batch size, image size and rate. A last, smaller batch is trained on as well.
-        execution: gives the precision, and the processes that share each batch.
+        labels: (N,) int64, likewise.
         progress: is moved on by one a step.
         epoch: counts from 1; the rate and the size of the images may depend on it.
         passage: a pass to go on with; None begins one.
         after_step: is called with the pass after each step.
 
     Returns:
-        The sum of losses and the number of right answers over the epoch, as scalars on the device; and the loss of
-        each step (S,), times the number of processes; the same in all of them.
+        The sum of losses and the number of right answers over the epoch, and the loss of each step (S,): on the
+        device, the same in all processes.
     """
-    options, processes, size = config.training, execution.processes, input_size(config, epoch)
+    options, execution, optimizer = learner.config.training, learner.execution, learner.optimizer
+    processes, size = execution.processes, input_size(learner.config, epoch)
     prepare: Callable[[Tensor, int], Tensor] = models.to_input
     if options["augmentation"] != "none":
         prepare = partial(augmentation.augment, kind=options["augmentation"])
+    sizes = step_sizes(len(images), options["batch_size"], processes.count)
     if (now := passage) is None:
         # drawn on the CPU whatever the device, so that the same seed gives the same batches everywhere
-        order = processes.same(torch.randperm(len(images)).to(images.device))
-        zero = torch.zeros((), device=images.device)
-        now = Passage(order, 0, zero, zero.to(torch.int64, copy=True), [])
+        order = processes.agree(torch.randperm(len(images))).to(images.device)
+        now = Passage(order, *torch.zeros(2, len(sizes), device=images.device))
     learner.trained.train()
-    sizes = step_sizes(len(images), options["batch_size"], processes.count)
     for batch in now.order.split(sizes)[now.step :]:
         if options["schedule"] == "cosine":
             share = cosine((epoch - 1) * len(sizes) + now.step, options["epochs"] * len(sizes))
-            learner.optimizer.param_groups[0]["lr"] = options["learning_rate"] * share
+            optimizer.param_groups[0]["lr"] = options["learning_rate"] * share
         mine = processes.share(batch)
         target = labels[mine]
-        with execution.autocast():
+        half = execution.precision != "float32"
+        with torch.autocast(images.device.type, dtype=PRECISIONS[execution.precision], enabled=half):
             logits = learner.trained(prepare(images[mine], size))
             loss = F.cross_entropy(logits, target, label_smoothing=options["label_smoothing"])
             # the processes' gradients are averaged, which makes this the mean over the whole batch
             loss = loss * (len(mine) * processes.count / len(batch))
-        learner.optimizer.zero_grad(set_to_none=True)
-        learner.scaler.scale(loss).backward()
-        learner.scaler.step(learner.optimizer)
-        learner.scaler.update()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
         if learner.mean is not None:
             learner.mean.update_parameters(learner.network)
+        now.losses[now.step] = loss.detach()
+        now.right[now.step] = (logits.detach().argmax(dim=1) == target).sum()
         now.step += 1
-        now.losses.append(loss.detach())
-        now.loss_sum += now.losses[-1] * len(batch)
-        now.correct += (logits.detach().argmax(dim=1) == target).sum()
         progress.update()
         after_step(now)
-    loss_sum, correct, losses = now.loss_sum, now.correct, torch.stack(now.losses)
-    return processes.sum(loss_sum) / processes.count, processes.sum(correct), processes.sum(losses)
+    losses = processes.sum(now.losses) / processes.count
+    return losses @ losses.new_tensor(sizes), processes.sum(now.right).sum(), losses
+
+
+class Checkpoint:
+    """The state of a training in a file: after each epoch and, within a long one, every `SAVE_SECONDS`."""
+
+    def __init__(self, path: Path | None, learner: Learner) -> None:
+        self.path, self.learner, self.result = path, learner, FitResult()
+        self.saved = time.monotonic()
+
+    def write(self, passage: Passage | None = None) -> None:
+        """Replace the file in one step, by the first process."""
+        device, buffer = self.learner.execution.device, io.BytesIO()
+        if self.path and self.learner.execution.processes.first:
+            state = {name: part.state_dict() for name, part in self.learner.parts.items()}
+            state |= {"config": self.learner.config.to_dict(), "result": vars(self.result)}
+            state |= {"passage": vars(passage) if passage else None, "rng": torch.get_rng_state()}
+            state["cuda_rng"] = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+            torch.save(state, buffer)
+            content = buffer.getvalue()
+            # torch.load takes flipped bits for weights, so a checksum of the whole is its last 32 bytes
+            files.write_bytes(self.path, content + hashlib.sha256(content).digest())
+        self.saved = time.monotonic()
+
+    def write_amid(self, passage: Passage) -> None:
+        """Replace it within an epoch; not by several processes, for the generators of the others are not in it."""
+        alone = self.learner.execution.processes.count == 1
+        if alone and time.monotonic() - self.saved > SAVE_SECONDS and passage.step < len(passage.losses):
+            self.write(passage)
+
+    def resume(self) -> Passage | None:
+        """Bring learner, result and random generators to the state in the file, if any; return the pass it is amid."""
+        execution = self.learner.execution
+        saved = execution.processes.agree(self._read() if execution.processes.first else None)
+        if saved is None:
+            return None
+        for name, part in self.learner.parts.items():
+            part.load_state_dict(saved[name])
+        torch.set_rng_state(saved["rng"])
+        if execution.device.type == "cuda" and saved["cuda_rng"] is not None:
+            torch.cuda.set_rng_state(saved["cuda_rng"], execution.device)
+        self.result = FitResult(**saved["result"])
+        self.result.sessions += 1
+        if saved["passage"] is None:
+            return None
+        step = saved["passage"].pop("step")
+        return Passage(**{name: one.to(execution.device) for name, one in saved["passage"].items()}, step=step)
+
+    def _read(self) -> dict[str, Any] | None:
+        if self.path is None or not self.path.exists():
+            return None
+        content = self.path.read_bytes()
+        if hashlib.sha256(content[:-32]).digest() != content[-32:]:
+            kept = self.path.replace(f"{self.path}.damaged")
+            warn(f"{self.path} is damaged and is kept as {kept.name}; training starts from the beginning.")
+            return None
+        saved: dict[str, Any] = torch.load(io.BytesIO(content[:-32]), map_location="cpu", weights_only=True)
+        found, wanted = saved["config"], self.learner.config.to_dict()
+        if other := {key: found.get(key) for key in wanted if found.get(key) != wanted[key]}:
+            raise InputError(f"{self.path} belongs to another run, of {other}. Move it away, or ask for that run.")
+        return saved
 
 
 def fit(
@@ -300,104 +327,62 @@ def fit(
         config: the run's config.
         n_classes: number of logits.
         train: images (N, H, W) uint8 and labels (N,) int64.
-        validation: the same of other images; their loss decides the best epoch and when to stop, where the config has
-            a validation_fraction.
-        execution: where and how to train. Several processes give the result of one, up to rounding and to what
-            dropout draws.
-        checkpoint: file to resume from and to write after each epoch; None keeps nothing.
-        initial: weights to begin with; those that are not in it are drawn from the config's seed.
+        validation: others, whose loss decides the best epoch and when to stop if there is a validation_fraction.
+        execution: several processes give the result of one, up to rounding and to what dropout draws.
+        checkpoint: file to resume from and to write; None keeps nothing.
+        initial: see `begin`.
 
     Raises:
-        InputError: the checkpoint is of another config, or its folder cannot be written; the images of a step do not
-            fit into the GPU's memory; or torch.compile fails.
+        InputError: the checkpoint is of another config, or cannot be written; the images of a step do not fit into the
+            GPU's memory; torch.compile fails; see also `begin`.
         FloatingPointError: the loss is no longer finite; the checkpoint of the last good epoch is kept.
-        DeviceError: the GPU failed; the checkpoint of the last epoch is kept.
+        DeviceError: the GPU failed; the last checkpoint is kept.
     """
-    device, processes = execution.device, execution.processes
-    batch_size, image_size, epochs = (config.training[name] for name in ("batch_size", "image_size", "epochs"))
-    images, labels = (torch.from_numpy(array).to(device) for array in train)
-    validation_images, validation_labels = (torch.from_numpy(array).to(device) for array in validation)
-    student = begin(config, n_classes, execution, initial)
-    state: dict[str, Any] = {
-        "config": config.to_dict(),
-        "history": [],
-        "epoch_seconds": [],
-        "best": {},
-        "best_epoch": 0,
-        "best_loss": math.inf,
-        "sessions": 1,
-    }
-    passage = None
-    saved = _read_checkpoint(checkpoint, state["config"]) if checkpoint and processes.first else None
-    if (saved := processes.agree(saved)) is not None:
-        state = {key: saved[key] for key in state} | {"sessions": saved["sessions"] + 1}
-        for name, part in student.parts.items():
-            if saved[name]:  # a scaler's is empty where it was disabled
-                part.load_state_dict(saved[name])
-        torch.set_rng_state(saved["rng"])
-        if device.type == "cuda" and saved["cuda_rng"] is not None:
-            torch.cuda.set_rng_state(saved["cuda_rng"], device)
-        passage = Passage(**saved["passage"]).to(device) if saved["passage"] else None
-
-    done, steps = len(state["history"]), len(step_sizes(len(images), batch_size, processes.count))
-    saving = time.monotonic()
-
-    def save(passage: Passage | None = None) -> None:
-        nonlocal saving
-        if checkpoint and processes.first:
-            _write_checkpoint(checkpoint, state, student, device, passage)
-        saving = time.monotonic()
-
-    def save_amid(passage: Passage) -> None:
-        # alone, for the generators of other processes are not in the checkpoint
-        if processes.count == 1 and time.monotonic() - saving > SAVE_SECONDS and passage.step < steps:
-            save(passage)
-
+    processes, options, epochs = execution.processes, config.training, config.training["epochs"]
+    images, labels = (torch.from_numpy(array).to(execution.device) for array in train)
+    others, truth = (torch.from_numpy(array).to(execution.device) for array in validation)
+    steps = len(step_sizes(len(images), options["batch_size"], processes.count))
+    learner = begin(config, n_classes, execution, initial)
+    kept = Checkpoint(checkpoint, learner)
+    passage = kept.resume()
+    result = kept.result
+    behind = len(result.history) * steps + (passage.step if passage else 0)
     title = f"{config.dataset} {config.architecture}"
-    behind = done * steps + (passage.step if passage else 0)
-    quiet: dict[str, Any] = {} if processes.first else {"disable": True}
-    with tqdm(total=epochs * steps, initial=behind, unit="step", desc=title, **quiet) as bar:
-        for epoch in range(done + 1, epochs + 1):
-            if epoch - 1 - state["best_epoch"] >= (config.training["patience"] or epochs):
+    bars = tqdm if processes.first else partial(tqdm, disable=True)
+    with bars(total=epochs * steps, initial=behind, unit="step", desc=title) as bar:
+        for epoch in range(len(result.history) + 1, epochs + 1):
+            if epoch - 1 - result.best_epoch >= (options["patience"] or epochs):
+                result.stopped_early = True
                 break
             if not processes.first:  # or dropout would hide the same neurons in every process
                 torch.manual_seed(_seed(config.seed, processes.rank, epoch))
-            start = time.perf_counter()
             with _told(config, execution, epoch):
-                loss_sum, correct, losses = train_one_epoch(
-                    student, images, labels, config, execution, bar, epoch, passage, save_amid
-                )
+                start = time.perf_counter()
+                loss_sum, right, losses = train_one_epoch(learner, images, labels, bar, epoch, passage, kept.write_amid)
                 passage = None
-                train_loss, train_accuracy = loss_sum.item() / len(images), correct.item() / len(images)
-                state["epoch_seconds"].append(time.perf_counter() - start)  # after .item(), which waits for the device
-
-                found = distributed.predict(
-                    student.evaluated, validation_images, validation_labels, image_size, processes
-                )
+                row = {"epoch": epoch, "train_loss": loss_sum.item() / len(images)}
+                row["train_accuracy"] = right.item() / len(images)
+                seconds = time.perf_counter() - start  # after .item(), which waits for the device
+                found = distributed.predict(learner.evaluated, others, truth, options["image_size"], processes)
                 # the same bits for all, on whatever GPUs: or one would stop early, and the others wait for it
-                validation_loss = processes.same(found.losses.mean()).item()
-                validation_accuracy = (found.classes[:, 0] == validation_labels).double().mean().item()
-            if not math.isfinite(train_loss + validation_loss):
-                bad = (~losses.isfinite()).nonzero()
-                step = (epoch - 1) * steps + 1 + int(bad[0]) if len(bad) else epoch * steps
+                row["validation_loss"] = processes.agree(found.losses.mean().item())
+                row["validation_accuracy"] = (found.classes[:, 0] == truth).double().mean().item()
+            if not math.isfinite(row["train_loss"] + row["validation_loss"]):
+                bad = [*losses.isfinite().logical_not().nonzero().flatten().tolist(), steps - 1]
                 raise FloatingPointError(
-                    f"the loss is no longer finite at step {step}, in epoch {epoch} (training {train_loss}, validation "
-                    f"{validation_loss}). The checkpoint of epoch {epoch - 1} is kept; try a lower learning_rate."
+                    f"the loss is no longer finite at step {(epoch - 1) * steps + bad[0] + 1}, in epoch {epoch} "
+                    f"(training {row['train_loss']}, validation {row['validation_loss']}). The checkpoint of epoch "
+                    f"{epoch - 1} is kept; try a lower learning_rate."
                 )
-            row = {
-                "epoch": epoch,
-                "train_loss": train_loss,
-                "train_accuracy": train_accuracy,
-                "validation_loss": validation_loss,
-                "validation_accuracy": validation_accuracy,
-            }
-            state["history"].append(row)
-            if validation_loss < state["best_loss"] or not config.training["validation_fraction"]:
-                state |= {"best_loss": validation_loss, "best_epoch": epoch, "best": _weights(student.evaluated)}
-            bar.set_postfix(epoch=epoch, validation_accuracy=f"{validation_accuracy:.4f}")
-            save()
-    kept = {name: state[name] for name in ("best", "history", "best_epoch", "epoch_seconds", "sessions")}
-    return FitResult(last=_weights(student.evaluated), stopped_early=len(state["history"]) < epochs, **kept)
+            least = min((earlier["validation_loss"] for earlier in result.history), default=math.inf)
+            result.history.append(row)
+            result.epoch_seconds.append(seconds)
+            if row["validation_loss"] < least or not options["validation_fraction"]:
+                result.best_epoch, result.best = epoch, _weights(learner.evaluated)
+            bar.set_postfix(epoch=epoch, validation_accuracy=f"{row['validation_accuracy']:.4f}")
+            kept.write()
+    result.last = _weights(learner.evaluated)
+    return result
 
 
 def _seed(*numbers: int) -> int:
@@ -410,71 +395,27 @@ def _told(config: RunConfig, execution: Execution, epoch: int) -> Iterator[None]
     """Say of the failures of a GPU or a compiler what to do about them."""
     try:
         yield
-    except torch.cuda.OutOfMemoryError as error:
-        batch_size, image_size = config.training["batch_size"], config.training["image_size"]
-        raise InputError(
-            f"batch_size={batch_size} does not fit into the GPU's memory at image_size={image_size}: "
-            f"{str(error).splitlines()[0]} Try batch_size={max(1, batch_size // 2)}, which is another run; or a GPU "
-            "with more memory."
-        ) from error
-    except torch.AcceleratorError as error:
-        kept = f"The checkpoint of epoch {epoch - 1} is kept" if epoch > 1 else "There is no checkpoint yet"
-        raise DeviceError(
-            f"the GPU failed in epoch {epoch}: {str(error).splitlines()[0]}. {kept}; the same command goes on from "
-            "there. If it fails again, see nvidia-smi and the system's log."
-        ) from error
-    except RuntimeError as error:  # what a compiler raises has no narrower class
-        if execution.compile_mode is None:
-            raise
-        raise InputError(
-            f"torch.compile failed with compile_mode={execution.compile_mode}: {str(error).strip().splitlines()[0]} "
-            "Train without it: nothing else changes."
-        ) from error
+    except RuntimeError as error:
+        said = str(error).strip().partition("\n")[0]
+        if isinstance(error, torch.cuda.OutOfMemoryError):
+            batch_size, image_size = config.training["batch_size"], config.training["image_size"]
+            raise InputError(
+                f"batch_size={batch_size} does not fit into the GPU's memory at image_size={image_size}: {said} Try "
+                f"batch_size={max(1, batch_size // 2)}, which is another run; or a GPU with more memory."
+            ) from error
+        if isinstance(error, torch.AcceleratorError):
+            raise DeviceError(
+                f"the GPU failed in epoch {epoch}: {said}. The last checkpoint is kept, and the same command goes on "
+                "from there. If it fails again, see nvidia-smi and the system's log."
+            ) from error
+        if execution.compile_mode:  # what a compiler raises has no narrower class
+            raise InputError(
+                f"torch.compile failed with compile_mode={execution.compile_mode}: {said} Train without it: nothing "
+                "else changes."
+            ) from error
+        raise
 
 
 def _weights(model: nn.Module) -> Weights:
-    # cloned, because on the CPU .cpu() would hand out the very tensors that go on changing; contiguous, because
-    # that is how safetensors stores them
-    return {
-        name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, value in model.state_dict().items()
-    }
-
-
-def _write_checkpoint(
-    path: Path, state: dict[str, Any], student: Learner, device: torch.device, passage: Passage | None
-) -> None:
-    buffer = io.BytesIO()
-    moving = {name: part.state_dict() for name, part in student.parts.items()} | {
-        "rng": torch.get_rng_state(),
-        "cuda_rng": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
-        "passage": vars(passage) if passage else None,
-    }
-    torch.save(state | moving, buffer)
-    content = buffer.getvalue()
-    # torch.load takes flipped bits for weights, so a checksum of the whole is its last 32 bytes
-    files.write_bytes(path, content + hashlib.sha256(content).digest())
-
-
-def _read_checkpoint(path: Path, config: dict[str, Any]) -> dict[str, Any] | None:
-    if not path.exists():
-        return None
-    content = path.read_bytes()
-    if hashlib.sha256(content[:-32]).digest() != content[-32:]:
-        kept = path.replace(path.with_name(path.name + ".damaged"))
-        warnings.warn(
-            f"{path} is damaged (its checksum does not fit) and is kept as {kept.name}; "
-            "training starts from the beginning.",
-            stacklevel=3,
-        )
-        return None
-    saved: dict[str, Any] = torch.load(io.BytesIO(content[:-32]), map_location="cpu", weights_only=True)
-    found = saved["config"]
-    if found != config:
-        pairs = [(key, found.get(key), value) for key, value in config.items() if found.get(key) != value]
-        raise InputError(
-            f"{path} belongs to another run: "
-            + "; ".join(f"{key} is {there!r} there and {here!r} here" for key, there, here in pairs)
-            + ". Move it away, or ask for the run it belongs to."
-        )
-    return saved
+    whole = torch.contiguous_format  # as safetensors has it; cloned, or on a CPU these would go on changing
+    return {name: value.detach().cpu().clone(memory_format=whole) for name, value in model.state_dict().items()}

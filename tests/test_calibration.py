@@ -108,7 +108,6 @@ def test_what_is_measured_fits_together(few_scribbles: None) -> None:
         "scribbles": 1,
         "by_kind": every,
         "unseen": every,
-        "by_score": {"test": 0, "scribbles": 1},
     }
     assert rejector.accepts(np.array([[4.0, 0.0], [0.2, 0.0]])).tolist() == [True, False]
 

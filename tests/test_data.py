@@ -22,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from helpers import write_easy
+from helpers import load_tool, write_easy
 from hwr_utils import cli, data, facts, files, results, synthesis
 from hwr_utils.data import CATALOG, Dataset, folders, idx
 from hwr_utils.data.splits import fold_numbers, stratified_split
@@ -697,7 +697,7 @@ def test_complexity_by_hand() -> None:
 
 def test_sample_sheet(real: Real) -> None:
     letters = real("emnist-letters-sample")
-    sheet = facts.sample_sheet(letters, per_class=5)
+    sheet = facts.sample_sheet(letters.train_images, letters.train_labels, np.arange(26), each=5)
     assert sheet.shape == (26, 5, 28, 28) and sheet.dtype == np.uint8
     for label, row in enumerate(sheet):
         own = letters.train_images[letters.train_labels == label]
@@ -705,12 +705,13 @@ def test_sample_sheet(real: Real) -> None:
         assert all((own == image).all((1, 2)).any() for image in row if image.any())
 
 
-def test_keeping_the_first_letters_loses_classes(data_root: Path, tmp_path: Path) -> None:
+def test_keeping_the_first_letters_loses_classes(data_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = data_root / "emnist-letters-labels"
     if not folder.is_dir():
         pytest.skip(f"the original EMNIST label files are not at {folder}")
-    facts.record("emnist-letters-labels", tmp_path, data_root)
-    found = results.facts("emnist-letters-labels", tmp_path)
+    tool = load_tool("emnist_labels")
+    found = tool.count(folder)
+    assert found == results.facts("emnist-letters-labels")
     assert (found["train"]["n"], found["test"]["n"]) == (124_800, 20_800)
     assert found["test"]["sorted"] and not found["train"]["sorted"]
     assert found["train"]["per_class"] == [4800] * 26
@@ -718,8 +719,9 @@ def test_keeping_the_first_letters_loses_classes(data_root: Path, tmp_path: Path
     assert kept["per_class"] == [800] * 18 + [400] + [0] * 7
     assert kept["missing"] == list("TUVWXYZ") and kept["classes"] == 18.5
     assert found["train"]["kept"]["n"] == 88_800 and found["train"]["kept"]["missing"] == []
-    with pytest.raises(InputError, match=r"20800 labels of 1 to 26; at least 20801 of 1 to 26 were expected"):
-        facts.label_file_facts(folder, kept_test=20_801)
+    monkeypatch.setitem(tool.KEPT, "test", 20_801)
+    with pytest.raises(InputError, match=r"20800 labels, expected at least 20801 of 1 to 26"):
+        tool.count(folder)
 
 
 def test_a_joined_set_adds_training_images_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -216,7 +216,7 @@ def test_the_facts_of_an_import(make: Make, tmp_path: Path) -> None:
     root = make()
     folder = facts.record("custom:hands", tmp_path / "results", root)
     found, sheet = (read("custom:hands", tmp_path / "results") for read in (results.facts, results.samples))
-    assert sheet.shape == (3, 8, 16, 16)
+    assert sheet.shape == (3, 10, 16, 16)
     assert pictures(sheet.reshape(-1, 16, 16)) <= pictures(hwdb.read_import(root / "custom" / "hands").images)
     assert (
         folder.name == "custom-hands"

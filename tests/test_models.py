@@ -10,7 +10,7 @@ import helpers  # noqa: F401  sets one thread
 from hwr_utils import models, recipes
 from hwr_utils.errors import InputError
 from hwr_utils.models import layer_table, to_input
-from hwr_utils.models.compact_hccr import Directions, Thin
+from hwr_utils.models.compact_hccr import Directions
 from hwr_utils.models.inception_hccr import MODULES, Inception
 from hwr_utils.models.resnet50 import ResNet50
 
@@ -257,16 +257,6 @@ def test_directions_tell_which_way_an_image_brightens() -> None:
         assert answer.argmax() == 2 * turns and answer[2 * turns] == pytest.approx(1, abs=0.05)
         assert answer[(2 * turns + 4) % 8] < 1e-6, "the other way"
         assert answer[(2 * turns + 1) % 8] == pytest.approx(float(answer[(2 * turns - 1) % 8]), abs=1e-5)
-
-
-def test_thin_makes_lines_equally_wide() -> None:
-    def ink(width: int, level: float) -> float:
-        image = torch.zeros(1, 1, 56, 56)
-        image[..., 28 - width // 2 : 28 + width // 2, 8:-8] = level
-        return Thin()(image).sum().item()
-
-    assert ink(6, 1) == pytest.approx(ink(2, 1), rel=0.35)
-    assert ink(2, 0.4) == pytest.approx(ink(2, 1), rel=0.01)
 
 
 def test_a_classifier_of_low_rank_costs_its_rank_a_class() -> None:

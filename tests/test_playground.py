@@ -497,7 +497,7 @@ def test_strokes_that_no_network_has_seen(open_page: Callable[..., Page], capsys
         ours = recognizer.load(models[name].file)
         pictures = (canvas.prepare(set_, PENS[name], **ours.form) for set_ in sets)
         logits = np.stack([ours.network(preprocessing.to_input(one, ours.network.input_shape)) for one in pictures])
-        assert (ours.accepts(logits) == likely).mean() > 0.95  # but for roundings, where it is a close thing
+        assert (ours.rejector.accepts(logits) == likely).mean() > 0.95  # but for roundings, where it is a close thing
     n = sum(map(len, RECORDED.values()))
     with capsys.disabled():
         print(f"\nof all {n}: {n_right} right", end=" ")

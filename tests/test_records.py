@@ -107,7 +107,7 @@ def test_a_config_comes_back_from_json() -> None:
 )
 def test_a_record_against_the_schema_is_refused(tmp_path: Path, record: Any, message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
-        records.validate(record, "results/a/record.json")
+        records.validate(record, Path("results/a/record.json"))
     assert str(caught.value).startswith("results/a/record.json: ")
     # neither does it get out, nor does it get in
     with pytest.raises(InputError):
@@ -199,9 +199,9 @@ def test_one_bad_record_stops_the_reader(tmp_path: Path) -> None:
 
 def test_another_version_is_refused_without_the_schema_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "fastjsonschema", None)  # as on a machine that only trains
-    records.validate(example(), "x")
+    records.validate(example(), Path("record.json"))
     with pytest.raises(InputError, match="schema_version is 2"):
-        records.validate(changed("schema_version", value=2), "x")
+        records.validate(changed("schema_version", value=2), Path("record.json"))
 
 
 # what is committed
@@ -243,7 +243,7 @@ def test_an_edited_record_is_noticed() -> None:
     edited = copy.deepcopy(record)
     edited["test"]["accuracy"] = 0.999
     with pytest.raises(InputError, match="are right"):
-        records.validate(edited, "x")
+        records.validate(edited, Path("record.json"))
     edited["test"] |= {"correct": 999, "n": 1000}
     with pytest.raises(InputError, match="gives"):
         records.verify(edited, records.read_arrays(folder / "predictions.npz"), "x")

@@ -54,7 +54,7 @@ def check_same(results_dir: Path, whole: Run) -> Run:
 def epochs_kept(results_dir: Path, whole: Run) -> int:
     """Return how many epochs the checkpoint holds, 0 where there is none."""
     path = results_dir / whole.folder.name / "checkpoint.pt"
-    return len(torch.load(path, weights_only=True)["history"]) if path.exists() else 0
+    return len(torch.load(path, weights_only=True)["result"]["history"]) if path.exists() else 0
 
 
 def test_two_processes_give_the_same_bits(server: Server, root: Path, tmp_path: Path, whole: Run) -> None:

@@ -84,9 +84,9 @@ def test_for_other_classes_the_last_layer_begins_afresh(done: Run, results: Path
 @pytest.mark.parametrize(
     ("letters", "changed", "message"),
     [
-        (-1, {}, "is no run in .*; did you mean"),
+        (-1, {}, "init=.* is unknown, .*; did you mean"),
         (None, {"image_size": 20}, "is a network of another shape: simple_cnn with image_size=16"),
-        (None, {"weights": b""}, r"model\.safetensors is damaged .*not those of its record.*Move "),
+        (None, {"weights": b""}, r"model\.safetensors is not the file that the record describes"),
         (None, {"weights": None}, r"cannot read .*model\.safetensors: No such file"),
     ],
 )
@@ -290,7 +290,7 @@ def test_a_hanzi_runs_command_makes_that_run() -> None:
 
 
 def test_a_network_that_takes_one_size_alone_does_not_grow_its_images(root: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="start_size=20: simple_cnn of image_size=28 takes no images of that size"):
+    with pytest.raises(InputError, match="simple_cnn takes no images of 20 pixels"):
         train_run(tiny(image_size=28, start_size=20), tmp_path, root, "cpu")
 
 
@@ -334,7 +334,7 @@ def test_1000_images_of_mnist_are_1000(real: Callable[[str], data.Dataset]) -> N
 
 
 def test_a_train_size_beyond_the_data_is_told(root: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="train_size=145 is more than the 144 training images that custom:easy leaves"):
+    with pytest.raises(InputError, match="train_size=145 is more than the 144 training images of custom:easy"):
         train_run(tiny(train_size=145), tmp_path, root, "cpu")
     run = train_run(tiny(train_size=144, epochs=1), tmp_path, root, "cpu")
     assert run.record["dataset"]["n_train"] == 144
@@ -350,7 +350,7 @@ def test_spare_outputs_are_classes_without_images(root: Path, tmp_path: Path) ->
     assert run.classes == ["0", "1", "2", "3", "N/A", "N/A"]
     assert run.confusion.shape == (6, 6)
     assert run.predictions["classes"].shape == (40, 6)
-    with pytest.raises(InputError, match="n_outputs=3 is less than the 4 classes of custom:easy"):
+    with pytest.raises(InputError, match="n_outputs is less than the 4 classes of custom:easy"):
         train_run(tiny(n_outputs=3), tmp_path, root, "cpu")
 
 
@@ -510,7 +510,7 @@ def test_an_unknown_dataset_is_told_with_the_nearest(tmp_path: Path) -> None:
 def test_absent_cuda_is_told_before_anything_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.setattr(data, "load", never)
-    with pytest.raises(InputError, match="device='cuda' is asked for"):
+    with pytest.raises(InputError, match="device='cuda' is not there"):
         train_run(tiny(), tmp_path, tmp_path, "cuda")
     assert not list(tmp_path.iterdir())
 
@@ -613,7 +613,6 @@ def test_source_hash_follows_the_sources(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 
 def test_the_revision_is_told_where_there_is_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.delenv("HWR_GIT_REVISION", raising=False)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))  # or a checkout around it would answer
     monkeypatch.setattr(runs, "__file__", str(tmp_path / "runs.py"))
     assert runs._git_revision() == "unknown"
@@ -623,8 +622,6 @@ def test_the_revision_is_told_where_there_is_one(monkeypatch: pytest.MonkeyPatch
     revision = runs._git_revision()
     (tmp_path / "a").write_text("")
     assert len(revision) == 40 and runs._git_revision() == f"{revision}-modified"
-    monkeypatch.setenv("HWR_GIT_REVISION", "abc")
-    assert runs._git_revision() == "abc"
 
 
 def test_the_facts_of_a_dataset_are_read_without_it(root: Path, tmp_path: Path) -> None:

@@ -38,7 +38,6 @@ class Checkout:
             "PYTHONPATH": str(folder),
             "XDG_CACHE_HOME": str(folder / "_build" / "cache"),
             "HWR_DATA_ROOT": str(self.data_root),
-            "HWR_GIT_REVISION": "a test",
         }
 
     @property

@@ -399,7 +399,7 @@ def test_a_lost_gpu_is_told_and_the_run_goes_on_with_the_same_bits(
     checkpoint = tmp_path / "checkpoint.pt"
     with monkeypatch.context() as patch:
         failing(patch, torch.AcceleratorError("CUDA error: unspecified launch failure\nMore."), 3)
-        with pytest.raises(DeviceError, match=r"epoch 3: CUDA error: .* failure\. The checkpoint of epoch 2 is kept;"):
+        with pytest.raises(DeviceError, match=r"epoch 3: CUDA error: .* failure\. The last checkpoint is kept"):
             fit(tiny(), checkpoint)
     assert same(fit(tiny(), checkpoint), whole)
 
@@ -425,9 +425,8 @@ def test_a_compiled_network_learns_the_same() -> None:
         assert row == pytest.approx(plain, rel=1e-4)
 
 
-@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_half_precision_learns_nearly_the_same(precision: str, tmp_path: Path) -> None:
-    config, execution = tiny(epochs=3, **PLAIN), training.Execution(precision=precision)
+def test_half_precision_learns_nearly_the_same(tmp_path: Path) -> None:
+    config, execution = tiny(epochs=3, **PLAIN), training.Execution(precision="bfloat16")
     plain = fit(config)
     result = training.fit(config, N_CLASSES, TRAIN, VALIDATION, execution, tmp_path / "checkpoint.pt")
     assert result.history[-1]["train_loss"] == pytest.approx(plain.history[-1]["train_loss"], rel=0.05)
@@ -440,7 +439,7 @@ def test_half_precision_learns_nearly_the_same(precision: str, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"precision": "fp16"}, "precision='fp16' is unknown, expected one of float32, bfloat16, float16"),
+        ({"precision": "fp16"}, "precision='fp16' is unknown, expected one of float32, bfloat16"),
         ({"compile_mode": "fast"}, "compile_mode='fast' is unknown, expected one of default, reduce-overhead, max-"),
     ],
 )
@@ -477,7 +476,7 @@ def test_resnet50_trains_where_one_image_would_be_left_over() -> None:
     result = training.fit(config, N_CLASSES, (images, labels), VALIDATION, training.Execution())
     assert math.isfinite(result.history[0]["train_loss"])
     config = recipes.configure("custom:easy", "resnet50", "quick", image_size=32, epochs=1, batch_size=1)
-    with pytest.raises(InputError, match=r"batch_size=1 is too small .* batch normalisation\. Use 2 or more"):
+    with pytest.raises(InputError, match=r"batch_size=1 is too small .* Use 2 or more"):
         training.fit(config, N_CLASSES, (images, labels), VALIDATION, training.Execution())
 
 
@@ -537,23 +536,17 @@ def test_a_checkpoint_runs_no_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     content = pickle.dumps({"config": Trap()}, protocol=2)
     (tmp_path / "checkpoint.pt").write_bytes(content + hashlib.sha256(content).digest())
     with pytest.raises(pickle.UnpicklingError):
-        training._read_checkpoint(tmp_path / "checkpoint.pt", tiny().to_dict())
+        fit(tiny(), tmp_path / "checkpoint.pt")
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
 
 
-@pytest.mark.parametrize(
-    ("changed", "message"),
-    [
-        ({"seed": 1}, "seed is 0 there and 1 here"),
-        ({"epochs": 5}, "training is .*'epochs': 4.* there and .*'epochs': 5.* here"),
-    ],
-)
+@pytest.mark.parametrize(("changed", "message"), [({"seed": 1}, "'seed': 0"), ({"epochs": 5}, "'epochs': 4")])
 def test_a_checkpoint_of_another_config_is_refused_and_left(
     tmp_path: Path, half: bytes, changed: dict[str, Any], message: str
 ) -> None:
     checkpoint = tmp_path / "checkpoint.pt"
     checkpoint.write_bytes(half)
-    with pytest.raises(InputError, match=f"belongs to another run: {message}"):
+    with pytest.raises(InputError, match=f"belongs to another run, .*{message}"):
         fit(tiny(**changed), checkpoint)
     assert checkpoint.read_bytes() == half
     assert list(tmp_path.iterdir()) == [checkpoint]
@@ -566,12 +559,8 @@ def test_a_device_that_is_absent_or_unknown_is_told(monkeypatch: pytest.MonkeyPa
     assert training.choose_execution("cpu").device == CPU
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert training.choose_execution("cuda:1").device == torch.device("cuda:1")
-    with pytest.raises(
-        InputError, match=r"device='cuda:2' is asked for, but torch sees 2 CUDA devices. Use device=cpu"
-    ):
-        training.choose_execution("cuda:2")
-    for device in ("gpu", "", "cuda:x", "mps", "meta"):
-        with pytest.raises(InputError, match=f"device='{device}' is unknown, expected auto, cpu, cuda or cuda:N"):
+    for device in ("cuda:2", "gpu", "", "cuda:x", "mps", "meta"):
+        with pytest.raises(InputError, match=f"device='{device}' is not there: torch sees cpu, cuda:0, cuda:1"):
             training.choose_execution(device)
 
 

@@ -14,7 +14,7 @@ from hwr_utils import __version__, files, records
 from hwr_utils.errors import InputError
 
 ROOT = files.REPOSITORY
-BESIDE = ("CITATION.cff", "codemeta.json", "LICENSE-text", "hwr_utils/*.schema.json", "hwr_utils/device/*.schema.json")
+BESIDE = ("CITATION.cff", "codemeta.json", "LICENSE-text", "hwr_utils/*.schema.json")
 CREATED = (1980, 1, 1, 0, 0, 0)  # the first date that a zip file can hold
 
 

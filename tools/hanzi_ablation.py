@@ -51,7 +51,6 @@ ROWS: dict[str, tuple[dict[str, int], dict[str, Any]]] = {
     "both-warp": (BOTH, {}),
     "both-ink": (BOTH, {"augmentation": "ink"}),
     "directions-ink": (BOTH, {"augmentation": "ink", "entry": "directions"}),
-    "thin": (BOTH, {"entry": "thin"}),
     "directions": (BOTH, {"entry": "directions"}),
     "one-cell": (BOTH, {"cells": 1}),
     "nine-cells": (BOTH, {"cells": 3}),

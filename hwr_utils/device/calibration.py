@@ -50,12 +50,8 @@ def measure(
 ) -> tuple[dict[str, Any], Rejector]:
     """Find the temperature of a network and its rejector, and say what they achieve.
 
-    Args:
-        predict: the network.
-        form: size, margin and centre of the images that it takes.
-        classes: the characters that it knows.
-        held_out: images that it was neither trained on nor is tested on, one or more; their labels.
-        test: logits of test images; their labels.
+    The network reads images of a form, that is their size, margin and centre, and knows these classes. Both are found
+    on images that are held out: it was neither trained on them nor is tested on them. The test has logits and labels.
 
     Returns:
         What is recorded, described by `quantization.schema.json`, and the rejector.
@@ -65,18 +61,15 @@ def measure(
         _drawn(predict, form, classes, width, *number_and_seed) for number_and_seed in (LEARNED, COUNTED)
     )
     heat, rejector = temperature(known, held_out[1]), fit_rejector(known, np.concatenate([*learned.values()]))
-    limit = threshold(best_scores(known, heat), DECLINED)
     scribbled = np.concatenate([counted[name] for name in scribbles.KINDS])
-    right, groups = tested.argmax(axis=1) == truth, {"test": tested, "scribbles": scribbled}
-    shares: dict[str, Any] = {name: _declined(rejector, logits) for name, logits in groups.items()}
+    shares: dict[str, Any] = {"test": _declined(rejector, tested), "scribbles": _declined(rejector, scribbled)}
     shares["by_kind"] = {name: _declined(rejector, logits) for name, logits in counted.items()}
     shares["unseen"] = {}
     for name, logits in counted.items():
         others = np.concatenate([one for kind, one in learned.items() if kind != name])
         shares["unseen"][name] = _declined(fit_rejector(known, others), logits)
-    shares["by_score"] = {name: float((best_scores(one, heat) < limit).mean()) for name, one in groups.items()}
-    ece = {"before": calibration_error(best_scores(tested), right)}
-    ece["after"] = calibration_error(best_scores(tested, heat), right)
+    right, heats = tested.argmax(axis=1) == truth, {"before": 1.0, "after": heat}
+    ece = {name: calibration_error(best_scores(tested, one), right) for name, one in heats.items()}
     return {"temperature": heat, "ece": ece, "declined": shares}, rejector
 
 

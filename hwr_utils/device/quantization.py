@@ -8,30 +8,26 @@ files are calibrated with the 32-bit network, of which they are copies.
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
 from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load as load_safetensors
 from torch import nn
 from tqdm import tqdm
 
-from hwr_utils import data, evaluation, files, models, preprocessing, recipes, records, results, runs
+from hwr_utils import data, evaluation, files, models, preprocessing, records, results, runs
 from hwr_utils.data import splits
-from hwr_utils.device import calibration, export, recognizer, reports
+from hwr_utils.device import calibration, export, recognizer
 from hwr_utils.device.calibration import Labels, Logits
-from hwr_utils.errors import InputError, reading
-from hwr_utils.training import choose_execution
+from hwr_utils.errors import InputError
+from hwr_utils.training import Execution
 
 ROUNDS, TURN = 20, 10  # the formats take turns, of so many inferences, so many times
 REFERENCE, CLOCK = "safetensors", "fp32.tflite"  # what answers, and what times, are compared with
-CLASS_COUNTS = (10, 26, 3755)  # of digits, letters and hanzi
 CALIBRATION_IMAGES = 200  # of the training set; beyond some hundred the ranges hardly move
 HELD_OUT_IMAGES = 5000  # at most, by which scores are calibrated
 LIBRARIES = {"torch", "litert-torch", "litert-converter", "ai-edge-litert", "ai-edge-quantizer", "onnx", "onnxruntime"}
@@ -41,7 +37,7 @@ Interpreter = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # (1, 1, H, 
 
 def quantize(
     folder: str | Path,
-    formats: Iterable[str] = reports.FORMATS,
+    formats: Iterable[str] = export.FORMATS,
     images: int | None = None,
     data_root: str | Path | None = None,
 ) -> dict[str, Any]:
@@ -49,57 +45,45 @@ def quantize(
 
     Args:
         folder: of a run that has its record and its weights.
-        formats: names of `reports.FORMATS`; the 32-bit ones that these are compared with are added.
+        formats: names of `export.FORMATS`; those that these are compared with are added.
         images: how many test images, stratified; None takes all.
         data_root: None is `data.default_root()`.
 
-    Returns:
-        The record that `quantization.schema.json` describes.
-
-    Raises:
-        InputError: an unknown format; no record, weights or data, or damaged ones; more images than there are.
+    Returns the record that `quantization.schema.json` describes. Raises an InputError where a format is unknown; the
+    record, the weights or the data are missing or damaged; or there are not so many images.
     """
-    wanted = set(export.check_formats(formats)) | {REFERENCE, CLOCK}
-    wanted |= {"fp32.onnx"} if any(name.endswith(".onnx") for name in wanted) else set()
-    run = open_run(folder)
-    weights, model = network(run)
-    dataset, size = _data(run, Path(data_root or data.default_root())), run.config.training["image_size"]
+    torch.set_num_threads(1)
+    run = results.open_run(Path(folder))
+    model, size = runs.network(run), run.config.training["image_size"]
+    dataset = runs.load_data(run.config, data_root or data.default_root())
+    if dataset.files != run.record["dataset"]["files"]:
+        raise InputError(
+            f"{dataset.name} is not the data that {run.folder.name} was trained on: the checksums differ. Put that "
+            "data there, or train on this one."
+        )
     chosen = some_of(dataset.test_labels, images, f"{dataset.name}'s test images")
     test_images, labels = torch.from_numpy(dataset.test_images[chosen]), dataset.test_labels[chosen]
     trained, _ = runs.training_split(dataset, run.config)  # neither of the test set nor of the validation set
     seen = dataset.train_images[_at_most(CALIBRATION_IMAGES, trained, dataset.train_labels)]
-    form, threads = preprocessing.framing(seen), torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        inputs = models.to_input(torch.from_numpy(seen), size).contiguous().numpy()
-        contents = export.convert(model, size, inputs, wanted) | {REFERENCE: weights}
-        for name in wanted - {REFERENCE}:
-            files.write_bytes(run.folder / f"model.{name}", contents[name])
-        logits = predict(model, size, test_images.numpy())
-        scores, used = _scores(run, model, dataset, form, (logits, labels))
-        _describe(run, contents, form, used)
-        environment = runs.describe_environment(choose_execution("cpu"))
-        environment |= {"versions": versions(), "load": round(os.getloadavg()[0], 2)}
-        interpreters = {name: _interpreter(name, run.folder / f"model.{name}", model) for name in contents}
-        rows = []
-        for name, content in contents.items():
-            answers = logits
-            if name != REFERENCE:
-                bar = tqdm(test_images.split(1), desc=name, unit="image")
-                answers = np.stack([interpreters[name](models.to_input(image, size).numpy()) for image in bar])
-            full = name if name == REFERENCE else "fp32." + name.rpartition(".")[2]
-            row: dict[str, Any] = {
-                "format": name,
-                "bytes": len(content),
-                "share_of_weights": len(content) / len(weights),
-                "share_of_fp32": len(content) / len(contents[full]),
-                "sha256": files.sha256(content),
-                "parts": export.parts(name, content, model, size),
-            }
-            rows.append(row | compare(labels, logits, answers))
-        times = latencies(interpreters, models.to_input(test_images[:TURN], size).contiguous().numpy())
-    finally:
-        torch.set_num_threads(threads)
+    inputs, form = models.to_input(torch.from_numpy(seen), size).contiguous().numpy(), preprocessing.framing(seen)
+    contents = export.convert(model, size, inputs, {*formats, REFERENCE, CLOCK})
+    logits = models.predict_logits(model, test_images, size).numpy()
+    scores, used = _scores(run, model, dataset, form, (logits, labels))
+    environment = runs.describe_environment(Execution()) | {"versions": versions()}
+    environment["load"] = round(os.getloadavg()[0], 2)
+    rows, interpreters = [], {}
+    for name, content in contents.items():
+        if name != REFERENCE:
+            files.write_bytes(run.folder / f"model.{name}", content)
+        interpreters[name] = interpret = _interpreter(name, run.folder / f"model.{name}", model)
+        answers = logits
+        if name != REFERENCE:
+            bar = tqdm(test_images.split(1), desc=name, unit="image")
+            answers = np.stack([interpret(models.to_input(image, size).numpy()) for image in bar])
+        row: dict[str, Any] = {"format": name, "bytes": len(content), "sha256": files.sha256(content)}
+        rows.append(row | compare(labels, logits, answers))
+    _describe(run, rows, form, used)
+    times = latencies(interpreters, models.to_input(test_images[:TURN], size).contiguous().numpy())
     measured = {
         "architecture": run.config.architecture,
         "dataset": {"name": dataset.name, "published": dataset.published, "n_classes": len(run.classes)},
@@ -110,71 +94,12 @@ def quantize(
         "environment": environment,
         "formats": [row | {"latency": times[row["format"]]} for row in rows],
     }
-    return reports.write(run.folder / reports.QUANTIZATION, run.record, measured)
-
-
-def untrained_sizes(
-    architecture: str, formats: Iterable[str] = reports.FORMATS, results_dir: str | Path | None = None
-) -> dict[str, Any]:
-    """Say how large the files of an architecture are and where their bytes go, as `benchmarks/sizes-<name>.json`.
-
-    The weights are random, so only the sizes mean anything. Raises an InputError where the architecture or a format is
-    unknown, or the folder cannot be written.
-    """
-    config = recipes.configure("mnist", architecture, "paper")
-    wanted, size, rows = export.check_formats(formats), config.training["image_size"], []
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.rand(8, 1, size, size, generator=generator).numpy()
-    for n_classes in CLASS_COUNTS:
-        model = models.build(architecture, n_classes, size, config.model)
-        with torch.no_grad():
-            for parameter in model.parameters():  # no zeros, which a converter would leave out
-                parameter.normal_(std=0.05, generator=generator)
-        for name, content in export.convert(model, size, noise, wanted).items():
-            parts = export.parts(name, content, model, size)
-            rows.append({"classes": n_classes, "format": name, "bytes": len(content), "parts": parts})
-    record = {
-        "schema_version": reports.SCHEMA_VERSION,
-        "benchmark": "sizes",
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "weights": "random, untrained",
-        "architecture": architecture,
-        "image_size": size,
-        "versions": versions(),
-        "rows": rows,
-    }
-    files.write_json(Path(results_dir or results.RESULTS_DIR) / "benchmarks" / f"sizes-{architecture}.json", record)
-    return record
-
-
-def text(record: Mapping[str, Any]) -> str:
-    """Return the findings of a record as lines of text: of `quantize`, or of `untrained_sizes`."""
-    if "rows" in record:
-        rows = pd.json_normalize(record["rows"]).to_string(index=False)
-        return f"{rows}\n{record['architecture']}, weights: {record['weights']}"
-    table = pd.json_normalize(record["formats"]).set_index("format").drop(columns=["sha256", "latency.n", "test.n"])
-    rows = table.astype(object).T.to_string(float_format="{:.4g}".format)  # a row for each measure
-    n, scores = record["test_images"], record.get("scores", {})
-    said = "scores are not calibrated, and nothing is declined: no images but the test's were held out"
-    if found := scores.get("declined"):
-        said = (
-            f"scores: temperature {scores['temperature']:.3f}, found on {scores['images']:,} images; "
-            f"declined: {found['test']:.2%} of the test images, {found['scribbles']:.1%} of scribbles"
-        )
-    return f"{rows}\naccuracy on {n['n']:,} of {n['of']:,} test images; times are compared with {CLOCK}\n{said}"
+    return records.write_measured(run.folder / "quantization.json", run.record, measured)
 
 
 def versions() -> dict[str, str]:
     """Return the versions of the libraries that convert and run the files, of those that are installed."""
     return {name: one.version for one in metadata.distributions() if (name := one.name) in LIBRARIES}
-
-
-def open_run(folder: str | Path) -> results.Run:
-    """Return the run of a folder that a user gave; an InputError where it holds no record, or a damaged one."""
-    path = Path(folder) / "record.json"
-    if not path.is_file():
-        raise InputError(f"{folder} holds no record.json. Give the folder of a run, as results/ has them.")
-    return results.Run(path.parent, records.read(path))
 
 
 def some_of(labels: Labels, images: int | None, what: str) -> NDArray[np.int64]:
@@ -191,38 +116,8 @@ def _at_most(n: int, indices: NDArray[np.int64], labels: Labels) -> NDArray[np.i
     return indices[splits.stratified_sample(labels[indices], min(n, len(indices)), seed=0)]
 
 
-def network(run: results.Run) -> tuple[bytes, nn.Module]:
-    """Read a run's weights, see that they are the record's, and return them and the network that has them."""
-    path, config = run.folder / "model.safetensors", run.config
-    command = f"{results.command(config)} --results-dir {run.folder.parent}"
-    again = f"To make them again, remove {run.folder / 'record.json'} and run `{command}`."
-    with reading(path, "the weights of the run, which are not committed,", again):
-        content = path.read_bytes()
-    if files.sha256(content) != run.record["weights"]["sha256"]:
-        raise InputError(f"{path} is not the file that the record describes: its SHA-256 is another. {again}")
-    model = models.build(config.architecture, len(run.classes), config.training["image_size"], config.model)
-    revision = f"Check out revision {run.record['environment']['git_revision']}."
-    with reading(path, f"weights that fit {config.architecture} as it is now", revision):
-        model.load_state_dict(load_safetensors(content))
-    return content, model.eval()
-
-
-def _data(run: results.Run, root: Path) -> data.Dataset:
-    given = {name: run.config.training[name] for name in ("split", "pool_size")}
-    dataset = data.load(run.config.dataset, root, seed=run.config.seed, **given)
-    if dataset.files != run.record["dataset"]["files"]:
-        raise InputError(
-            f"{dataset.name} under {root} is not the data that {run.folder.name} was trained on: the checksums of its "
-            "files differ from those in the record. Put that data there, or train on this one."
-        )
-    return dataset
-
-
 def _held_out(dataset: data.Dataset, run: results.Run) -> tuple[NDArray[np.int64], str | None]:
-    """Return the indices of training images that the run was not trained on, and which they are.
-
-    They are its validation images, which no more than chose the epoch; else those that `train_size` left out.
-    """
+    """Return training images that the run did not train on: its validation images, or what `train_size` left out."""
     trained, validation = runs.training_split(dataset, run.config)
     left_out = np.setdiff1d(np.arange(len(dataset.train_labels)), trained)
     if not len(left_out):
@@ -246,34 +141,28 @@ def _scores(
 
 
 def predict(model: nn.Module, size: int, images: NDArray[np.uint8]) -> Logits:
-    """Return the (N, C) logits of a network in 32 bits, whose input has that side, of (N, H, W) images."""
-    return models.predict_logits(model, torch.from_numpy(images), size, batch_size=50).numpy()
+    """Return the (N, C) logits of a network whose input has that side, of (N, H, W) images."""
+    return models.predict_logits(model, torch.from_numpy(images), size).numpy()
 
 
 def _describe(
-    run: results.Run, contents: Mapping[str, bytes], form: Mapping[str, Any], scores: Mapping[str, Any]
+    run: results.Run, rows: Iterable[Mapping[str, Any]], form: Mapping[str, Any], scores: Mapping[str, Any]
 ) -> None:
-    """Write model.json; files of the same weights that an earlier call made stay in it."""
-    size, sha256, path = run.config.training["image_size"], run.record["weights"]["sha256"], run.folder / "model.json"
-    try:
-        older = recognizer.read_description(path)
-    except InputError:  # there is none, or it is damaged, and is made anew
-        older = {}
-    kept = older["files"] if older.get("weights_sha256") == sha256 else {}
-    made = {f"model.{name}": {"bytes": len(one), "sha256": files.sha256(one)} for name, one in contents.items()}
+    """Write model.json; see `recognizer`."""
+    size = run.config.training["image_size"]
     description = {
         "schema_version": recognizer.SCHEMA_VERSION,
         "run_id": run.record["run_id"],
         "architecture": run.config.architecture,
         "dataset": run.config.dataset,
-        "weights_sha256": sha256,
+        "weights_sha256": run.record["weights"]["sha256"],
         "classes": run.classes,
         "input": {"shape": [1, 1, size, size], "type": "float32", "paper": 0, "ink": 1},
         "image": form,
         "scores": scores,
-        "files": {name: entry for name, entry in kept.items() if (run.folder / name).is_file()} | made,
+        "files": {f"model.{row['format']}": {name: row[name] for name in ("bytes", "sha256")} for row in rows},
     }
-    files.write_json(path, description)
+    files.write_json(run.folder / recognizer.DESCRIPTION, description)
 
 
 def _interpreter(name: str, path: Path, model: nn.Module) -> Interpreter:
@@ -286,8 +175,7 @@ def _interpreter(name: str, path: Path, model: nn.Module) -> Interpreter:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        with recognizer.quiet():
-            session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         return lambda image: np.asarray(session.run(None, {export.INPUT: image})[0][0])
     return torch.inference_mode()(lambda image: model(torch.from_numpy(image))[0].numpy())
 
@@ -301,15 +189,12 @@ def accuracy(right: NDArray[np.bool_]) -> dict[str, Any]:
 
 def compare(labels: Labels, reference: Logits, logits: Logits) -> dict[str, Any]:
     """Compare the (N, C) logits of a file with those of the network that it was made of, as the schema describes."""
-    ranked, expected = (np.argsort(-values, axis=1, kind="stable")[:, :5] for values in (logits, reference))
-    only_fp32, only_this, p = evaluation.mcnemar(labels, expected[:, 0], ranked[:, 0])
+    answers, expected = logits.argmax(axis=1), reference.argmax(axis=1)
+    only_fp32, only_this, p = evaluation.mcnemar(labels, expected, answers)
     return {
-        "test": accuracy(ranked[:, 0] == labels),
+        "test": accuracy(answers == labels),
         "change": (only_this - only_fp32) / len(labels),
         "mcnemar": {"only_fp32": only_fp32, "only_this": only_this, "p": p},
-        "top1_agreement": float((ranked[:, 0] == expected[:, 0]).mean()),
-        "top5_agreement": float((ranked[:, :, None] == expected[:, None, :]).any(axis=1).mean()),
-        "largest_logit_difference": float(np.abs(logits - reference).max()),
     }
 
 

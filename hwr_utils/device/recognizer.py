@@ -21,7 +21,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,11 +30,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwr_utils import files, preprocessing, sources
-from hwr_utils.errors import InputError, kind, reading
+from hwr_utils.errors import InputError, reading
 
 SCHEMA_VERSION = 1
 DESCRIPTION = "model.json"
-IDENTIFIER = b"TFL3"  # bytes 4 to 8 of every TFLite file
 RANKED = 10  # greatest logits that a rejector sees in their order
 AGAIN = "Copy it anew together with its model.json, or make both again with `hwr quantize RUN`."
 
@@ -72,37 +71,21 @@ def features(logits: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 class Network:
-    """A network from a TFLite file, on one thread, that takes an image of `input_shape` and gives `n_outputs` logits.
+    """A network from a TFLite file, on one thread, that takes an image of `input_shape` and gives `output_shape`.
 
-    Raises:
-        InputError: not a TFLite file, one that the interpreter refuses, or the interpreter is not installed.
+    Raises an InputError where the interpreter refuses the file.
     """
 
     def __init__(self, path: str | Path) -> None:
-        self._path, content = path, _read(path)
-        try:
-            from ai_edge_litert.interpreter import Interpreter
+        from ai_edge_litert.interpreter import Interpreter
 
-            with quiet():  # it greets on stderr
-                self._interpreter: Any = Interpreter(model_content=content, num_threads=1)
-                self._interpreter.allocate_tensors()
-            taken, given = self._interpreter.get_input_details(), self._interpreter.get_output_details()
-        except ImportError as error:
-            raise InputError(
-                f"{path} needs LiteRT's interpreter, which is not there ({error}). Run `pip install ai-edge-litert`."
-            ) from error
-        except (RuntimeError, ValueError) as error:
-            said = " ".join(str(error).split())[:200]
-            raise InputError(f"{path}: LiteRT's interpreter refuses it ({said}). {AGAIN}") from error
-        shapes = [[(*map(int, one["shape"]), one["dtype"].__name__) for one in some] for some in (taken, given)]
-        if len(taken) != 1 or [(one[0], one[2:]) for one in shapes[1]] != [(1, ("float32",))]:
-            raise InputError(
-                f"{path} takes {shapes[0]} and gives {shapes[1]}; one float32 image and one row of logits were "
-                f"expected. {AGAIN}"
-            )
-        self.input_shape: tuple[int, ...] = shapes[0][0][:-1]
-        self.n_outputs: int = shapes[1][0][1]
-        self._input, self._output = taken[0]["index"], given[0]["index"]
+        self._path = path
+        with reading(path, "a file that LiteRT's interpreter takes", AGAIN), quiet():  # it greets on stderr
+            self._interpreter: Any = Interpreter(model_content=Path(path).read_bytes(), num_threads=1)
+            self._interpreter.allocate_tensors()
+            taken, given = self._interpreter.get_input_details()[0], self._interpreter.get_output_details()[0]
+        self.input_shape, self.output_shape = (tuple(map(int, one["shape"])) for one in (taken, given))
+        self._input, self._output = taken["index"], given["index"]
 
     def __call__(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the (C,) logits of an image; an InputError where one of them is not a finite number."""
@@ -122,7 +105,8 @@ class Recognizer:
     classes: tuple[str, ...]
     form: dict[str, Any]  # size, margin and centre of the images that it learned from
     temperature: float  # by which logits are divided
-    rejector: Rejector | None  # says which pictures show no character; None declines none
+    rejector: Rejector  # says which pictures show no character
+    weights_sha256: str | None  # of the weights that it was made of
 
     def read(self, picture: str | Path, k: int = 10) -> Reading:
         """Return the k likeliest characters of a picture; errors as `preprocessing.from_picture`."""
@@ -131,28 +115,19 @@ class Recognizer:
         scores = softmax(logits, self.temperature)
         best = np.argsort(-scores, kind="stable")[:k]
         found = [(self.classes[label], float(scores[label])) for label in best]
-        return Reading(str(picture), found, not several and bool(self.accepts(logits)), several)
+        return Reading(str(picture), found, not several and bool(self.rejector.accepts(logits)), several)
 
     def logits(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the (C,) logits of a prepared image: (size, size) uint8, white on black."""
         return self.network(preprocessing.to_input(image, self.network.input_shape))
 
-    def accepts(self, logits: NDArray[np.floating]) -> NDArray[np.bool_]:
-        """Say of (..., C) logits whether they are those of a character (...)."""
-        return np.ones(logits.shape[:-1], np.bool_) if self.rejector is None else self.rejector.accepts(logits)
-
 
 def predict(pictures: Iterable[str | Path], model: str | Path, k: int = 10) -> Iterator[Reading]:
-    """Yield what is read in each picture.
+    """Yield what is read in each picture, with its k likeliest characters.
 
-    Args:
-        pictures: files, folders of them, and patterns such as `scans/*.png`, where the shell has not replaced them.
-        model: a .tflite file, with the model.json of its run beside it.
-        k: how many candidates, at least 1.
-
-    Raises:
-        InputError: k is not positive; the network is missing, damaged or does not fit; or some pictures could not be
-            read, which are named after all others have been.
+    Pictures are files, folders of them, and patterns such as `scans/*.png`; the model is a .tflite file, with the
+    model.json of its run beside it. Raises an InputError where k is not positive, or the network is missing, damaged or
+    does not fit; or, after all others have been read, for the pictures that could not be.
     """
     if k < 1:
         raise InputError(f"top-k={k} is out of range, expected 1 or more.")
@@ -191,72 +166,50 @@ def softmax(logits: NDArray[np.floating], temperature: float = 1.0) -> NDArray[n
 def load(path: str | Path) -> Recognizer:
     """Open a .tflite file by the model.json beside it; an InputError where they are missing or do not match."""
     path = Path(path)
-    digest, place = files.sha256(_read(path)), path.with_name(DESCRIPTION)
+    place = path.with_name(DESCRIPTION)
+    with reading(path, "a .tflite file", "Make it with `hwr quantize RUN`."):
+        digest = files.sha256(path)
     found = read_description(place)
     if digest not in [entry["sha256"] for entry in found["files"].values()]:
+        raise InputError(f"{path} is no file that {place} knows: it is damaged, or of another run. {AGAIN}")
+    network, classes, scores = Network(path), tuple(found["classes"]), found["scores"]
+    expected = tuple(found["input"]["shape"]), (1, len(classes))
+    if (network.input_shape, network.output_shape) != expected:
         raise InputError(
-            f"{path}: its SHA-256 is {digest[:12]}..., and {place} knows {len(found['files'])} files, none of them "
-            f"this one. It is damaged, or of another run. {AGAIN}"
-        )
-    network, shape, classes = Network(path), tuple(found["input"]["shape"]), tuple(found["classes"])
-    if (network.input_shape, network.n_outputs) != (shape, len(classes)):
-        raise InputError(
-            f"{path} takes an image of {network.input_shape} and gives {network.n_outputs} logits; {place} says that "
-            f"it takes {shape} and knows {len(classes)} classes. {AGAIN}"
+            f"{path} takes {network.input_shape} and gives {network.output_shape}; {place} says that it takes "
+            f"{expected[0]} and gives {expected[1]}. {AGAIN}"
         )
     form = {name: found["image"][name] for name in ("size", "margin", "centre")}
-    scores = found.get("scores", {"temperature": 1.0})
-    given = scores.get("rejector")
-    rejector = given and Rejector(np.array(given["weights"], np.float64), given["bias"])
-    return Recognizer(network, classes, form, scores["temperature"], rejector)
-
-
-def _read(path: str | Path) -> bytes:
-    """Read a file; an InputError where it cannot be read, or begins like no TFLite file."""
-    with reading(path, "a .tflite file", "Make it with `hwr quantize RUN`."):
-        content = Path(path).read_bytes()
-    if content[4:8] != IDENTIFIER:
-        raise InputError(f"{path} is not a TFLite file: it is {kind(content)}. {AGAIN}")
-    return content
+    rejector = Rejector(np.array(scores["rejector"]["weights"], np.float64), scores["rejector"]["bias"])
+    return Recognizer(network, classes, form, scores["temperature"], rejector, found.get("weights_sha256"))
 
 
 def read_description(path: Path) -> dict[str, Any]:
-    """Read a model.json; an InputError where it is missing, no JSON, or without what this module's docstring lists."""
+    """Read a model.json, with scores that change nothing where it has none.
+
+    An InputError where it is missing, no JSON, or without what this module's docstring lists.
+    """
     with reading(path, "the description of a model", AGAIN):
         found = dict(json.loads(path.read_text(encoding="utf-8")))
-        _check(found, path)
+        classes, form = found["classes"], found["image"]
+        n, room = 2 * len(classes) + min(RANKED, len(classes)), form["size"] - 2 * form["margin"]
+        nothing = {"temperature": 1.0, "rejector": {"weights": [0.0] * n, "bias": 0.0}}
+        found["scores"] = nothing | found.get("scores", nothing)
+        rejector = found["scores"]["rejector"]
+        numbers = np.array([found["scores"]["temperature"], rejector["bias"], *rejector["weights"]], np.float64)
+        holds = {
+            "schema_version": found["schema_version"] == SCHEMA_VERSION,
+            "classes": len(classes) > 1 and all(isinstance(one, str) and one for one in classes),
+            "input": len(found["input"]["shape"]) == 4,
+            "image": type(room) is int and 0 < room <= form["size"] <= preprocessing.MAX_SIDE,
+            "centre": form["centre"] in ("box", "mass"),
+            "files": all(isinstance(entry["sha256"], str) for entry in found["files"].values()),
+            "scores": np.isfinite(numbers).all() and numbers[0] > 0,
+            "rejector": len(numbers) == 2 + n,
+        }
+        if wrong := [name for name, held in holds.items() if not held]:
+            raise ValueError(f"wrong {', '.join(wrong)}")
     return found
-
-
-def _check(found: dict[str, Any], path: Path) -> None:
-    """Raise an InputError, or a KeyError, TypeError or AttributeError, where a description does not fit."""
-
-    def expect(holds: bool, name: str, value: Any, expected: str) -> None:
-        if not holds:
-            raise InputError(f"{path}: {name} is {str(value)[:60]}, expected {expected}. {AGAIN}")
-
-    expect(found.get("schema_version") == SCHEMA_VERSION, "schema_version", found.get("schema_version"), "1")
-    classes, shape, form = found["classes"], found["input"]["shape"], found["image"]
-    named = isinstance(classes, list) and all(isinstance(one, str) and one for one in classes)
-    expect(named and len(classes) > 1, "classes", classes, "a list of two or more characters")
-    sides = [*shape[2:], form["size"], form["margin"] + 1]
-    fits = all(type(side) is int and 0 < side <= preprocessing.MAX_SIDE for side in sides)
-    expect(fits and len(shape) == 4 and shape[:2] == [1, 1], "input/shape", shape, "[1, 1, height, width]")
-    expect(2 * form["margin"] < form["size"], "image", form, "a size and a margin in pixels that leave room")
-    expect(form["centre"] in ("box", "mass"), "image/centre", form["centre"], "'box' or 'mass'")
-    digests = [entry["sha256"] for entry in found["files"].values()]
-    expect(bool(digests) and all(isinstance(one, str) for one in digests), "files", digests, "a sha256 of each")
-    scores = found.get("scores", {"temperature": 1})
-    heat, rejector = scores["temperature"], scores.get("rejector")
-    expect(_finite(heat, 1) and heat > 0, "scores/temperature", heat, "a number above 0")
-    n = 2 * len(classes) + min(RANKED, len(classes))
-    holds = rejector is None or (_finite(rejector["weights"], n) and _finite(rejector["bias"], 1))
-    expect(holds, "scores/rejector", rejector, f"{n} finite numbers as weights and one as bias")
-
-
-def _finite(value: Any, n: int) -> bool:
-    array = np.array(value)
-    return array.dtype.kind in "if" and array.size == n and bool(np.isfinite(array).all())
 
 
 @contextmanager
@@ -264,16 +217,13 @@ def quiet() -> Iterator[None]:
     """Keep what libraries print, from C++ too, off the terminal: of the whole process, other threads as well."""
     sys.stdout.flush()
     sys.stderr.flush()
-    kept, disabled = (os.dup(1), os.dup(2)), logging.root.manager.disable
-    # in a notebook, print() does not write to file 1
-    with open(os.devnull, "w") as null, redirect_stdout(null), redirect_stderr(null):
-        try:
-            logging.disable()
-            for stream in (1, 2):
-                os.dup2(null.fileno(), stream)
-            yield
-        finally:
-            for stream, copy in zip((1, 2), kept, strict=True):
-                os.dup2(copy, stream)
-                os.close(copy)
-            logging.disable(disabled)
+    # redirected as well, for in a notebook print() does not write to file 1
+    with open(os.devnull, "w") as null, redirect_stdout(null), redirect_stderr(null), ExitStack() as undo:
+        for stream in (1, 2):
+            copy = os.dup(stream)
+            undo.callback(os.close, copy)
+            undo.callback(os.dup2, copy, stream)
+            os.dup2(null.fileno(), stream)
+        undo.callback(logging.disable, logging.root.manager.disable)
+        logging.disable()
+        yield

@@ -5,7 +5,6 @@ devices and the playground run. A dataset's classes are matched with the model's
 """
 
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from hwr_utils import data, files, preprocessing, runs
-from hwr_utils.device import calibration, quantization, recognizer, reports
+from hwr_utils import data, files, preprocessing, records, results, runs
+from hwr_utils.device import calibration, quantization, recognizer
 from hwr_utils.errors import InputError
-from hwr_utils.training import choose_execution
+from hwr_utils.training import Execution
 
 FILE = "model.dynamic_int8.tflite"
 CONFUSIONS = 40  # pairs of a character and a wrong answer, the most frequent, that are told
@@ -37,41 +36,34 @@ def evaluate(
         images: how many, stratified; None takes all.
         data_root: None is `data.default_root()`.
 
-    Returns:
-        The record that `evaluation.schema.json` describes.
-
-    Raises:
-        InputError: a record, file or dataset is missing or does not fit; more images than there are.
+    Returns the record that `evaluation.schema.json` describes. Raises an InputError where a record, file or dataset is
+    missing or does not fit, or there are not so many images.
     """
-    run = quantization.open_run(folder)
+    run = results.open_run(Path(folder))
     own, other, place = data.entry(run.config.dataset), data.entry(name), run.folder / FILE
     if name == own.name or (other.citation and other.citation == own.citation):  # a sample is of its whole
         raise InputError(
             f"{run.folder.name} was trained on {own.name}, which is of the same source as {name}: it may have seen "
-            "these images. What its own test set says is in its record.json. Give a dataset of another source."
+            "these images. Give a dataset of another source."
         )
-    if not place.is_file():
-        raise InputError(f"{place} is missing. Make it with `hwr quantize {folder} --formats {FILE[6:]}`.")
     model = recognizer.load(place)
-    about = recognizer.read_description(place.with_name(recognizer.DESCRIPTION))
-    if about.get("weights_sha256") != run.record["weights"]["sha256"]:
+    if model.weights_sha256 != run.record["weights"]["sha256"]:
         raise InputError(f"{place} is of other weights than the run's record. Run `hwr quantize {folder}` again.")
     dataset = data.load(name, data_root or data.default_root())
     classes, labels = match(dataset.classes, model.classes, dataset.test_labels)
     shared = np.flatnonzero(labels >= 0)
     if not len(shared):
         raise InputError(
-            f"{run.folder.name} and {name} share no character: the model reads {_some(model.classes)}, and {name} has "
-            f"{_some(dataset.classes)}. Give a dataset of characters that the model has."
+            f"{run.folder.name} and {name} share no character: the model reads {' '.join(model.classes[:5])} and so "
+            f"on, and {name} has {' '.join(dataset.classes[:5])} and so on."
         )
-    what = f"{name}'s test images of shared characters"
-    chosen = shared[quantization.some_of(labels[shared], images, what)]
+    chosen = shared[quantization.some_of(labels[shared], images, f"{name}'s test images of shared characters")]
     shown = dataset.test_images[chosen]
     found = preprocessing.framing(shown)
     if found != model.form:
         shown = np.stack([preprocessing.prepare(image, **model.form) for image in shown])
     logits = np.stack([model.logits(image) for image in tqdm(shown, desc=name, unit="image")])
-    full = quantization.predict(quantization.network(run)[1], run.config.training["image_size"], shown)
+    full = quantization.predict(runs.network(run), run.config.training["image_size"], shown)
     measured = {
         "file": {"name": FILE, "sha256": files.sha256(place)},
         "dataset": {
@@ -84,9 +76,9 @@ def evaluate(
         "framing": {"dataset": found, "model": model.form, "fitted_anew": found != model.form},
         "stratified": images is not None,
         "classes": classes,
-        "environment": runs.describe_environment(choose_execution("cpu")) | {"versions": quantization.versions()},
+        "environment": runs.describe_environment(Execution()) | {"versions": quantization.versions()},
     } | score(logits, full, labels[chosen], model)
-    return reports.write(run.folder / reports.evaluation(name), run.record, measured)
+    return records.write_measured(records.evaluation_path(run.folder, name), run.record, measured)
 
 
 def match(
@@ -109,39 +101,20 @@ def score(
     `evaluation.schema.json` says what is returned.
     """
     ranked = np.argsort(-logits, axis=1, kind="stable")[:, :10]
-    right = ranked == labels[:, None]
-    counts = {label: right[labels == label, 0] for label in np.unique(labels)}
+    hits, answers, names = ranked == labels[:, None], ranked[:, 0], model.classes
+    right = hits[:, 0]
+    wrong = Counter(zip(labels[~right].tolist(), answers[~right].tolist(), strict=True)).most_common(CONFUSIONS)
     scores = calibration.best_scores(logits, model.temperature)
-    wrong = Counter(zip(labels[~right[:, 0]].tolist(), ranked[~right[:, 0], 0].tolist(), strict=True))
     compared = quantization.compare(labels, full, logits)
-    return quantization.accuracy(right[:, 0]) | {
-        "top5": float(right[:, :5].any(axis=1).mean()),
-        "top10": float(right.any(axis=1).mean()),
-        "declined": float((~model.accepts(logits)).mean()),
-        "ece": calibration.calibration_error(scores, right[:, 0]),
+    return compared["test"] | {
+        "top5": float(hits[:, :5].any(axis=1).mean()),
+        "top10": float(hits.any(axis=1).mean()),
+        "declined": float((~model.rejector.accepts(logits)).mean()),
+        "ece": calibration.calibration_error(scores, right),
         "float32": {"accuracy": float((full.argmax(axis=1) == labels).mean())} | compared["mcnemar"],
-        "confusions": [
-            {"character": model.classes[label], "answer": model.classes[answer], "n": n}
-            for (label, answer), n in wrong.most_common(CONFUSIONS)
-        ],
+        "confusions": [{"character": names[one], "answer": names[other], "n": n} for (one, other), n in wrong],
         "per_class": [
-            {"character": model.classes[label], "n": len(one), "correct": int(one.sum())}
-            for label, one in counts.items()
+            {"character": names[label], "n": int((labels == label).sum()), "correct": int(right[labels == label].sum())}
+            for label in np.unique(labels)
         ],
     }
-
-
-def text(record: Mapping[str, Any]) -> str:
-    """Say the findings of a record in two lines."""
-    dataset, fitted = record["dataset"], record["framing"]["fitted_anew"]
-    return (
-        f"{record['run_id']} on {dataset['name']}: {record['accuracy']:.4f} ({record['correct']:,} of {record['n']:,} "
-        f"test images, 95 % interval {record['low']:.4f} to {record['high']:.4f}); among the first 5 "
-        f"{record['top5']:.4f}, among the first 10 {record['top10']:.4f}\n"
-        f"{len(record['classes'])} shared characters; {dataset['left_out']:,} images of others were left out; images "
-        + ("cropped and fitted as the model's own are" if fitted else "taken as they are")
-    )
-
-
-def _some(classes: tuple[str, ...]) -> str:
-    return f"{len(classes)} such as {' '.join(classes[:5])}"

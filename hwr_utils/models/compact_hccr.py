@@ -13,8 +13,6 @@ from torch.nn import functional as F
 
 from hwr_utils.errors import InputError
 
-ENTRIES = ("gray", "directions", "thin")
-
 
 class Directions(nn.Module):
     """Fixed filters: how strongly the image brightens in each of eight directions (directMap, arXiv:1606.05763)."""
@@ -35,21 +33,6 @@ class Directions(nn.Module):
         return torch.cat([images, F.relu(F.conv2d(images, self.kernels, padding=2))], dim=1)
 
 
-class Thin(nn.Module):
-    """Make all strokes equally wide: their middle lines, by soft erosion (Shit et al., CVPR 2021), then blurred."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Map (N, 1, H, W) to (N, 1, H, W)."""
-        ink = images / images.amax((2, 3), keepdim=True).clamp(min=0.1)
-        line = torch.zeros_like(ink)
-        for _ in range(4):
-            thinner = -F.max_pool2d(-ink, 3, 1, 1)
-            rest = F.relu(ink - F.max_pool2d(thinner, 3, 1, 1))
-            line = line + F.relu(rest - line * rest)
-            ink = thinner
-        return F.avg_pool2d(F.max_pool2d(line, 3, 1, 1), 3, 1, 1)
-
-
 def _unit(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
     layer = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
     nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
@@ -61,12 +44,11 @@ class CompactHCCR(nn.Module):
 
     Args:
         n_classes: number of logits.
-        image_size: side of the square one-channel input in pixels. At 56 the layers work on 28x28, 14x14 and 7x7
-            positions.
+        image_size: side of the square one-channel input in pixels. At 56 the layers work on 28x28, 14x14 and 7x7.
         width: channels at 28x28 positions, a multiple of 4; deeper layers have up to four times as many.
         rank: of the classifier.
         cells: a side, over each of which the last features are averaged.
-        entry: what the network is given: "gray" the image; "directions", see `Directions`; "thin", see `Thin`.
+        entry: what the network is given: "gray" the image; "directions", see `Directions`.
 
     Raises:
         InputError: an impossible option.
@@ -81,8 +63,8 @@ class CompactHCCR(nn.Module):
         cells: int = 2,
         entry: str = "directions",
     ) -> None:
-        if entry not in ENTRIES:
-            raise InputError(f"entry={entry!r} is unknown, expected one of {', '.join(ENTRIES)}.")
+        if entry not in ("gray", "directions"):
+            raise InputError(f"entry={entry!r} is unknown, expected gray or directions.")
         side = (((image_size + 1) // 2) // 4 + 1) // 2  # of the last features
         if width < 4 or width % 4 or rank < 1 or not 1 <= cells <= side:
             raise InputError(
@@ -90,7 +72,7 @@ class CompactHCCR(nn.Module):
                 f"{side} cells were expected at image_size={image_size}."
             )
         super().__init__()
-        self.entry = {"gray": nn.Identity, "directions": Directions, "thin": Thin}[entry]()
+        self.entry = Directions() if entry == "directions" else nn.Identity()
         first, second, third, last = width, width * 3 // 2, width * 3, width * 4
         self.stem = nn.Sequential(_unit(9 if entry == "directions" else 1, width // 2, 2), _unit(width // 2, first))
         self.widen2, self.keep2 = _unit(first, second), _unit(second, second)

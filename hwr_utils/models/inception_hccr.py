@@ -30,17 +30,7 @@ class ConvUnit(nn.Sequential):
 
 
 class Inception(nn.Module):
-    """GoogLeNet's module: four branches side by side over the same map, their channels joined.
-
-    Args:
-        inputs: channels of the map.
-        one: of the 1x1 branch.
-        reduce_three: of the 1x1 convolution before the 3x3 one.
-        three: of the 3x3 branch.
-        reduce_five: of the 1x1 convolution before the 5x5 one.
-        five: of the 5x5 branch.
-        pooled: of the 1x1 convolution after 3x3 maximum pooling.
-    """
+    """GoogLeNet's module: four branches over a map of so many channels, their own channels joined; see `MODULES`."""
 
     def __init__(
         self, inputs: int, one: int, reduce_three: int, three: int, reduce_five: int, five: int, pooled: int

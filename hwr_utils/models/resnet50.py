@@ -25,14 +25,11 @@ class ResNet50(ResNet):  # type: ignore[misc]  # torchvision comes without types
 
     Args:
         n_classes: number of logits.
-        image_size: side of the square one-channel input in pixels. The last feature map is 32 times smaller: 7x7 at
-            the published 224.
-        pooling: of that map, before the classifier. "global" is the mean of all its positions, which is what
-            AvgPool(7, stride 4) gives at 224 px; "avg4" is AvgPool(4, stride 4), which at 224 px sees the top left 16
-            of the 49 positions. Song, Si and Kim give the stride and no kernel.
+        image_size: side of the square input in pixels. The last map is 32 times smaller: 7x7 at the published 224.
+        pooling: of that map. "global" is the mean of all its positions, as AvgPool(7, stride 4) gives it at 224 px;
+            "avg4" is AvgPool(4, stride 4), which there sees the top left 16 of the 49. Song, Si and Kim give no kernel.
 
-    Raises:
-        InputError: `pooling` is unknown, or "avg4" at a size where it would not leave one value a channel.
+    Raises an InputError where `pooling` is unknown, or "avg4" would not leave one value a channel.
     """
 
     def __init__(self, n_classes: int, image_size: int = 224, pooling: str = "global") -> None:
