@@ -23,6 +23,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
 from hwr_utils import grid, results
+from hwr_utils.data import catalog
 from hwr_utils.errors import InputError
 
 
@@ -111,6 +112,18 @@ def chapter_parameters(page):
     return {name: folders.get(name, value) for name, value in profile.parameters(page).items()}
 
 
+# pixels a side, and seconds of one core for a thousand training images of that size
+PACE = {"simple_cnn": (28, 1), "resnet50": (32, 9), "inception_hccr": (56, 14)}
+
+
+def guess(config):
+    """Return about how many seconds a run takes on one core."""
+    training, (pixels, pace) = config.training, PACE.get(config.architecture, PACE["inception_hccr"])
+    n_train = profile.data.get(config.dataset, {}).get("n_train") or catalog.entry(config.dataset).n_train or 10_000
+    images = training["train_size"] or training["pool_size"] or n_train
+    return int(10 + training["epochs"] * images / 1000 * pace * (training["image_size"] / pixels) ** 2)
+
+
 class TimeLeft(logging.Handler):
     """Says after each job about how long the rest will take."""
 
@@ -176,7 +189,7 @@ rule run:
     threads: 1
     resources:
         gpu=1 if GPU else 0,
-        seconds=lambda wildcards: int(profile.seconds(jobs[wildcards.name])),
+        seconds=lambda wildcards: guess(jobs[wildcards.name].config),
     shell:
         # as many threads as it was given cores, or two jobs would fight for two cores
         "OMP_NUM_THREADS={threads} {PYTHON} -m hwr_utils {params.arguments} --results-dir {RESULTS:q} --data-root {DATA_ROOT:q}"

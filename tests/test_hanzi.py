@@ -211,20 +211,15 @@ def test_chosen_classes_are_level_1_in_order_and_nested() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"writers": 0}, "writers is 0; 1 to 9999"),
-        ({"writers": 10_000}, "1 to 9999"),
-        ({"classes": 0}, "classes is 0; 1 to 3755"),
-        ({"classes": 3756}, "classes is 3756; 1 to 3755"),
-        ({"classes": True}, "classes is True; a number of classes or their characters"),
-        ({"classes": ""}, "classes is ''"),
-        ({"classes": "一A"}, "'A' is not among the 3,755"),
-        ({"classes": "一鬻"}, "'鬻' is not among the 3,755"),
-        ({"classes": "一二一"}, "'一' is given twice"),
-        ({"seed": -1}, "seed is -1; a whole number of 0 or more"),
-        ({"seed": 2**64}, "seed is 18446744073709551616; 0 to"),
-        ({"n_train": 3}, "has no size 'n_train'; writers and classes and per_font"),
-        ({"per_font": -1}, "per_font is -1; a whole number of 0 or more"),
-        ({"per_font": 1_000}, "per_font is 1000; 0 to 999"),
+        ({"writers": 0}, "writers=0: without fonts one writer or more"),
+        ({"writers": 10_000}, "writers=10000, expected a whole number of 0 to 9999"),
+        ({"classes": 0}, "classes=0: 1 to 3755"),
+        ({"classes": 3756}, "classes=3756: 1 to 3755"),
+        ({"classes": ""}, "classes=''"),
+        ({"classes": "一A鬻"}, "'A鬻' is none"),
+        ({"seed": 2**64}, "seed=18446744073709551616, expected"),
+        ({"n_train": 3}, "key 'n_train' is unknown, expected one of writers, classes, per_font, seed"),
+        ({"per_font": 1_000}, "per_font=1000, expected a whole number of 0 to 999"),
     ],
 )
 def test_bad_arguments_are_named(arguments: dict[str, object], message: str, tmp_path: Path) -> None:
@@ -233,19 +228,12 @@ def test_bad_arguments_are_named(arguments: dict[str, object], message: str, tmp
     assert not list(tmp_path.iterdir())
 
 
-def test_other_sets_have_no_writers(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="digits-synthetic has no size 'writers'; n_train and n_test"):
-        synthesis.write("digits-synthetic", tmp_path, writers=3)
-
-
 def test_absent_or_damaged_strokes_are_told(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="`make setup` installs it"):
-        medians.read("一", tmp_path / "node_modules")
     with pytest.raises(InputError, match="cannot read"):
         medians.read("一", tmp_path)
     for text in ("{", "{}", "[]"):
         (tmp_path / "一.json").write_text(text)
-        with pytest.raises(InputError, match=r"is damaged.*Remove node_modules"):
+        with pytest.raises(InputError, match=r"is damaged.*remove node_modules"):
             medians.read("一", tmp_path)
 
 
@@ -279,7 +267,7 @@ def test_the_chapter_measures_drawings_against_gnt_files(tmp_path: Path) -> None
                 content = gnt.serialize(zip(map(gnt.encode, SOME), images, strict=True))
                 archive.writestr(f"{part}/{writer}.gnt", content)
     hwdb.import_gnt([tmp_path / "brush"], tmp_path / "custom" / "brush")
-    for folder in ("benchmarks", *(path.parent.name for path in results.RESULTS_DIR.glob("*/evaluation.*.json"))):
+    for folder in {"benchmarks", *(path.parent.name for path in results.RESULTS_DIR.glob("*/evaluation.*.json"))}:
         shutil.copytree(results.RESULTS_DIR / folder, tmp_path / "results" / folder)
     path = tmp_path / "results" / "benchmarks" / "hanzi-realism.json"
     before = records.read_json(path)["measurements"]

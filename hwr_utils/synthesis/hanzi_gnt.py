@@ -20,28 +20,19 @@ FIRST_OF_FONTS, FIRST_OF_TEST = 10_000, 1_000_000  # numbers of writers that cop
 def choose(classes: int | str | None) -> str:
     """Return the characters that `classes` stands for, in the order of GB 2312.
 
-    Args:
-        classes: the characters themselves; or how many, which takes as many of level 1, scattered over it and always
-            the same, a smaller number some of those of a larger one; or None for all 3,755.
-
-    Raises:
-        InputError: an impossible number, no character, one twice, or one that is not of level 1.
+    They are given themselves; or as a number, which takes as many of level 1, scattered over it and always the same, a
+    smaller number some of those of a larger one; None means all 3,755. Raises an InputError for what is neither.
     """
-    if classes is None:
-        return "".join(gnt.LEVEL_1)
-    if isinstance(classes, int) and not isinstance(classes, bool):
-        if not 1 <= classes <= len(gnt.LEVEL_1):
-            raise InputError(f"classes is {classes}; 1 to {len(gnt.LEVEL_1)} was expected, or characters.")
+    if classes is None or (type(classes) is int and 1 <= classes <= len(gnt.LEVEL_1)):
         order = np.argsort(hanzi.keys_of(np.array([ord(character) for character in gnt.LEVEL_1])), kind="stable")
         return "".join(gnt.LEVEL_1[number] for number in sorted(order[:classes]))
-    if not isinstance(classes, str) or not classes:
-        raise InputError(f"classes is {classes!r}; a number of classes or their characters were expected.")
-    if others := sorted(set(classes) - hwdb.LABELS.keys()):
-        raise InputError(f"classes: {''.join(others[:5])!r} is not among the 3,755 characters of GB 2312 level 1.")
-    if len(set(classes)) < len(classes):
-        twice = next(character for character in classes if classes.count(character) > 1)
-        raise InputError(f"classes: {twice!r} is given twice; different characters were expected.")
-    return "".join(sorted(classes, key=hwdb.LABELS.__getitem__))
+    others = "".join(sorted(set(str(classes)) - hwdb.LABELS.keys()))
+    if others or not classes:
+        raise InputError(
+            f"classes={classes!r}: 1 to {len(gnt.LEVEL_1)} was expected, or characters of GB 2312 level 1, of which "
+            f"{others!r} is none."
+        )
+    return "".join(sorted(set(str(classes)), key=hwdb.LABELS.__getitem__))
 
 
 def hands(writers: int, per_font: int) -> dict[str, tuple[int, str]]:
@@ -50,38 +41,27 @@ def hands(writers: int, per_font: int) -> dict[str, tuple[int, str]]:
     Where fonts are copied too, the files' names say which part they are of. The test part is five more writers who draw
     from strokes.
     """
-    if not per_font:
-        return {f"{number + 1:04}.gnt": (number, "") for number in range(writers)}
-    drawn = {f"train-{number + 1:04}.gnt": (number, "") for number in range(writers)}
+    prefix = "train-" if per_font else ""
+    drawn = {f"{prefix}{number + 1:04}.gnt": (number, "") for number in range(writers)}
     copied = {
         f"train-{sheet.split('/')[-2]}-{number + 1:03}.gnt": (FIRST_OF_FONTS + 1_000 * place + number, sheet)
         for place, sheet in enumerate(fonts.HANZI)
         for number in range(per_font)
     }
-    return drawn | copied | {f"test-{number + 1:04}.gnt": (FIRST_OF_TEST + number, "") for number in range(5)}
+    tested = {f"test-{number + 1:04}.gnt": (FIRST_OF_TEST + number, "") for number in range(5 if per_font else 0)}
+    return drawn | copied | tested
 
 
-def plan(seed: int, writers: int, classes: int | str | None = None, per_font: int = 0) -> dict[str, Any]:
+def plan(seed: int, writers: int, classes: int | str | None, per_font: int) -> dict[str, Any]:
     """Return what determines a set: each character once in the hand of each writer.
 
-    Fewer writers are the first of the same writers, and fewer classes the same images of these.
-
-    Args:
-        seed: 0 to 2^64 - 1.
-        writers: who draw from strokes, 1 to 9,999; with fonts from 0.
-        classes: see `choose`.
-        per_font: how many writers copy each of `fonts.HANZI`, 0 to 999. What a font lacks is left out.
-
-    Raises:
-        InputError: an impossible argument; the strokes or a font are absent or not those of package-lock.json.
+    Fewer writers are the first of the same writers, and fewer classes the same images of these. What a font lacks is
+    left out. Raises an InputError where nobody would write, or the strokes or a font are not those of
+    package-lock.json; see also `choose`.
     """
     characters = choose(classes)
-    if not 0 <= per_font <= 999:
-        raise InputError(f"per_font is {per_font}; 0 to 999 was expected.")
-    if not (0 if per_font else 1) <= writers <= 9_999:
-        raise InputError(f"writers is {writers}; 1 to 9999 was expected.")
-    if not 0 <= seed < 2**64:
-        raise InputError(f"seed is {seed}; 0 to 2^64 - 1 was expected.")
+    if not writers and not per_font:
+        raise InputError("writers=0: without fonts one writer or more was expected.")
     if per_font:
         fonts.verify()
     return {
