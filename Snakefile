@@ -5,7 +5,7 @@
     snakemake --config profile=paper                   train the runs of the published results that are missing
     snakemake --workflow-profile profiles/slurm        the same on a SLURM cluster
 
-Only a missing or an invalid record trains. So the rule `run` has no files as inputs but data that is drawn here, whose
+Only a missing record trains. So the rule `run` has no files as inputs but data that is drawn here, whose
 dates do not count, and what is to be done is asked of hwr_utils.grid. A job that is killed goes on from its last whole
 epoch when this is called again. All other rules make again what is older than the files that it is made from.
 """
@@ -42,11 +42,11 @@ try:
     profile = grid.read(NAME)
     # the book of committed records trains nothing and need not know what could be trained
     asks_for_runs = ASKS and (profile.data or "book" not in sys.argv)
-    todo, damaged = grid.unrecorded(profile, profile.results) if asks_for_runs else ([], [])
+    todo = grid.missing(NAME) if asks_for_runs else []
     if not profile.data and todo:
         todo, reasons = grid.runnable(todo, GPU)
         print(*reasons, sep="\n", file=sys.stderr)
-    table = results.frame(profile.results) if ASKS and not damaged else []
+    table = results.frame(profile.results) if ASKS else []
 except InputError as error:
     raise WorkflowError(str(error))
 
@@ -144,9 +144,6 @@ class TimeLeft(logging.Handler):
 
 
 onstart:
-    for record in damaged:
-        kept = grid.set_aside(record)
-        print(f"{record} is not valid. It is kept as {kept.name}, and its run is made again.", file=sys.stderr)
     seconds = {job.jobid: job.resources.get("seconds", 1) for job in workflow.dag.needrun_jobs()}
     logger.addHandler(TimeLeft(seconds, workflow.cores or 1))
 

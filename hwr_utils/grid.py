@@ -1,14 +1,13 @@
 """Read a profile of `config/`: the data it draws, the runs it asks for, and the chapters that show them.
 
 The Snakefile does what a profile says. This module checks all of it before anything runs, and tells which runs have no
-valid record yet.
+record yet.
 """
 
 import re
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -18,7 +17,7 @@ import yaml
 
 from hwr_utils import data, files, notebooks, recipes, records, results, synthesis
 from hwr_utils.data import catalog
-from hwr_utils.errors import InputError, MissingFiles, reading, writing
+from hwr_utils.errors import InputError, MissingFiles, reading
 from hwr_utils.records import RunConfig
 
 CONFIG = files.REPOSITORY / "config"
@@ -141,34 +140,10 @@ def _check_plan(experiment: str) -> None:
 
 
 def missing(profile: str, results_dir: str | Path | None = None) -> list[Job]:
-    """Return the runs of a profile without a valid record in `results_dir`, or where its records go; see `read`."""
+    """Return the runs of a profile without a record in `results_dir`, or where its records go; see `read`."""
     plan = read(profile)
-    return unrecorded(plan, results_dir or plan.results)[0]
-
-
-def unrecorded(plan: Profile, results_dir: str | Path) -> tuple[list[Job], list[Path]]:
-    """Return the runs of a profile without a valid record, and the invalid records that carry the names of its runs."""
-    found = {path: _valid(path) for path in sorted(Path(results_dir).glob("*/record.json"))}
-    recorded = [record["config"] for record in found.values() if record]
-    names = {job.name.rpartition("-")[0] for job in plan.jobs}  # a job does not know its run's hash
-    damaged = [path for path, record in found.items() if not record and path.parent.name.rpartition("-")[0] in names]
-    return [job for job in plan.jobs if job.config.to_dict() not in recorded], damaged
-
-
-def _valid(path: Path) -> dict[str, Any] | None:
-    """Return a record that fits the schema, speaks of the run that its folder names, and has its predictions."""
-    with suppress(InputError):
-        record = records.read(path)
-        records.read_arrays(path.with_name("predictions.npz"))
-        if records.run_id(RunConfig.from_dict(record["config"]), record["dataset"]["files"]) == path.parent.name:
-            return record
-    return None
-
-
-def set_aside(record: Path) -> Path:
-    """Rename an invalid record, so that its run can be made again; return the new path."""
-    with writing(record):
-        return record.replace(record.with_name(f"{record.name}.damaged"))
+    recorded = [record["config"] for _, record in records.read_all(results_dir or plan.results)]
+    return [job for job in plan.jobs if job.config.to_dict() not in recorded]
 
 
 def runnable(jobs: list[Job], gpu: bool) -> tuple[list[Job], list[str]]:
@@ -196,10 +171,9 @@ def draw(profile: str, dataset: str) -> None:
     synthesis.write(dataset, plan.data_root, **plan.data[dataset])
     drawn = data.checksums(dataset, plan.data_root)
     shutil.rmtree(plan.results / "datasets" / dataset, ignore_errors=True)
-    for path in plan.results.glob(f"{dataset}-*/record.json"):
-        record = _valid(path)
-        if record is None or record["dataset"]["files"] != drawn:
-            shutil.rmtree(path.parent)
+    for folder, record in records.read_all(plan.results):
+        if record["dataset"]["name"] == dataset and record["dataset"]["files"] != drawn:
+            shutil.rmtree(folder)
 
 
 if __name__ == "__main__":  # for the Snakefile

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -128,42 +127,6 @@ def test_runs_wait_for_a_gpu_and_for_data(tmp_path: Path, monkeypatch: pytest.Mo
     assert able == [simple] and len(reasons) == 2
     assert reasons[0] == "1 runs wait for a CUDA GPU." and reasons[1].startswith("1 runs wait for their data. ")
     assert grid.runnable([simple, deep], gpu=True) == ([simple, deep], [])
-
-
-def break_config(folder: Path) -> None:
-    record = records.read_json(folder / "record.json")
-    record["config"]["seed"] = 7
-    (folder / "record.json").write_text(json.dumps(record))
-
-
-DAMAGES: list[Callable[[Path], object]] = [
-    lambda folder: (folder / "record.json").write_text("{"),
-    lambda folder: (folder / "record.json").write_bytes(b"\xff"),
-    lambda folder: (folder / "predictions.npz").unlink(),
-    lambda folder: (folder / "predictions.npz").write_bytes((folder / "predictions.npz").read_bytes()[:-30]),
-    break_config,
-]
-
-
-def test_invalid_records_are_found_with_their_run(tmp_path: Path) -> None:
-    """Of two recorded runs one is damaged in turn in every way; only that one is to be made again."""
-    for folder in COMMITTED:
-        shutil.copytree(folder, tmp_path / folder.name)
-    configs = [records.RunConfig.from_dict(records.read(folder / "record.json")["config"]) for folder in COMMITTED]
-    plan = grid.Profile({}, [grid.Job(config) for config in configs], [])
-    assert grid.unrecorded(plan, tmp_path) == ([], [])
-    stranger = tmp_path / "kmnist-simple_cnn-paper-s0-01234567"
-    stranger.mkdir()
-    (stranger / "record.json").write_text("{")
-    folder = tmp_path / COMMITTED[1].name
-    kept = {path: path.read_bytes() for path in folder.iterdir()}
-    for damage in DAMAGES:
-        damage(folder)
-        assert grid.unrecorded(plan, tmp_path) == ([plan.jobs[1]], [folder / "record.json"])
-        for file, content in kept.items():
-            file.write_bytes(content)
-    assert grid.set_aside(folder / "record.json") == folder / "record.json.damaged"
-    assert grid.unrecorded(plan, tmp_path) == ([plan.jobs[1]], [])
 
 
 def test_drawing_anew_removes_what_was_recorded_of_other_images(profiles: Path) -> None:

@@ -17,7 +17,7 @@ from hwr_utils import data, files, recipes, records
 from hwr_utils.data import idx
 from hwr_utils.errors import InputError
 from hwr_utils.synthesis import drawing, fonts, hanzi_gnt
-from hwr_utils.synthesis.strokes import source
+from hwr_utils.synthesis.strokes import FILE
 from hwr_utils.synthesis.strokes import strokes_for as strokes_for
 
 NAMES = tuple(drawing.SHEETS)
@@ -91,7 +91,7 @@ def write(name: str, data_root: str | Path, seed: int = 0, processes: int | None
         manifest = hanzi_gnt.plan(**values)
         needed, make = hanzi_gnt.needed(manifest), hanzi_gnt.write
     else:
-        digest, n = files.sha256(source().encode()), {size: values[size] for size in ("n_train", "n_test")}
+        digest, n = files.sha256(FILE), {size: values[size] for size in ("n_train", "n_test")}
         manifest = {"dataset": name, "version": VERSION, "strokes_sha256": digest, "seed": seed, **n}
         if values["per_font"]:
             sheets = drawing.fonts_of(name)

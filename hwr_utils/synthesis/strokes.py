@@ -8,7 +8,7 @@ passes through every point. All points were typed for this project.
 import functools
 import itertools
 import json
-from importlib import resources
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,21 +18,16 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Variant = list[str]  # the strokes of one way to write a character, as typed
 
+FILE = Path(__file__).with_suffix(".json")
 POINTS = 128  # on the curves of one character, all strokes together: about a pixel apart on a 28x28 image
 SPACING = 0.02  # of the unit square, between the points of the paths that `strokes_for` returns
 CUT = 10  # points to either side over which a hurried pen cuts a corner
 
 
 @functools.cache
-def source() -> str:
-    """Return the text of strokes.json."""
-    return resources.files(__package__).joinpath("strokes.json").read_text("utf-8")
-
-
-@functools.cache
 def table() -> dict[str, dict[str, list[Variant]]]:
     """Return strokes.json: section -> character -> variants."""
-    content: dict[str, dict[str, list[Variant]]] = json.loads(source())
+    content: dict[str, dict[str, list[Variant]]] = json.loads(FILE.read_text("utf-8"))
     return content
 
 
