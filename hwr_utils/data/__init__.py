@@ -135,11 +135,9 @@ def open_import(name: str, data_root: Path | str) -> hwdb.Import | None:
     for part, writers, samples in counts:  # of a published one
         kept = [source["kept"] for source in found.manifest["sources"] if source["part"] == part]
         if (len(kept), sum(kept)) != (writers, samples):
-            raise InputError(
-                f"{folder} is not {promise.title}: its {part} part has {sum(kept):,} samples in {len(kept)} files, and "
-                f"{samples:,} in {writers} were expected. If it is other data, move the folder to {root}/custom/NAME "
-                f"and use it as custom:NAME. {promise.how.format(root=root)}"
-            )
+            told = f"its {part} part has {sum(kept):,} samples in {len(kept)} files, and {samples:,} in {writers} were"
+            custom = f"If it is other data, move the folder to {root}/custom/NAME and use it as custom:NAME."
+            raise InputError(f"{folder} is not {promise.title}: {told} expected. {custom}")
     return found
 
 
@@ -172,19 +170,15 @@ def _split(name: str, whole: _Whole, split: str, seed: int, pool_size: int | Non
     labels, wanted = whole.labels, pool_size or len(whole.labels)
     if split == "official":
         if whole.tested is None:
-            raise InputError(
-                f"{name} comes without a test set: its files do not lie in archives or folders named trn and tst, as "
-                "CASIA's do. Use split=random or split=writer."
-            )
+            told = "its files do not lie in archives or folders named trn and tst, as CASIA's do"
+            raise InputError(f"{name} comes without a test set: {told}. Use split=random or split=writer.")
         return np.flatnonzero(~whole.tested), np.flatnonzero(whole.tested)
     if split == "random":
         return splits.stratified_split(labels, TEST_SHARE, seed)
     if split == "writer":
         if whole.writers is None:
-            raise InputError(
-                f"{name} cannot be split by writers: its files are not one writer's each, so who wrote a sample is not "
-                "known. Use split=official or split=random."
-            )
+            told = "its files are not one writer's each, so who wrote a sample is not known"
+            raise InputError(f"{name} cannot be split by writers: {told}. Use split=official or split=random.")
         return splits.writer_split(whole.writers, TEST_SHARE, seed)
     if split != "folds":
         raise InputError(f"split={split!r} is unknown, expected official, random, writer or folds.")
@@ -283,8 +277,7 @@ def _read_idx(promise: Entry, folder: Path, root: Path, found: dict[str, Source]
         if len(some) != len(numbers) or some.shape[1:] != (SIZE, SIZE):
             raise InputError(
                 f"{folder}: {name} holds {some.shape}, and there are {len(numbers)} labels of these; as many images of "
-                f"{SIZE}x{SIZE} were expected. Are they of two different sets? Images of other sizes go into folders, "
-                "one a class: these are resized."
+                f"{SIZE}x{SIZE} were expected. Others are resized where they are pictures in folders, one a class."
             )
     classes, values = promise.classes, np.arange(len(promise.classes), dtype=np.int64) + promise.first_label
     if promise.name not in CATALOG:

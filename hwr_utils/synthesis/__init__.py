@@ -46,14 +46,10 @@ def checked(name: str, seed: int = 0, **sizes: Any) -> dict[str, Any]:
 
 
 def draw(name: str, n: int, seed: int, split: str = "train") -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Draw `n` samples of a dataset of `NAMES`, for training or for a "test".
+    """Draw `n` samples of a dataset of `NAMES`, for "train" or "test", which share no writer and no random number.
 
-    The same arguments give the same bytes on every machine, and a smaller `n` the first of the same samples. Training
-    and test samples have no writer and no random number in common.
-
-    Returns:
-        Images (n, 28, 28) uint8, upright, 0 for paper to 255 for ink, and their labels (n,) int64, shuffled. The
-        counts of two classes differ by at most 1.
+    The same arguments give the same bytes on every machine, and a smaller `n` the first of the same samples. Returns
+    images (n, 28, 28) uint8, upright, 0 for paper to 255 for ink, and their labels (n,) int64, shuffled and balanced.
     """
     recipes.known("synthetic dataset ", name, NAMES)
     batches = -(-n // drawing.BATCH)
@@ -69,22 +65,13 @@ def write(name: str, data_root: str | Path, seed: int = 0, processes: int | None
     The set is drawn into a folder of its own, which takes its place when it is whole: what was killed starts again, and
     two at once never mix. Its manifest.json tells what was drawn, and what `data.load` then finds there.
 
-    Args:
-        name: one of `NAMES`, or `HANZI`.
-        data_root: the folder of all datasets.
-        seed: 0 or more.
-        processes: that draw hanzi; None takes one a core.
-        sizes: what `SIZES` has for this dataset. Of `NAMES`: n_train and n_test, the numbers of images that are drawn
-            from strokes, and per_font, how many hands copy each font into the training images. They are written as IDX
-            files under raw/, and classes.txt, a class a line, by label. Of `HANZI`: writers, classes and per_font,
-            written as GNT files and imported, see `hanzi_gnt`.
+    Of `NAMES` the sizes are n_train and n_test, the numbers of images that are drawn from strokes, and per_font, how
+    many hands copy each font into the training images; the files are IDX, and classes.txt. Of `HANZI` they are writers,
+    classes and per_font, see `hanzi_gnt`; the files are GNT, imported. Hanzi are drawn by so many processes, None: one
+    a core.
 
-    Returns:
-        The folder <data_root>/synthetic/<name>.
-
-    Raises:
-        InputError: see `checked`; a folder that cannot be written or has too little room; the strokes or fonts are
-            absent; a process was killed.
+    Returns the folder <data_root>/synthetic/<name>. Raises an InputError as `checked`, and where the folder cannot be
+    written or has too little room, the strokes or fonts are absent, or a process was killed.
     """
     values = checked(name, seed, **sizes)
     if name == HANZI:

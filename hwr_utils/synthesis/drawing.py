@@ -188,16 +188,10 @@ def _fit(path: Floats, side: Floats) -> Floats:
 
 
 def lay_ink(path: Floats, radius: Floats, pressure: Floats, edge: Floats) -> NDArray[np.float32]:
-    """Ink the pixels around paths.
+    """Ink the pixels around paths (n, P, 2) of x, y in pixels, neighbours about a pixel apart or less.
 
-    Args:
-        path: (n, P, 2) x, y in pixels from the image's corner, neighbours about a pixel apart or less.
-        radius: (n,) of the pen in pixels.
-        pressure: (n, P) widens the pen at each point, about 1.
-        edge: (n,) pixels over which the ink fades at the rim of a stroke.
-
-    Returns:
-        (n, 28, 28) float32, 0 for paper to 1 for ink.
+    The pen has a radius (n,), which the pressure (n, P) widens, and its ink fades over an edge (n,), all in pixels.
+    Returns (n, 28, 28) float32, 0 for paper to 1 for ink.
     """
     n, points, _ = path.shape
     # the squared distance to a point, in radii, is a part of the column plus a part of the row: one addition a pixel

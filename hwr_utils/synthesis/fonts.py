@@ -67,19 +67,11 @@ def _open(path: Path) -> tuple[ImageFont.FreeTypeFont, bytes]:
 
 @functools.lru_cache(maxsize=40_000)  # of which a process that draws many hands asks again and again
 def draw(sheet: str, character: str, modules: Path = MODULES) -> NDArray[np.uint8] | None:
-    """Draw a character as a font has it.
+    """Draw a character as a font has it, whose style sheet is in `modules`, the folder of npm packages.
 
-    Args:
-        sheet: the font's style sheet in `modules`, one of those above or another.
-        character: one character.
-        modules: the folder of npm packages.
-
-    Returns:
-        (H, W) uint8, cropped to the ink, about `PIXELS` a side; 0 = ink, 255 = paper. None where the font has a hole:
-        its files do not name the character, or they draw nothing or their sign for a missing one.
-
-    Raises:
-        InputError: the font is not there or damaged; says what to do.
+    Returns (H, W) uint8, cropped to the ink, about `PIXELS` a side; 0 = ink, 255 = paper. None where the font has a
+    hole: its files do not name the character, or they draw nothing or their sign for a missing one. Raises an
+    InputError where the font is not there or damaged.
     """
     path = _files(modules / sheet).get(ord(character))
     if path is None:
