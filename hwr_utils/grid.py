@@ -172,7 +172,7 @@ def draw(profile: str, dataset: str) -> None:
     drawn = data.checksums(dataset, plan.data_root)
     shutil.rmtree(plan.results / "datasets" / dataset, ignore_errors=True)
     for folder, record in records.read_all(plan.results):
-        if record["dataset"]["name"] == dataset and record["dataset"]["files"] != drawn:
+        if record["config"]["dataset"] == dataset and record["dataset"]["files"] != drawn:
             shutil.rmtree(folder)
 
 

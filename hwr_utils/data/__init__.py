@@ -292,8 +292,8 @@ def _read_idx(promise: Entry, folder: Path, root: Path, found: dict[str, Source]
     pictures = np.concatenate(images)
     if promise.transposed:
         pictures = np.ascontiguousarray(pictures.transpose(0, 2, 1))
-    numbers = np.searchsorted(values, np.concatenate(labels)).astype(np.int64)
-    return _Whole(classes, pictures, numbers, np.repeat([False, True], [len(part) for part in labels]), files)
+    from_0 = np.searchsorted(values, np.concatenate(labels)).astype(np.int64)
+    return _Whole(classes, pictures, from_0, np.repeat([False, True], [len(part) for part in labels]), files)
 
 
 def _own_classes(
