@@ -11,7 +11,7 @@ import pandas as pd
 from hwr_utils import files, preprocessing
 from hwr_utils.data import folders, idx, splits
 from hwr_utils.errors import InputError, warn
-from hwr_utils.sources import Source, natural, part_of, walk
+from hwr_utils.sources import Source, natural, walk
 
 SIDE = 28  # pixels, of the images in IDX files
 Part = tuple[str, Any, Any]  # train or test, images, labels; images and labels may come one after the other
@@ -80,7 +80,7 @@ def _csv(stream: Any, source: Source) -> Iterator[Part]:
 
 def _npz(stream: Any, source: Source) -> Iterator[Part]:
     for name, array in np.load(stream, allow_pickle=False).items():
-        part = part_of(name) or source.part or "train"
+        part = "test" if "test" in name else "train" if "train" in name else source.part or "train"
         flat = array.size == len(array)
         yield (part, [], array.ravel()) if flat else (part, array.mean(-1) if array.ndim == 4 else array, [])
 
