@@ -6,6 +6,7 @@ cannot be had: same file format, same image size, simulated writers. They are no
 people.
 """
 
+import functools
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwr_utils import data, files, recipes, records
-from hwr_utils.data import idx
+from hwr_utils import processes as pool
+from hwr_utils.data import gnt, hwdb, idx
 from hwr_utils.errors import InputError
-from hwr_utils.synthesis import drawing, fonts, hanzi_gnt
+from hwr_utils.synthesis import drawing, fonts, hanzi, medians
 from hwr_utils.synthesis.strokes import FILE
 from hwr_utils.synthesis.strokes import strokes_for as strokes_for
 
@@ -28,6 +30,8 @@ SIZES: dict[str, dict[str, tuple[Any, int, int]]] = {
 }
 SIZES[HANZI] = {"writers": (300, 0, 9_999), "classes": (None, 1, 3_755), "per_font": (0, 0, 999)}
 VERSION = 1  # of the drawings of `NAMES`: raise it when the same seed comes to give other images
+BYTES = 6_700  # on the disk of a sample of hanzi: some 3,500 in the GNT file, 56 x 56 + 4 in the arrays
+FIRST_OF_FONTS, FIRST_OF_TEST = 10_000, 1_000_000  # numbers of writers that copy fonts, and of those of the test part
 
 
 def checked(name: str, seed: int = 0, **sizes: Any) -> dict[str, Any]:
@@ -59,6 +63,41 @@ def draw(name: str, n: int, seed: int, split: str = "train") -> tuple[NDArray[np
     return np.concatenate(images)[:n], labels[:n]
 
 
+def choose(classes: int | str | None) -> str:
+    """Return the characters that `classes` stands for, in the order of GB 2312.
+
+    They are given themselves; or as a number, which takes as many of level 1, scattered over it and always the same, a
+    smaller number some of those of a larger one; None means all 3,755. Raises an InputError for what is neither.
+    """
+    if classes is None or (type(classes) is int and 1 <= classes <= len(gnt.LEVEL_1)):
+        order = np.argsort(hanzi.keys_of(np.array([ord(character) for character in gnt.LEVEL_1])), kind="stable")
+        return "".join(gnt.LEVEL_1[number] for number in sorted(order[:classes]))
+    others = "".join(sorted(set(str(classes)) - hwdb.LABELS.keys()))
+    if others or not classes:
+        raise InputError(
+            f"classes={classes!r}: 1 to {len(gnt.LEVEL_1)} was expected, or characters of GB 2312 level 1, of which "
+            f"{others!r} is none."
+        )
+    return "".join(sorted(set(str(classes)), key=hwdb.LABELS.__getitem__))
+
+
+def hands(writers: int, per_font: int) -> dict[str, tuple[int, str]]:
+    """Return who writes which file: its name, the writer's number, and the font that this writer copies, or "".
+
+    Where fonts are copied too, the files' names say which part they are of. The test part is five more writers who draw
+    from strokes.
+    """
+    prefix = "train-" if per_font else ""
+    drawn = {f"{prefix}{number + 1:04}.gnt": (number, "") for number in range(writers)}
+    copied = {
+        f"train-{sheet.split('/')[-2]}-{number + 1:03}.gnt": (FIRST_OF_FONTS + 1_000 * place + number, sheet)
+        for place, sheet in enumerate(fonts.HANZI)
+        for number in range(per_font)
+    }
+    tested = {f"test-{number + 1:04}.gnt": (FIRST_OF_TEST + number, "") for number in range(5 if per_font else 0)}
+    return drawn | copied | tested
+
+
 def write(name: str, data_root: str | Path, seed: int = 0, processes: int | None = None, **sizes: Any) -> Path:
     """Draw a dataset into the files of its published model, unless they are there already and of the same arguments.
 
@@ -67,16 +106,17 @@ def write(name: str, data_root: str | Path, seed: int = 0, processes: int | None
 
     Of `NAMES` the sizes are n_train and n_test, the numbers of images that are drawn from strokes, and per_font, how
     many hands copy each font into the training images; the files are IDX, and classes.txt. Of `HANZI` they are writers,
-    classes and per_font, see `hanzi_gnt`; the files are GNT, imported. Hanzi are drawn by so many processes, None: one
-    a core.
+    classes, see `choose`, and per_font, see `hands`; the files are GNT, a file a writer, each character once in it, and
+    their import. Hanzi are drawn by so many processes (None: one a core), whose number changes nothing. Fewer writers
+    are the first of the same, fewer classes the same images of these; what a font lacks is left out.
 
     Returns the folder <data_root>/synthetic/<name>. Raises an InputError as `checked`, and where the folder cannot be
     written or has too little room, the strokes or fonts are absent, or a process was killed.
     """
     values = checked(name, seed, **sizes)
     if name == HANZI:
-        manifest = hanzi_gnt.plan(**values)
-        needed, make = hanzi_gnt.needed(manifest), hanzi_gnt.write
+        manifest = _plan(**values)
+        needed = len(hands(values["writers"], values["per_font"])) * len(manifest["characters"]) * BYTES
     else:
         digest, n = files.sha256(FILE), {size: values[size] for size in ("n_train", "n_test")}
         manifest = {"dataset": name, "version": VERSION, "strokes_sha256": digest, "seed": seed, **n}
@@ -84,7 +124,7 @@ def write(name: str, data_root: str | Path, seed: int = 0, processes: int | None
             sheets = drawing.fonts_of(name)
             fonts.verify(sheets)
             manifest |= {"per_font": values["per_font"], "fonts": sheets, "copies_version": drawing.COPIES_VERSION}
-        needed, make = sum(n.values()) * (data.SIZE**2 + 1), _write_idx
+        needed = sum(n.values()) * (data.SIZE**2 + 1)
     folder = Path(data_root) / "synthetic" / name
     with suppress(InputError):  # missing or damaged, so drawn again
         found, told = data.checksums(name, data_root), records.read_json(folder / "manifest.json")
@@ -92,13 +132,13 @@ def write(name: str, data_root: str | Path, seed: int = 0, processes: int | None
         if (manifest | {"sha256": found}).items() <= told.items():
             return folder
     with files.new_folder(folder, needed) as part:
-        found = make(part, manifest, processes)
+        found = _write_gnt(part, manifest, processes) if name == HANZI else _write_idx(part, manifest)
         files.write_json(part / "manifest.json", manifest | {"sha256": found})
     return folder
 
 
-def _write_idx(folder: Path, manifest: dict[str, Any], processes: int | None = None) -> dict[str, str]:
-    """Draw a dataset into IDX files, in this process; return the SHA-256 of each uncompressed file."""
+def _write_idx(folder: Path, manifest: dict[str, Any]) -> dict[str, str]:
+    """Draw a dataset into IDX files; return the SHA-256 of each uncompressed file."""
     name, found = manifest["dataset"], {}
     for split, prefix in (("train", "train"), ("test", "t10k")):
         images, labels = draw(name, manifest[f"n_{split}"], manifest["seed"], split)
@@ -110,3 +150,43 @@ def _write_idx(folder: Path, manifest: dict[str, Any], processes: int | None = N
             found[f"{prefix}-{kind}-ubyte"] = idx.checksum(array)
     files.write_text(folder / "classes.txt", "".join(f"{character}\n" for character in drawing.SHEETS[name].classes))
     return found
+
+
+def _plan(seed: int, writers: int, classes: int | str | None, per_font: int) -> dict[str, Any]:
+    """Return what determines a set of hanzi; an InputError where nobody would write, or strokes or fonts are others."""
+    characters = choose(classes)
+    if not writers and not per_font:
+        raise InputError("writers=0: without fonts one writer or more was expected.")
+    if per_font:
+        fonts.verify()
+    return {
+        "dataset": HANZI,
+        "version": hanzi.VERSION,
+        "seed": seed,
+        "characters": characters,
+        "strokes": f"{medians.PACKAGE.name}, {medians.LICENCE}",
+        "strokes_sha256": medians.read(characters).sha256,  # before any process is forked, which then has them too
+        "writers": writers,
+        "per_font": per_font,
+        "fonts": fonts.HANZI if per_font else {},
+    }
+
+
+def _write_gnt(folder: Path, manifest: dict[str, Any], processes: int | None) -> dict[str, str]:
+    """Draw hanzi into gnt/, a file a writer, see `hands`, and import that into arrays/; return its checksum."""
+    (folder / "gnt").mkdir()
+    step = functools.partial(_write_file, folder / "gnt", manifest["seed"], manifest["characters"])
+    everyone = list(hands(manifest["writers"], manifest["per_font"]).items())
+    paths = pool.run(step, everyone, "drawing", "writer", processes)
+    hwdb.import_gnt(paths, folder / "arrays", workers=processes)
+    return {"samples": hwdb.read_import(folder / "arrays").sha256}
+
+
+def _write_file(folder: Path, seed: int, characters: str, hand: tuple[str, tuple[int, str]]) -> Path:
+    name, (writer, sheet) = hand
+    images: list[NDArray[np.uint8] | None] = (
+        hanzi.draw_from_font(seed, writer, sheet, characters) if sheet else [*hanzi.draw(seed, writer, characters)]
+    )
+    samples = ((gnt.encode(c), image) for c, image in zip(characters, images, strict=True) if image is not None)
+    files.write_bytes(folder / name, gnt.serialize(samples))
+    return folder / name
