@@ -47,7 +47,10 @@ def use_style() -> None:
 
 
 def plain(text: str, figure: bool = False) -> str:
-    """Escape a name that somebody else has given for Markdown, or for a figure, where a pair of $ begins a formula."""
+    """Escape a name that somebody else has given, for instance a class or a processor, so that it is shown as it is.
+
+    In a figure a pair of $ would begin a formula. Without `figure` it is for Markdown, where < and * have a meaning.
+    """
     return text.replace("$", r"\$") if figure else re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", text)
 
 
@@ -71,7 +74,10 @@ def offer(contents: Mapping[str, str]) -> None:
 
 
 def history(run: Run) -> Figure:
-    """Draw loss and accuracy over the epochs, training beside what was held out or else tested; mark the epoch kept."""
+    """Draw loss and accuracy over the epochs, training beside validation, and mark the epoch that was kept.
+
+    Of a run without validation the test set is drawn beside training: the last epoch counts, and nothing was chosen.
+    """
     use_style()
     rows, best = run.history, run.record["best_epoch"]
     held_out = "validation" if "validation" in run.record else "test"
@@ -89,12 +95,16 @@ def history(run: Run) -> Figure:
 
 
 def confusion(run: Run) -> Figure:
-    """Draw the share of each true class that was read as each other one; of many classes, the pairs confused most."""
+    """Draw the errors on the test set: the share of each true class that went to each other one.
+
+    Of more than `MAX_CONFUSED` classes it draws the pairs that were taken for each other most often.
+    """
     use_style()
     if len(run.classes) > MAX_CONFUSED:
         return _confused_pairs(run)
     counts, classes = run.confusion, [plain(name, figure=True) for name in run.classes]
-    share = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    n = counts.sum(axis=1, keepdims=True)
+    share = 100 * counts / np.maximum(n, 1)
     np.fill_diagonal(share, np.nan)  # the right answers would outshine the errors
     size = max(5.0, 0.28 * len(classes) + 1.5)
     figure, axis = plt.subplots(figsize=(size + 1, size))
@@ -144,8 +154,8 @@ def gallery(run: Run) -> Figure | None:
     figure, axes = plt.subplots(rows, columns, figsize=(0.82 * columns, 1.05 * rows), squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()
-    errors = zip(axes.flat, *(content[name][:n] for name in ("images", "labels", "predicted")), strict=False)
-    for axis, image, label, predicted in errors:
+    errors = zip(content["images"][:n], content["labels"], content["predicted"], strict=False)
+    for axis, (image, label, predicted) in zip(axes.flat, errors, strict=False):
         axis.imshow(image, cmap="gray_r", vmin=0, vmax=255, interpolation="nearest")
         title = plain(f"{run.classes[label]}→{run.classes[predicted]}", figure=True)
         axis.set_title(title, fontsize=10, loc="center", pad=2)
