@@ -5,7 +5,7 @@
     snakemake --config profile=paper                   train the runs of the published results that are missing
     snakemake --workflow-profile profiles/slurm        the same on a SLURM cluster
 
-Only a missing or an invalid record trains. So the rule `run` has no files as inputs but data that is drawn here, whose
+Only a missing record trains. So the rule `run` has no files as inputs but data that is drawn here, whose
 dates do not count, and what is to be done is asked of hwr_utils.grid. A job that is killed goes on from its last whole
 epoch when this is called again. All other rules make again what is older than the files that it is made from.
 """
@@ -23,6 +23,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
 from hwr_utils import grid, results
+from hwr_utils.data import catalog
 from hwr_utils.errors import InputError
 
 
@@ -41,11 +42,11 @@ try:
     profile = grid.read(NAME)
     # the book of committed records trains nothing and need not know what could be trained
     asks_for_runs = ASKS and (profile.data or "book" not in sys.argv)
-    todo, damaged = grid.unrecorded(profile, profile.results) if asks_for_runs else ([], [])
+    todo = grid.missing(NAME) if asks_for_runs else []
     if not profile.data and todo:
         todo, reasons = grid.runnable(todo, GPU)
         print(*reasons, sep="\n", file=sys.stderr)
-    table = results.frame(profile.results) if ASKS and not damaged else []
+    table = results.frame(profile.results) if ASKS else []
 except InputError as error:
     raise WorkflowError(str(error))
 
@@ -111,6 +112,18 @@ def chapter_parameters(page):
     return {name: folders.get(name, value) for name, value in profile.parameters(page).items()}
 
 
+# pixels a side, and seconds of one core for a thousand training images of that size
+PACE = {"simple_cnn": (28, 1), "resnet50": (32, 9), "inception_hccr": (56, 14)}
+
+
+def guess(config):
+    """Return about how many seconds a run takes on one core."""
+    training, (pixels, pace) = config.training, PACE.get(config.architecture, PACE["inception_hccr"])
+    n_train = profile.data.get(config.dataset, {}).get("n_train") or catalog.entry(config.dataset).n_train or 10_000
+    images = training["train_size"] or training["pool_size"] or n_train
+    return int(10 + training["epochs"] * images / 1000 * pace * (training["image_size"] / pixels) ** 2)
+
+
 class TimeLeft(logging.Handler):
     """Says after each job about how long the rest will take."""
 
@@ -131,9 +144,6 @@ class TimeLeft(logging.Handler):
 
 
 onstart:
-    for record in damaged:
-        kept = grid.set_aside(record)
-        print(f"{record} is not valid. It is kept as {kept.name}, and its run is made again.", file=sys.stderr)
     seconds = {job.jobid: job.resources.get("seconds", 1) for job in workflow.dag.needrun_jobs()}
     logger.addHandler(TimeLeft(seconds, workflow.cores or 1))
 
@@ -176,7 +186,7 @@ rule run:
     threads: 1
     resources:
         gpu=1 if GPU else 0,
-        seconds=lambda wildcards: int(profile.seconds(jobs[wildcards.name])),
+        seconds=lambda wildcards: guess(jobs[wildcards.name].config),
     shell:
         # as many threads as it was given cores, or two jobs would fight for two cores
         "OMP_NUM_THREADS={threads} {PYTHON} -m hwr_utils {params.arguments} --results-dir {RESULTS:q} --data-root {DATA_ROOT:q}"

@@ -19,15 +19,9 @@ PEN = 0.03  # how much wider than two pixels strokes may be, as a part of the im
 
 
 def augment(images: Tensor, size: int, kind: str) -> Tensor:
-    """Return a new variant of each image, as a network takes it.
+    """Return a new variant, of one of `KINDS`, of each of (N, H, W) uint8 images, white ink on black.
 
-    Args:
-        images: (N, H, W) uint8, white ink on black.
-        size: side of the result in pixels.
-        kind: one of `KINDS`.
-
-    Returns:
-        (N, 1, size, size) float32 in 0..1, in channels-last layout, on the images' device.
+    It is what a network takes: (N, 1, size, size) float32 in 0..1, channels last, on the images' device.
     """
     ink = images.unsqueeze(1).to(torch.float32).div_(255.0)
     if kind == "ink":

@@ -10,7 +10,6 @@ from pathlib import Path
 
 # how the content of files begins that people give by mistake, and what that is; the longest beginnings come first
 _BEGINNINGS = {
-    b"SIMPLE  =": "a FITS image",
     b"\x89HDF\r\n": "an HDF5 or MATLAB file",
     b"\x93NUMPY": "a NumPy file",
     b"7z\xbc\xaf": "a 7-Zip archive",
@@ -45,10 +44,7 @@ def printable(text: str) -> str:
 
 
 class InputError(ValueError):
-    """Say which file or parameter is wrong, what was found, what was expected and what to do.
-
-    The command line prints it without a traceback, and exits with status 2.
-    """
+    """Say which file or parameter is wrong, what was found, what was expected and what to do."""
 
     def __init__(self, message: str) -> None:
         super().__init__(printable(message))
@@ -79,8 +75,7 @@ def warn(message: str) -> None:
 def reading(path: object, expected: str, remedy: str) -> Iterator[None]:
     """Turn whatever is raised in the block while a file is read into an `InputError`; one of these passes as it is.
 
-    Messages name the file by `path`, and say what was `expected`, such as "a zip archive". The `remedy` is a sentence
-    that says what the user can do, such as "Download it again."
+    It names the file by `path`, what was `expected`, such as "a zip archive", and a `remedy`: "Download it again."
     """
     try:
         yield

@@ -5,18 +5,14 @@ scipy is imported where it is used, because a bare CUDA machine has none and tra
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 
 def wilson_interval(correct: int, n: int) -> tuple[float, float]:
-    """Return Wilson's 95 % score interval of a proportion (JASA 22, 1927), as two numbers in 0..1.
-
-    Raises:
-        ValueError: n is not positive, or correct is not in 0..n.
-    """
+    """Return Wilson's 95 % score interval of a proportion (JASA 22, 1927), as two numbers in 0..1."""
     from scipy.stats import binomtest
 
     low, high = binomtest(correct, n).proportion_ci(method="wilson")
@@ -30,11 +26,9 @@ def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, n_classes: int) 
 
 
 def per_class(confusion: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
-    """Score each class from a (C, C) confusion matrix.
+    """Score each class from a (C, C) confusion matrix: a row with class, n (its test images), precision, recall, f1.
 
-    Returns:
-        One row a class: class, n (test images of it), precision, recall, f1, all in 0..1. A class that was never
-        predicted has precision 0; one without test images has recall and f1 NaN.
+    These are in 0..1. A class that was never predicted has precision 0; one without test images recall and f1 NaN.
     """
     hits, n, guesses = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
     table = pd.DataFrame({"class": list(classes), "n": n, "precision": hits / np.maximum(guesses, 1)})
@@ -71,11 +65,7 @@ def summarise_test(
 ) -> dict[str, float | int]:
     """Compute the figures that a record keeps of one evaluation: counts, rates in 0..1 and the mean loss.
 
-    Args:
-        labels: (N,) integers.
-        ranked: (N, k) integers, the likeliest classes of the same N images, best first.
-        losses: (N,) float, their cross-entropy in nats.
-        n_classes: how many there are.
+    Of N images it takes (N,) labels, (N, k) likeliest classes, best first, and (N,) cross-entropies in nats.
     """
     correct = int((ranked[:, 0] == labels).sum())
     return {
@@ -91,11 +81,9 @@ def summarise_test(
 def mcnemar(labels: np.ndarray, first: np.ndarray, second: np.ndarray) -> tuple[int, int, float]:
     """Test whether two trained networks differ on the same images: McNemar's exact test (Psychometrika 12, 1947).
 
-    It takes (N,) true classes and (N,) predictions of either. It speaks of these two networks and not of the methods
-    that made them: two runs of one method that differ in their seed alone often differ, too.
-
-    Returns:
-        Images that only the first reads right, images that only the second reads right, two-sided p in 0..1.
+    It takes (N,) true classes and (N,) predictions of either, and returns how many images only the first reads right,
+    how many only the second, and the two-sided p. It speaks of these two networks and not of the methods that made
+    them: two runs of one method that differ in their seed alone often differ, too.
     """
     from scipy.stats import binomtest
 
@@ -112,10 +100,8 @@ def clustered_difference(
 
     Images of one writer are right or wrong together, so an interval that takes them as independent is too narrow. Here
     whole groups are drawn with replacement on either side (Davison and Hinkley, Bootstrap Methods, 1997, section 3.8).
-    Each side has (N,) bool, which images were read right, and (N,) integers, whose image each is.
-
-    Returns:
-        The difference a - b and the ends of its 95 % interval of percentiles, each in -1..1; always the same ones.
+    Each side has (N,) bool, which images were read right, and (N,) integers, whose image each is. Returns a - b and the
+    ends of its 95 % interval of percentiles, each in -1..1; always the same ones.
     """
     from scipy.stats import bootstrap
 
@@ -131,23 +117,6 @@ def clustered_difference(
     rng = np.random.default_rng(0)
     found = bootstrap(groups, difference, method="percentile", n_resamples=2000, rng=rng).confidence_interval
     return float(difference(*groups, axis=0)), float(found.low), float(found.high)
-
-
-def two_proportions(correct_a: int, n_a: int, correct_b: int, n_b: int) -> tuple[float, float]:
-    """Test whether two accuracies differ, taking their errors as independent: the chi-squared test of a 2 x 2 table.
-
-    This is all that two published percentages allow. On one shared test set errors coincide, so a paired test on the
-    predictions (`mcnemar`) usually sees smaller differences.
-
-    Returns:
-        The difference a - b (-1..1) and its two-sided p (0..1).
-    """
-    from scipy.stats import chi2_contingency
-
-    table = np.array([[correct_a, n_a - correct_a], [correct_b, n_b - correct_b]])
-    differ = table.sum(axis=0).all()  # all right, or all wrong: there is nothing to tell apart
-    p = float(chi2_contingency(table, correction=False).pvalue) if differ else 1.0
-    return correct_a / n_a - correct_b / n_b, p
 
 
 def paired_interval(only_first: int, only_second: int, n: int) -> tuple[float, float]:
@@ -184,27 +153,23 @@ def log_odds(correct: np.ndarray, n: np.ndarray | int) -> np.ndarray:
 
 
 def effect(differences: Sequence[float], correction: float = 0.0, confidence: float = 0.95) -> Effect:
-    """Estimate a mean over repetitions by Student's t.
+    """Estimate a mean over two or more repetitions by Student's t, with an interval of a confidence in 0..1.
 
     The folds of a cross-validation share training images, so their differences vary less than those of independent
     repetitions would. Nadeau and Bengio (Machine Learning 52, 2003) therefore take the variance of the mean to be
-    s^2 (1/R + n_test / n_train).
-
-    Args:
-        differences: (R,) one number a repetition; two at least.
-        correction: n_test / n_train for the folds of a cross-validation; 0 for independent repetitions.
-        confidence: of the interval, in 0..1.
+    s^2 (1/R + n_test / n_train): that ratio is the `correction`, which is 0 for independent repetitions.
     """
-    return _by_t(*_spread(differences, correction), confidence)
+    from scipy.stats import ttest_1samp
+
+    return _as_effect(float(np.mean(differences)), ttest_1samp(_spread(differences, correction), 0), confidence)
 
 
 def contrast(first: Sequence[float], second: Sequence[float], correction: float = 0.0) -> Effect:
     """Estimate the mean of the first repetitions less that of the second, by Welch's t; see `effect`."""
-    mean_a, error_a, freedom_a = _spread(first, correction)
-    mean_b, error_b, freedom_b = _spread(second, correction)
-    error = math.hypot(error_a, error_b)
-    freedom = 1 / ((error_a / error) ** 4 / freedom_a + (error_b / error) ** 4 / freedom_b)
-    return _by_t(mean_a - mean_b, error, freedom, 0.95)
+    from scipy.stats import ttest_ind
+
+    sides = [_spread(values, correction) for values in (first, second)]
+    return _as_effect(float(np.mean(first) - np.mean(second)), ttest_ind(*sides, equal_var=False), 0.95)
 
 
 def equivalence(differences: Sequence[float], margin: float, correction: float = 0.0) -> float:
@@ -212,17 +177,27 @@ def equivalence(differences: Sequence[float], margin: float, correction: float =
 
     After Schuirmann (Journal of Pharmacokinetics and Biopharmaceutics 15, 1987); see `effect`.
     """
-    from scipy.stats import t
+    from scipy.stats import ttest_1samp
 
-    mean, error, freedom = _spread(differences, correction)
-    return float(t.sf((margin - abs(mean)) / error, freedom))
+    sides = {"less": margin, "greater": -margin}
+    values = _spread(differences, correction)
+    return max(float(ttest_1samp(values, limit, alternative=side).pvalue) for side, limit in sides.items())
+
+
+def _spread(values: Sequence[float], correction: float) -> np.ndarray:
+    """Spread values about their mean so that the usual variance of a mean, s^2 / R, becomes s^2 (1/R + correction)."""
+    return np.mean(values) + (np.asarray(values) - np.mean(values)) * math.sqrt(1 + len(values) * correction)
+
+
+def _as_effect(mean: float, test: Any, confidence: float) -> Effect:
+    interval = test.confidence_interval(confidence)
+    return Effect(mean, float(interval.low), float(interval.high), float(test.pvalue))
 
 
 def resampled(pairs: Sequence[tuple[np.ndarray, np.ndarray]], draws: int = 10_000) -> tuple[float, float]:
-    """Return the 95 % interval of a mean difference in accuracy that a two-level bootstrap gives, in -1..1.
+    """Return the 95 % interval of a mean difference in accuracy by drawing repetitions and, within each, images.
 
-    It draws repetitions with replacement and, within each, images. Each of the `pairs` tells for one repetition which
-    of its test images either network reads right: two (N,) bool arrays.
+    Each of the `pairs` tells for one repetition which of its images either network reads right: two (N,) bool arrays.
     """
     rng = np.random.Generator(np.random.PCG64(0))
     # an image counts 1, 0 or -1, so a draw of N images is a draw of how many count what
@@ -241,17 +216,3 @@ def holm(p_values: Sequence[float]) -> list[float]:
     order = np.argsort(p_values)
     adjusted = np.sort(p_values) * np.arange(len(order), 0, -1)
     return np.minimum(1, np.maximum.accumulate(adjusted))[np.argsort(order)].tolist()
-
-
-def _spread(values: Sequence[float], correction: float) -> tuple[float, float, int]:
-    if len(values) < 2:
-        raise ValueError(f"found {len(values)} repetitions; a spread needs two or more")
-    error = float(np.std(values, ddof=1)) * math.sqrt(1 / len(values) + correction)
-    return float(np.mean(values)), max(error, 1e-150), len(values) - 1  # never 0, by which it could not be divided
-
-
-def _by_t(mean: float, error: float, freedom: float, confidence: float) -> Effect:
-    from scipy.stats import t
-
-    low, high = t.interval(confidence, freedom, mean, error)
-    return Effect(mean, float(low), float(high), float(2 * t.sf(abs(mean) / error, freedom)))

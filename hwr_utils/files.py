@@ -21,10 +21,7 @@ UNFINISHED = ".part"  # how the names of files and folders end that are still be
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:
-    """Replace `path` by `data` in one step, making its folder where it is missing.
-
-    Raises an InputError where that fails, for instance on a full disk; an older file at `path` is left as it was.
-    """
+    """Replace `path` by `data` in one step, making its folder; an InputError where that fails keeps an older file."""
     path = Path(path)
     # in the same folder, because a rename is atomic only within one file system
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}{UNFINISHED}")
@@ -45,11 +42,10 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 
 @contextmanager
 def new_folder(path: str | Path, needed: int = 0) -> Iterator[Path]:
-    """Yield an empty folder beside `path`, which takes the place of `path` when the block ends well.
+    """Yield an empty folder beside `path`, which takes the place of `path`, whole until then, when the block ends well.
 
-    Until then an older folder at `path` stays whole. What a killed process left is removed by the next one that makes
-    the same folder. Raises an InputError where another process makes it, less than the `needed` bytes are free, or the
-    place cannot be written.
+    What a killed process left is removed by the next one that makes the same folder. Raises an InputError where another
+    process makes it, less than the `needed` bytes are free, or the place cannot be written.
     """
     from filelock import FileLock, Timeout
 
@@ -66,10 +62,8 @@ def new_folder(path: str | Path, needed: int = 0) -> Iterator[Path]:
             raise InputError(f"another process is making {path}. Wait for it, or stop it.") from error
         free = shutil.disk_usage(path.parent).free
         if needed > free:
-            raise InputError(
-                f"{path} needs some {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free. Free some space, or ask "
-                "for less."
-            )
+            told = f"needs some {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free"
+            raise InputError(f"{path} {told}. Free some space, or ask for less.")
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir()
         try:

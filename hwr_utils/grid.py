@@ -1,14 +1,13 @@
 """Read a profile of `config/`: the data it draws, the runs it asks for, and the chapters that show them.
 
 The Snakefile does what a profile says. This module checks all of it before anything runs, and tells which runs have no
-valid record yet.
+record yet.
 """
 
 import re
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -18,15 +17,12 @@ import yaml
 
 from hwr_utils import data, files, notebooks, recipes, records, results, synthesis
 from hwr_utils.data import catalog
-from hwr_utils.errors import InputError, MissingFiles, reading, writing
+from hwr_utils.errors import InputError, MissingFiles, reading
 from hwr_utils.records import RunConfig
 
 CONFIG = files.REPOSITORY / "config"
 PLAN = files.REPOSITORY / "book" / "plan.md"
 OUT = files.REPOSITORY / "_build" / "study"
-
-# Pixels a side, and seconds of one core for a thousand training images of that size: for an estimate of the time left.
-PACE = {"simple_cnn": (28, 1.0), "resnet50": (32, 9.0), "inception_hccr": (56, 14.0)}
 
 
 @dataclass(frozen=True)
@@ -86,14 +82,6 @@ class Profile:
         entry = catalog.entry(dataset)
         return all((self.data_root / entry.folders[0] / file).exists() for file in entry.stored)
 
-    def seconds(self, job: Job) -> float:
-        """Guess how long a run takes on one core."""
-        entry, training = catalog.entry(job.config.dataset), job.config.training
-        sizes = self.data.get(entry.name, {})
-        images = training["train_size"] or training["pool_size"] or sizes.get("n_train") or entry.n_train or 10_000
-        pixels, pace = PACE.get(job.config.architecture, PACE["inception_hccr"])
-        return 10 + training["epochs"] * images / 1000 * pace * (training["image_size"] / pixels) ** 2
-
 
 class _Loader(yaml.BaseLoader):
     """Reads values as the command line does: YAML itself takes 1e-4 for a text and 010 for 8."""
@@ -112,39 +100,20 @@ def read(profile: str) -> Profile:
     known = {path.stem: path for path in sorted(CONFIG.glob("*.yaml"))}
     recipes.known("profile ", profile, known)
     path = known[profile]
-    with reading(path, "a profile in YAML", "Mend that line."):
+    with reading(path, "a profile, as quick.yaml explains it,", "Mend it."):
         content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    try:
-        content = _mapping("the file", content, ["data", "train", "pages"])
-        drawable = [name for name in catalog.CATALOG if name.endswith("-synthetic")]
-        drawn = _mapping("data", content.get("data", {}), drawable)
-        for name, sizes in drawn.items():
-            for key, value in _mapping(f"data: {name}", sizes, ["seed", *synthesis.SIZES[name]]).items():
-                if (type(value) is not int or value < 0) and not (key == "classes" and isinstance(value, str)):
-                    raise InputError(f"data: {name}: {key}={value!r} is not a whole number from 0.")
-        jobs = [job for block in _list("train", content) for job in _jobs(block)]
-        for job in jobs:
-            if drawn:
-                recipes.known("data is not drawn: dataset ", job.config.dataset, drawn)
-        pages = [notebooks.find(name).stem for name in _list("pages", content)]
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
+        try:
+            for key in content:
+                recipes.known("key ", key, ("data", "train", "pages"))
+            drawn = {name: synthesis.checked(name, **sizes) for name, sizes in content.get("data", {}).items()}
+            jobs = [job for block in content.get("train", []) for job in _jobs(block)]
+            for job in jobs:
+                if drawn:
+                    recipes.known("data is not drawn: dataset ", job.config.dataset, drawn)
+            pages = [notebooks.find(name).stem for name in content.get("pages", [])]
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
     return Profile(drawn, jobs, pages)
-
-
-def _mapping(where: str, values: Any, valid: list[str]) -> dict[str, Any]:
-    if not isinstance(values, dict):
-        raise InputError(f"{where}: found {values!r}, expected keys out of {', '.join(valid)}.")
-    for name in values:
-        recipes.known(f"{where}: key ", name, valid)
-    return values
-
-
-def _list(key: str, content: dict[str, Any]) -> list[Any]:
-    values = content.get(key, [])
-    if not isinstance(values, list):
-        raise InputError(f"{key}: found {values!r}, expected a list.")
-    return values
 
 
 def _jobs(block: Any) -> Iterator[Job]:
@@ -153,12 +122,11 @@ def _jobs(block: Any) -> Iterator[Job]:
         raise InputError(f"train: found {block!r}, expected `architecture`, `dataset` and parameters of a run.")
     if (experiment := block.pop("experiment", None)) is not None:
         _check_plan(experiment)
-    grid = {name: value if isinstance(value, list) else [value] for name, value in block.items()}
-    for combination in product(*grid.values()):
-        values = dict(zip(grid, combination, strict=True))
-        catalog.entry(values["dataset"])
-        device = values.pop("device", "auto")
-        yield Job(recipes.configure(**values), device)
+    for values in product(*(value if isinstance(value, list) else [value] for value in block.values())):
+        named = dict(zip(block, values, strict=True))
+        catalog.entry(named["dataset"])
+        device = named.pop("device", "auto")
+        yield Job(recipes.configure(**named), device)
 
 
 def _check_plan(experiment: str) -> None:
@@ -172,36 +140,10 @@ def _check_plan(experiment: str) -> None:
 
 
 def missing(profile: str, results_dir: str | Path | None = None) -> list[Job]:
-    """Return the runs of a profile without a valid record in `results_dir`, or where its records go; see `read`."""
+    """Return the runs of a profile without a record in `results_dir`, or where its records go; see `read`."""
     plan = read(profile)
-    return unrecorded(plan, results_dir or plan.results)[0]
-
-
-def unrecorded(plan: Profile, results_dir: str | Path) -> tuple[list[Job], list[Path]]:
-    """Return the runs of a profile that have no valid record, and the invalid records that carry the names of its runs.
-
-    A record is valid when it fits the schema, speaks of the run that its folder names, and its predictions can be read.
-    """
-    found = {path: _valid(path) for path in sorted(Path(results_dir).glob("*/record.json"))}
-    recorded = [record["config"] for record in found.values() if record]
-    names = {job.name.rpartition("-")[0] for job in plan.jobs}  # a job does not know its run's hash
-    damaged = [path for path, record in found.items() if not record and path.parent.name.rpartition("-")[0] in names]
-    return [job for job in plan.jobs if job.config.to_dict() not in recorded], damaged
-
-
-def _valid(path: Path) -> dict[str, Any] | None:
-    with suppress(InputError):
-        record = records.read(path)
-        records.read_arrays(path.with_name("predictions.npz"))
-        if records.run_id(RunConfig.from_dict(record["config"]), record["dataset"]["files"]) == path.parent.name:
-            return record
-    return None
-
-
-def set_aside(record: Path) -> Path:
-    """Rename an invalid record, so that its run can be made again; return the new path."""
-    with writing(record):
-        return record.replace(record.with_name(f"{record.name}.damaged"))
+    recorded = [record["config"] for _, record in records.read_all(results_dir or plan.results)]
+    return [job for job in plan.jobs if job.config.to_dict() not in recorded]
 
 
 def runnable(jobs: list[Job], gpu: bool) -> tuple[list[Job], list[str]]:
@@ -229,10 +171,9 @@ def draw(profile: str, dataset: str) -> None:
     synthesis.write(dataset, plan.data_root, **plan.data[dataset])
     drawn = data.checksums(dataset, plan.data_root)
     shutil.rmtree(plan.results / "datasets" / dataset, ignore_errors=True)
-    for path in plan.results.glob(f"{dataset}-*/record.json"):
-        record = _valid(path)
-        if record is None or record["dataset"]["files"] != drawn:
-            shutil.rmtree(path.parent)
+    for folder, record in records.read_all(plan.results):
+        if record["config"]["dataset"] == dataset and record["dataset"]["files"] != drawn:
+            shutil.rmtree(folder)
 
 
 if __name__ == "__main__":  # for the Snakefile

@@ -6,6 +6,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -24,26 +25,18 @@ class NotebookError(InputError):
 
 
 def find(name: str | Path) -> Path:
-    """Return the path of a notebook, given as a path or as a name in `notebooks/`, with or without .ipynb.
-
-    Raises:
-        InputError: there is none; gives the nearest name.
-    """
+    """Return the path of a notebook, given as a path or as a name in `notebooks/`; errors as `recipes.known`."""
     known = {path.stem: path for path in sorted(FOLDER.glob("*.ipynb"))}
-    if str(name) in known:
-        return known[str(name)]
-    for path in (Path(name), FOLDER / name):
-        if path.is_file() and path.suffix == ".ipynb":
-            return path
-    near = recipes.nearest(Path(name).stem, known)
-    raise InputError(f"notebook {str(name)!r} is unknown, expected a path or one of {', '.join(known)}{near}")
+    if (path := Path(name)).is_file() and path.suffix == ".ipynb":
+        return path
+    recipes.known("notebook ", str(name), known)
+    return known[str(name)]
 
 
 def parameters(path: Path) -> dict[str, Any]:
     """Return the parameters of a notebook as papermill reads them, name -> default.
 
-    Raises:
-        InputError: not a notebook, or a default is more than a literal value.
+    Raises an InputError where it is no notebook, or a default is more than a literal value.
     """
     import papermill  # takes a second or two
 
@@ -61,17 +54,12 @@ def _for_papermill(path: Path) -> str:
 def check(path: Path, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return values that a notebook's parameters can take, whole numbers made floats where floats are expected.
 
-    A parameter whose default is None also takes the type of the hyperparameter of its name, else text.
-
-    Raises:
-        InputError: an unknown name (the nearest valid one is given), or a value of a wrong type.
+    A parameter whose default is None also takes the type of the hyperparameter of its name, else text. Raises an
+    InputError for an unknown name, with the nearest valid one, or a value of a wrong type.
     """
-    known = parameters(path)
-    checked = {}
+    known, checked = parameters(path), {}
     for name, value in values.items():
-        if name not in known:
-            near = recipes.nearest(name, known)
-            raise InputError(f"{path.name}: parameter {name!r} is unknown, expected one of {', '.join(known)}{near}")
+        recipes.known(f"{path.name}: parameter ", name, known)
         default = known[name]
         named = recipes.PARAMETERS[name].type if name in recipes.PARAMETERS else str
         wanted = named if default is None else type(default)
@@ -93,10 +81,8 @@ def parse(text: str) -> Any:
     if text in words:
         return words[text]
     for kind in (int, float):
-        try:
+        with suppress(ValueError):
             return kind(text)
-        except ValueError:
-            continue
     return text
 
 
@@ -119,11 +105,8 @@ def execute(
     """Run a notebook with the values of some parameters, and write it executed, in one step when all has run.
 
     It goes to `output`, or to `_build/notebooks/<notebook>-<parameters>.ipynb`. The kernel of an AsyncKernelManager
-    that is given goes on afterwards. Figures are drawn as "png" or "svg".
-
-    Raises:
-        InputError: see `find`, `parameters` and `check`.
-        NotebookError: a cell failed, or the kernel died. What has run is kept beside `output`, as `*.failed.ipynb`.
+    that is given goes on afterwards. Figures are drawn as "png" or "svg". Raises an InputError as `check` does, and a
+    NotebookError where a cell failed or the kernel died: what has run is kept beside `output`, as `*.failed.ipynb`.
     """
     path = find(name)
     checked = check(path, values)
@@ -151,12 +134,10 @@ def execute(
             )
         except (papermill.PapermillExecutionError, DeadKernelError) as error:
             files.write_bytes(failed, draft.read_bytes())
-            where, told = "the kernel died", str(error)
+            told = f"the kernel died: {error}"
             if isinstance(error, papermill.PapermillExecutionError):
-                where = f"the cell In [{error.exec_count}] failed"
-                # an input error of our own says all; of others the kind is worth knowing
-                told = f"{error.ename}: {error.evalue}".removeprefix("InputError: ").removeprefix("MissingFiles: ")
-            raise NotebookError(f"{path.name}: {where}: {told} The notebook as far as it ran is {failed}.") from error
+                told = f"the cell In [{error.exec_count}] failed: {error.ename}: {error.evalue}"
+            raise NotebookError(f"{path.name}: {told} The notebook as far as it ran is {failed}.") from error
     # papermill notes the paths of this machine, which are nobody's business
     notebook.metadata.papermill |= {"input_path": path.name, "output_path": output.name}
     files.write_text(output, nbformat.writes(notebook) + "\n")  # type: ignore[no-untyped-call]
@@ -195,8 +176,8 @@ def execute_each(
 ) -> None:
     """Run a notebook once for each value of a parameter, with other `values`, and write it as `<value>.ipynb`.
 
-    All of them run in one kernel, one after the other, because importing the libraries takes a kernel far longer than
-    the report of a run. So such a notebook must not depend on names that it has not set itself. Errors as `execute`.
+    They share one kernel, which takes far longer to import the libraries than to report a run. So such a notebook must
+    not depend on names that it has not set itself. Errors as `execute`.
     """
     from jupyter_client.manager import AsyncKernelManager
     from nbclient.util import run_sync
@@ -214,11 +195,8 @@ def execute_each(
 def finding(sentence: str, holds: bool | np.bool_) -> None:
     """Show a sentence that a chapter concludes, as Markdown, with a mark that says whether the numbers bear it out.
 
-    The sentence is written by hand and the test beside it is computed, so a reader who executes a chapter with other
-    parameters sees which conclusions fall, and nbval notices when a changed record makes one fall.
-
-    Raises:
-        TypeError: `holds` is no truth value, for instance a whole column.
+    A reader who executes a chapter with other parameters sees which conclusions fall, and nbval notices when a changed
+    record makes one fall. Raises a TypeError where `holds` is no truth value, for instance a whole column.
     """
     from IPython.display import Markdown, display
 

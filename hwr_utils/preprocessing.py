@@ -30,9 +30,8 @@ WIDE, GAP, PIECE = 1.3, 0.12, 0.5
 def from_file(path: str | Path, size: int = 28, margin: int = 4) -> NDArray[np.uint8]:
     """Return the character in a picture file as (size, size) uint8, white on black; an image of this size is kept.
 
-    Raises:
-        InputError: the file cannot be read, is of none of `FORMATS`, is damaged, or is larger than `MAX_PIXELS` or
-            `MAX_SIDE`.
+    Raises an InputError where the file is missing, damaged, of none of `FORMATS`, or larger than `MAX_PIXELS` or
+    `MAX_SIDE`.
     """
     gray = read_gray(path)
     if gray.shape == (size, size):
@@ -49,16 +48,14 @@ def from_picture(path: str | Path, size: int, margin: int, centre: str) -> NDArr
     gray = read_gray(path)
     if (factor := max(gray.shape) // ENOUGH) > 1:
         gray = np.asarray(Image.fromarray(gray).reduce(factor))
-    ink = np.zeros_like(gray)
-    if int(gray.max()) - int(gray.min()) >= MIN_CONTRAST:
+    if np.ptp(gray) >= MIN_CONTRAST:
         gray = _without_border(gray)
         upright = 255 - gray if is_dark_on_light(gray) else gray
         if _is_prepared(upright, size, margin, centre):
             return upright
-        ink = _without_lines(white_on_black(_evenly_lit(gray)))
-    if not ink.any():
-        raise InputError(f"{path} is blank: no ink was found on its paper. Give a picture of one character.")
-    return prepare(ink, size, margin, centre)
+        if (ink := _without_lines(white_on_black(_evenly_lit(gray)))).any():
+            return prepare(ink, size, margin, centre)
+    raise InputError(f"{path} is blank: no ink was found on its paper. Give a picture of one character.")
 
 
 def _without_border(gray: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -74,7 +71,7 @@ def _without_border(gray: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return gray
     n = next(n for n, share in enumerate(shares) if share <= 0.25) + 1  # and what is blurred beside it
     inside = gray[n:-n, n:-n]
-    return inside if int(inside.max()) - int(inside.min()) >= MIN_CONTRAST else gray  # the border was the character
+    return inside if np.ptp(inside) >= MIN_CONTRAST else gray  # the border was the character
 
 
 def _spans(image: NDArray[np.uint8]) -> list[NDArray[np.int64]]:
@@ -84,20 +81,15 @@ def _spans(image: NDArray[np.uint8]) -> list[NDArray[np.int64]]:
 
 
 def _placing(image: NDArray[np.uint8]) -> tuple[int, dict[str, list[float]]]:
-    """Return the longer side of the ink in (H, W), and how far from the middle of the image its middle lies.
-
-    Both axes' distances are there by "box" and by "mass". The image has ink.
-    """
-    spans, sums = _spans(image), [image.sum(axis, dtype=np.int64) for axis in (1, 0)]
-    middles = {
-        "box": [(span[0] + span[-1]) / 2 for span in spans],
-        "mass": [np.average(np.arange(len(one)), weights=one) for one in sums],
-    }
-    distances = {
-        name: [abs(place - (len(one) - 1) / 2) for place, one in zip(places, sums, strict=True)]
-        for name, places in middles.items()
-    }
-    return max(int(span[-1] - span[0]) + 1 for span in spans), distances
+    """Return the longer side of the ink, and how far its middle, by "box" and by "mass", is from the image's."""
+    distances: dict[str, list[float]] = {"box": [], "mass": []}
+    spans = _spans(image)
+    for axis, span in enumerate(spans):
+        middle = (image.shape[axis] - 1) / 2
+        weights = image.sum(1 - axis, dtype=np.int64)
+        distances["box"].append(abs((span[0] + span[-1]) / 2 - middle))
+        distances["mass"].append(abs(np.average(np.arange(len(weights)), weights=weights) - middle))
+    return max(int(np.ptp(span)) + 1 for span in spans), distances
 
 
 def _is_prepared(image: NDArray[np.uint8], size: int, margin: int, centre: str) -> bool:
@@ -204,12 +196,9 @@ def white_on_black(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def to_square(image: NDArray[np.uint8], size: int = 28, margin: int = 4) -> NDArray[np.uint8]:
     """Crop (H, W) white on black to its ink and fit that, keeping its shape, into the middle of (size, size).
 
-    On each side `margin` pixels are left free; 4 of 28 is what MNIST leaves. Raises an InputError where that leaves
-    no room.
+    On each side `margin` pixels, less than half of the size, are left free; 4 of 28 is what MNIST leaves.
     """
     room = size - 2 * margin
-    if margin < 0 or room < 1:
-        raise InputError(f"size {size} and margin {margin}: a margin of 0 or more that leaves a pixel was expected.")
     square = np.zeros((size, size), np.uint8)
     rows, columns = _spans(image)
     if len(rows) == 0:
@@ -225,8 +214,7 @@ def to_square(image: NDArray[np.uint8], size: int = 28, margin: int = 4) -> NDAr
 def prepare(image: NDArray[np.uint8], size: int, margin: int, centre: str) -> NDArray[np.uint8]:
     """Bring (H, W) white on black into the form of a data set's images: (size, size) uint8, white on black.
 
-    What model.json says under `image`: `size` in pixels a side; `margin` in pixels that are left free on each side;
-    `centre` is what is put into the middle, the "box" around the ink or its centre of "mass".
+    `margin` pixels are left free on each side, and the "box" around the ink or its centre of "mass" is in the middle.
     """
     square = to_square(image, size, margin)
     square = _round(square.astype(np.float64) * 255 / max(int(square.max()), 1))  # a thin pen would fade
@@ -242,11 +230,9 @@ def is_several(image: NDArray[np.uint8]) -> bool:
     height = np.ptp(rows) + 1 if len(rows) else 1
     if len(columns) == 0 or np.ptp(columns) + 1 < WIDE * height:
         return False
-    for place in np.flatnonzero(np.diff(columns) - 1 >= GAP * height):
-        pieces = image[:, : columns[place] + 1], image[:, columns[place + 1] :]
-        if min(np.ptp(_spans(piece)[0]) + 1 for piece in pieces) >= PIECE * height:
-            return True
-    return False
+    gaps = np.flatnonzero(np.diff(columns) - 1 >= GAP * height)
+    pieces = ((image[:, : columns[gap] + 1], image[:, columns[gap + 1] :]) for gap in gaps)
+    return any(min(np.ptp(_spans(piece)[0]) + 1 for piece in pair) >= PIECE * height for pair in pieces)
 
 
 def centre_mass(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -290,16 +276,11 @@ def _kept_weights(old: int, new: int) -> NDArray[np.float64]:
     centres = (np.arange(new) + 0.5) * step
     distance = np.abs(np.arange(old) + 0.5 - centres[:, None]) / max(step, 1.0)
     weights = np.clip(1 - distance, 0, None)
-    weights = np.asarray(weights / weights.sum(1, keepdims=True))
-    weights.flags.writeable = False  # it is handed out again
-    return weights
+    return np.asarray(weights / weights.sum(1, keepdims=True))
 
 
 def to_input(image: NDArray[np.uint8], shape: Sequence[int]) -> NDArray[np.float32]:
-    """Turn (H, W) uint8, white on black, into a network's input of a (1, 1, height, width) shape, float32 in 0..1.
-
-    It does what `models.to_input` does with PyTorch.
-    """
+    """Turn (H, W) uint8 into a network's input, (1, 1, height, width) float32 in 0..1, as `models.to_input` does."""
     rows, columns = (_bilinear(old, new) for old, new in zip(image.shape, shape[2:], strict=True))
     return (rows @ (image / 255.0) @ columns.T).astype(np.float32).reshape(tuple(shape))
 
@@ -312,10 +293,7 @@ def _bilinear(old: int, new: int) -> NDArray[np.float64]:
 
 
 def framing(images: NDArray[np.uint8]) -> dict[str, Any]:
-    """Measure how the (N, H, W) images of a dataset hold their ink, as `prepare` takes it: size, margin and centre.
-
-    The centre is "box" or "mass", whichever lies nearer to the middle of the images.
-    """
+    """Measure how the (N, H, W) images of a dataset hold their ink, as `prepare` takes it: size, margin and centre."""
     side = images.shape[1]
     placings = [_placing(image) for image in images if (image > INK).any()]
     margin = int((side - np.median([longer for longer, _ in placings])) // 2) if placings else 0

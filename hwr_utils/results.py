@@ -47,7 +47,7 @@ class Run:
     def predictions(self) -> dict[str, np.ndarray]:
         """Test labels (N,), classes and scores (N, k) best first, and validation_indices (M,) of the training images.
 
-        Of an import also test_indices (N,) in it, and writers (N,) where they are known.
+        Of a split that is not official also test_indices (N,), and of an import writers (N,) where they are known.
         """
         return records.read_arrays(self.folder / "predictions.npz")
 
@@ -62,16 +62,6 @@ class Run:
         """The (C, C) confusion matrix of the test set; rows are true classes."""
         labels, predicted = self.predictions["labels"], self.predictions["classes"][:, 0]
         return evaluation.confusion_matrix(labels, predicted, len(self.classes))
-
-    def banner(self) -> str:
-        """Say in one line of Markdown which run this is, and where and when it was made."""
-        record, dataset, environment = self.record, self.record["dataset"], self.record["environment"]
-        kind = "the published files" if dataset["published"] else "**not** the published data set"
-        return (
-            f"**Run record** `{record['run_id']}`: trained on {record['created'][:10]} on {environment['device_name']} "
-            f"({environment['device']}), torch {environment['torch']}; data `{dataset['name']}` ({kind}), "
-            f"seed {record['config']['seed']}, {record['test']['n']:,} test images."
-        )
 
 
 def open_run(folder: Path) -> Run:
@@ -100,8 +90,7 @@ def find(
 ) -> Run | None:
     """Return the recorded run of a config, or None; where `data_files` has the data's checksums, one on that very data.
 
-    Raises:
-        InputError: a record is damaged, or several runs on different data answer and `data_files` cannot decide.
+    Raises an InputError where a record is damaged, or several runs on different data answer and nothing decides.
     """
     wanted = config.to_dict()
     found = [
@@ -137,14 +126,13 @@ def variant(config: RunConfig) -> str:
 
 
 def frame(results_dir: str | Path | None = None) -> pd.DataFrame:
-    """Return one row a run, ready to filter, group and join.
+    """Return one row a run, ready to filter, group and join; its id is the index.
 
-    Returns:
-        Columns: run (its id, the index), dataset, architecture, recipe, options (`variant`), experiment (the id
-        without seed: rows that share it are repetitions), seed, fold (0 to 4 in a cross-validation, else missing),
-        split, image_size, epochs (those that were trained), classes (their number), n_train, n and correct (test
-        images), accuracy, top5 and macro_f1 (0..1), last_accuracy (of the last epoch's weights), seconds (of training
-        steps), images_per_second, parameters, device, published, created (date), folder.
+    Columns: dataset, architecture, recipe, options (`variant`), experiment (the id without seed: rows that share it are
+    repetitions), seed, fold (0 to 4 in a cross-validation, else missing), split, image_size, epochs (those that were
+    trained), classes (their number), n_train, n and correct (test images), accuracy, top5 and macro_f1 (0..1),
+    last_accuracy (of the last epoch's weights), seconds (of training steps), images_per_second, parameters, device,
+    published, created (date), folder.
     """
     rows = [
         {
@@ -185,8 +173,7 @@ def as_text(table: pd.DataFrame, kind: str) -> str:
 def paired(first: Run, second: Run) -> tuple[np.ndarray, np.ndarray]:
     """Return which test images either of two runs has read right, as two (N,) bool arrays of the same images.
 
-    Raises:
-        InputError: they have not been tested on the same images.
+    Raises an InputError where they were tested on different ones.
     """
     one, other = first.predictions, second.predictions
     # labels may agree by chance, as those of two sorted sets do
@@ -205,26 +192,20 @@ def repetitions(
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return what `paired` gives of two experiments for each seed or fold, as `evaluation.resampled` takes it.
 
-    Raises:
-        MissingRecord: a repetition has no record; gives the command that makes it.
-        InputError: see `paired`.
+    Raises a MissingRecord, with the command that makes it, where a repetition has no record; else as `paired`.
     """
-
-    def recorded(config: RunConfig) -> Run:
-        if (run := find(config, results_dir)) is None:
-            raise MissingRecord(f"seed or fold {config.seed} has no record, so the comparison waits. {command(config)}")
-        return run
-
-    return [paired(*(recorded(replace(config, seed=seed)) for config in (first, second))) for seed in seeds]
+    pairs = []
+    for configs in ([replace(config, seed=seed) for config in (first, second)] for seed in seeds):
+        runs = [run for config in configs if (run := find(config, results_dir))]
+        if len(runs) < 2:
+            told = " or ".join(command(config) for config in configs)
+            raise MissingRecord(f"seed or fold {configs[0].seed} has no record, so the comparison waits. {told}")
+        pairs.append(paired(*runs))
+    return pairs
 
 
 def facts(dataset: str, results_dir: str | Path | None = None) -> dict[str, Any]:
-    """Return what `facts.record` has measured of a dataset.
-
-    Raises:
-        MissingRecord: nothing has; gives the command that does.
-        InputError: the record is damaged.
-    """
+    """Return what `facts.record` has measured of a dataset; a MissingRecord, with the command, where nothing has."""
     return records.read_json(_measured(dataset, results_dir) / "facts.json")
 
 

@@ -31,6 +31,12 @@ def natural(name: str) -> tuple[list[tuple[str, int]], str]:
     return [(text, int(digits or 0)) for text, digits in re.findall(r"(\D*)(\d*)", normal(name))], normal(name)
 
 
+def part_of(name: str) -> str | None:
+    """Return the side of a split, "train" or "test", that a name tells by a word that begins so, or with trn or tst."""
+    found = re.search(r"(?<![a-z])(?:(trn|train)|tst|test)", name.lower())
+    return found and ("train" if found[1] else "test")
+
+
 def listing(folder: Path) -> list[Path]:
     """Return what lies in a folder, by name, without what is no data."""
     with reading(folder, "a folder", "Check its name."):
@@ -55,15 +61,12 @@ class Source:
 
     @property
     def part(self) -> str | None:
-        """The side of the published split, "train" or "test", by a name with a word that begins so, or with trn or tst.
+        """What `part_of` says of the nearest name: its own, those in its archive, the archive's or its folder's.
 
-        CASIA names its archives HWDB1.1trn_gnt_P1.zip or Gnt1.1TrainPart1.zip. Of its own name, those inside its
-        archive, the archive's and that of the folder, the nearest to the file decides.
+        CASIA names its archives HWDB1.1trn_gnt_P1.zip or Gnt1.1TrainPart1.zip.
         """
-        for name in reversed((*self.path.parts[-2:], *PurePosixPath(self.member).parts)):
-            if found := re.search(r"(?<![a-z])(?:(trn|train)|tst|test)", name.lower()):
-                return "train" if found[1] else "test"
-        return None
+        names = (*self.path.parts[-2:], *PurePosixPath(self.member).parts)
+        return next(filter(None, map(part_of, reversed(names))), None)
 
     @contextmanager
     def open(self, expected: str) -> Iterator[IO[bytes]]:
@@ -87,10 +90,12 @@ class Source:
 
 def walk(path: Path) -> list[Source]:
     """Return the files at a path, in the order of their names: itself, or those in a folder or zip archive."""
-    if path.is_dir():
-        return [source for inside in listing(path) for source in walk(inside)]
-    if path.suffix.lower() != ".zip":
-        return [Source(path)]
-    with reading(path, "a zip archive", AGAIN), zipfile.ZipFile(path) as archive:
-        members = sorted(archive.namelist())
+    with reading(path, "a file, a folder or a zip archive", "Check its name, or copy it again."):
+        path.stat()
+        if path.is_dir():
+            return [source for inside in listing(path) for source in walk(inside)]
+        if path.suffix.lower() != ".zip":
+            return [Source(path)]
+        with zipfile.ZipFile(path) as archive:
+            members = sorted(archive.namelist())
     return [Source(path, name) for name in members if is_data(name) and not name.endswith("/")]

@@ -100,21 +100,6 @@ def test_any_bytes_end_in_records_or_a_message(data: st.DataObject) -> None:
         assert pixels == len(content) > 0
 
 
-@pytest.mark.parametrize(
-    ("code", "image"),
-    [
-        (b"a", np.zeros((1, 1), np.uint8)),
-        *(
-            (b"ab", image)
-            for image in (np.zeros((1, 1)), *(np.zeros(sides, np.uint8) for sides in ((0, 1), (1, 5000))))
-        ),
-    ],
-)
-def test_what_the_format_cannot_hold_is_refused(code: bytes, image: np.ndarray) -> None:
-    with pytest.raises(InputError, match=r"record 0: .* expected two bytes and a uint8 image"):
-        gnt.serialize([(code, image)])
-
-
 # where files lie
 
 

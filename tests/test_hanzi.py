@@ -13,7 +13,7 @@ import pytest
 from hwr_utils import cli, data, files, notebooks, records, results, synthesis
 from hwr_utils.data import gnt, hwdb
 from hwr_utils.errors import InputError
-from hwr_utils.synthesis import fonts, hanzi, hanzi_gnt, medians
+from hwr_utils.synthesis import fonts, hanzi, medians
 
 SOME = "一人国语鼎"
 # of SOME by writers 0 and 1 of seed 3; when they change on purpose, raise hanzi.VERSION
@@ -47,7 +47,7 @@ def test_strokes_run_as_they_are_written() -> None:
 
 
 def test_a_sample_does_not_depend_on_what_else_is_drawn() -> None:
-    many = hanzi_gnt.choose(2 * hanzi.BATCH + 5)
+    many = synthesis.choose(2 * hanzi.BATCH + 5)
     together = hanzi.draw(0, 7, many)
     for number in (0, hanzi.BATCH - 1, hanzi.BATCH, len(many) - 1):
         (alone,) = hanzi.draw(0, 7, many[number])
@@ -60,7 +60,7 @@ def test_seeds_writers_and_characters_share_no_image() -> None:
 
 
 def test_images_are_cropped_dark_on_paper_and_sized_as_the_real_ones() -> None:
-    images = [image for writer in range(6) for image in hanzi.draw(1, writer, hanzi_gnt.choose(40))]
+    images = [image for writer in range(6) for image in hanzi.draw(1, writer, synthesis.choose(40))]
     sides = np.array([max(image.shape) for image in images])
     assert sides.min() >= 52 and sides.max() <= hanzi.CANVAS and abs(np.median(sides) - hanzi.SIDE) <= 2
     for image in images:
@@ -72,7 +72,7 @@ def test_images_are_cropped_dark_on_paper_and_sized_as_the_real_ones() -> None:
 
 def test_a_writer_keeps_to_a_pen() -> None:
     """The share of ink differs far more between writers than between halves of what one writes."""
-    characters = hanzi_gnt.choose(60)
+    characters = synthesis.choose(60)
 
     def blackness(images: list[np.ndarray]) -> float:
         return float(np.mean([(255.0 - image).mean() for image in images]))
@@ -118,7 +118,7 @@ def test_one_file_a_writer_with_each_character_once(drawn: Path) -> None:
     for number, path in enumerate(sorted((drawn / "gnt").glob("*.gnt"))):
         samples = list(gnt.parse(path.read_bytes(), path.name))
         characters = "".join(sample.character or "?" for sample in samples)
-        assert characters == hanzi_gnt.choose(SOME) != SOME
+        assert characters == synthesis.choose(SOME) != SOME
         for sample, image in zip(samples, hanzi.draw(0, number, characters), strict=True):
             assert np.array_equal(sample.image, image)
 
@@ -126,7 +126,7 @@ def test_one_file_a_writer_with_each_character_once(drawn: Path) -> None:
 def test_the_import_and_the_manifest_tell_what_was_drawn(drawn: Path) -> None:
     manifest = json.loads((drawn / "manifest.json").read_text())
     assert (manifest["version"], manifest["seed"], manifest["writers"]) == (hanzi.VERSION, 0, 4)
-    assert manifest["characters"] == hanzi_gnt.choose(SOME)
+    assert manifest["characters"] == synthesis.choose(SOME)
     assert "hanzi-writer-data" in manifest["strokes"] and "Arphic Public License" in manifest["strokes"]
     assert manifest["strokes_sha256"] == medians.read(manifest["characters"]).sha256
     images, labels, writers = (np.load(drawn / "arrays" / f"{name}.npy") for name in ("images", "labels", "writers"))
@@ -173,7 +173,7 @@ def test_a_set_is_kept_until_another_is_whole(drawn: Path, tmp_path: Path, monke
     )  # as the first sets had it
     before = content(folder)
     with monkeypatch.context() as patch:
-        patch.setattr(hanzi_gnt, "_write_file", die)
+        patch.setattr(synthesis, "_write_file", die)
         write(tmp_path, 0, 4, SOME)  # which is there
         with pytest.raises(InputError, match=r"was killed while drawing.*run the same command again"):
             write(tmp_path, 1, 4, SOME)
@@ -201,8 +201,8 @@ def die(*_: object) -> None:
 
 
 def test_chosen_classes_are_level_1_in_order_and_nested() -> None:
-    assert hanzi_gnt.choose(None) == "".join(gnt.LEVEL_1) == hanzi_gnt.choose(3755)
-    few, more = hanzi_gnt.choose(24), hanzi_gnt.choose(200)
+    assert synthesis.choose(None) == "".join(gnt.LEVEL_1) == synthesis.choose(3755)
+    few, more = synthesis.choose(24), synthesis.choose(200)
     assert len(few) == 24 and set(few) < set(more)
     places = [gnt.LEVEL_1.index(character) for character in more]
     assert places == sorted(places) and places[0] < 200 and places[-1] > 3555, "scattered over the list"
@@ -211,20 +211,15 @@ def test_chosen_classes_are_level_1_in_order_and_nested() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"writers": 0}, "writers is 0; 1 to 9999"),
-        ({"writers": 10_000}, "1 to 9999"),
-        ({"classes": 0}, "classes is 0; 1 to 3755"),
-        ({"classes": 3756}, "classes is 3756; 1 to 3755"),
-        ({"classes": True}, "classes is True; a number of classes or their characters"),
-        ({"classes": ""}, "classes is ''"),
-        ({"classes": "一A"}, "'A' is not among the 3,755"),
-        ({"classes": "一鬻"}, "'鬻' is not among the 3,755"),
-        ({"classes": "一二一"}, "'一' is given twice"),
-        ({"seed": -1}, "seed is -1; a whole number of 0 or more"),
-        ({"seed": 2**64}, "seed is 18446744073709551616; 0 to"),
-        ({"n_train": 3}, "has no size 'n_train'; writers and classes and per_font"),
-        ({"per_font": -1}, "per_font is -1; a whole number of 0 or more"),
-        ({"per_font": 1_000}, "per_font is 1000; 0 to 999"),
+        ({"writers": 0}, "writers=0: without fonts one writer or more"),
+        ({"writers": 10_000}, "writers=10000, expected a whole number of 0 to 9999"),
+        ({"classes": 0}, "classes=0: 1 to 3755"),
+        ({"classes": 3756}, "classes=3756: 1 to 3755"),
+        ({"classes": ""}, "classes=''"),
+        ({"classes": "一A鬻"}, "'A鬻' is none"),
+        ({"seed": 2**64}, "seed=18446744073709551616, expected"),
+        ({"n_train": 3}, "key 'n_train' is unknown, expected one of writers, classes, per_font, seed"),
+        ({"per_font": 1_000}, "per_font=1000, expected a whole number of 0 to 999"),
     ],
 )
 def test_bad_arguments_are_named(arguments: dict[str, object], message: str, tmp_path: Path) -> None:
@@ -233,19 +228,12 @@ def test_bad_arguments_are_named(arguments: dict[str, object], message: str, tmp
     assert not list(tmp_path.iterdir())
 
 
-def test_other_sets_have_no_writers(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="digits-synthetic has no size 'writers'; n_train and n_test"):
-        synthesis.write("digits-synthetic", tmp_path, writers=3)
-
-
 def test_absent_or_damaged_strokes_are_told(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="`make setup` installs it"):
-        medians.read("一", tmp_path / "node_modules")
     with pytest.raises(InputError, match="cannot read"):
         medians.read("一", tmp_path)
     for text in ("{", "{}", "[]"):
         (tmp_path / "一.json").write_text(text)
-        with pytest.raises(InputError, match=r"is damaged.*Remove node_modules"):
+        with pytest.raises(InputError, match=r"is damaged.*remove node_modules"):
             medians.read("一", tmp_path)
 
 
@@ -279,7 +267,7 @@ def test_the_chapter_measures_drawings_against_gnt_files(tmp_path: Path) -> None
                 content = gnt.serialize(zip(map(gnt.encode, SOME), images, strict=True))
                 archive.writestr(f"{part}/{writer}.gnt", content)
     hwdb.import_gnt([tmp_path / "brush"], tmp_path / "custom" / "brush")
-    for folder in ("benchmarks", *(path.parent.name for path in results.RESULTS_DIR.glob("*/evaluation.*.json"))):
+    for folder in {"benchmarks", *(path.parent.name for path in results.RESULTS_DIR.glob("*/evaluation.*.json"))}:
         shutil.copytree(results.RESULTS_DIR / folder, tmp_path / "results" / folder)
     path = tmp_path / "results" / "benchmarks" / "hanzi-realism.json"
     before = records.read_json(path)["measurements"]

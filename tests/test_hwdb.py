@@ -54,8 +54,6 @@ def test_an_import_by_hand(folder: Path, tmp_path: Path) -> None:
     assert [(len(rows), len(columns)) for rows, columns in inked] == [(5, 10), (10, 10), (10, 3)]
     assert [(rows[0], columns[0]) for rows, columns in inked] == [(5, 3), (3, 3), (3, 6)]
     assert all(set(np.unique(image)) == {0, 255} for image in found["images"])  # white ink on black
-    classes = (tmp_path / "out" / "classes.txt").read_text("utf-8").splitlines()
-    assert classes == list(gnt.LEVEL_1)
     keys = ("name", "writer", "samples", "kept")
     listed = [tuple(source[key] for key in keys) for source in manifest["sources"]]
     assert listed == [("1001.gnt", "1001", 3, 2), ("1002.gnt", "1002", 1, 1)]
@@ -90,8 +88,8 @@ def test_what_is_there_and_no_import_is_left_alone(plain: Path, tmp_path: Path) 
     for path in (tmp_path / "mine" / "notes.txt", tmp_path / "file"):
         path.parent.mkdir(exist_ok=True)
         path.write_text("mine")
-    for name in ("mine", "file"):
-        with pytest.raises(InputError, match=f"{name} is there, and is no import"):
+    for name, told in (("mine", "is there, and is no import"), ("file", "is a file")):
+        with pytest.raises(InputError, match=f"{name} {told}"):
             import_gnt([plain], tmp_path / name, SMALL)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "mine", "plain"]
 
@@ -121,14 +119,14 @@ def test_what_does_not_fit_is_not_begun(plain: Path, tmp_path: Path, monkeypatch
 
 
 REFUSED: dict[str, tuple[Callable[[Path], object], Options, str]] = {
-    "size": (lambda _: None, Options(size=8), "size=8, margin=3: a size of 16 to 512"),
-    "margin": (lambda _: None, Options(16, 8), "size=16, margin=8: .* leaves room"),
+    "size": (lambda _: None, Options(size=8), "size=8, margin=3.*: a size of 16 to 512"),
+    "margin": (lambda _: None, Options(16, 8), "size=16, margin=8.*: .* leaves room"),
     "damaged": (lambda plain: (plain / "3.gnt").write_bytes(b"abc"), SMALL, r"3\.gnt is no sound GNT file"),
     "twice": (lambda plain: shutil.copy(plain / "3.gnt", plain / "6.gnt"), SMALL, r"6\.gnt has the same content as"),
     "others": (
         lambda plain: write(plain / "3.gnt", [("，", bar(3, 3))]),
         SMALL,
-        r": ， \(1\); .*--drop-others",
+        r"such as ， \(1\); .*--drop-others",
     ),
     "nothing": (
         lambda plain: [write(path, [("，", bar(3, n + 1))]) for n, path in enumerate(plain.iterdir())],

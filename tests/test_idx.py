@@ -127,11 +127,3 @@ def test_any_bytes_give_an_array_or_an_input_error(path: Path, content: bytes, e
     assert read.dtype == np.uint8 and read.size > 0
     if content == ZIPPED and data[:2] == b"\x1f\x8b":  # what gzip's CRC lets pass is what was written
         assert np.array_equal(read, IMAGES)
-
-
-@pytest.mark.parametrize(
-    "array", [np.zeros(3), np.zeros((), np.uint8), np.zeros((1, 1, 1, 1), np.uint8), np.zeros((0, 2), np.uint8)]
-)
-def test_only_arrays_that_can_be_read_are_written(path: Path, array: np.ndarray) -> None:
-    with pytest.raises(InputError, match="non-empty uint8 arrays of 1 to 3 dimensions"):
-        idx.write_idx(path, array)

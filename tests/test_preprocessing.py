@@ -34,12 +34,6 @@ def test_a_character_fills_its_box_and_keeps_its_shape() -> None:
     assert WANTED.max() == 255 and WANTED[23, 18] > 200 and WANTED[5, 18] == 0
 
 
-@pytest.mark.parametrize(("size", "margin"), [(0, 0), (-1, 0), (28, 14), (28, -1)])
-def test_impossible_squares(size: int, margin: int) -> None:
-    with pytest.raises(InputError, match="leaves a pixel was expected"):
-        preprocessing.to_square(SHAPE, size, margin)
-
-
 any_image = arrays.arrays(np.uint8, arrays.array_shapes(min_dims=2, max_dims=2, max_side=70))
 
 

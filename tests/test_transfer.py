@@ -140,7 +140,7 @@ def test_what_does_not_fit_is_told(folder: Path, root: Path, capsys: pytest.Capt
         assert message in capsys.readouterr().err
         assert not list(place.glob("evaluation.*"))
 
-    told("found 'minst', which is unknown. Did you mean 'mnist'", "minst")
+    told("dataset 'minst' is unknown", "minst")
     told("kmnist: ", "kmnist")  # not there
     told("cannot read", place=root)
     name_classes(root, *"wxyz")

@@ -24,7 +24,7 @@ import torch
 
 from hwr_utils import files, models, recipes, records, results, runs, synthesis, training
 from hwr_utils.data import gnt, hwdb
-from hwr_utils.synthesis import hanzi, hanzi_gnt
+from hwr_utils.synthesis import hanzi
 
 TABLE = results.RESULTS_DIR / "hanzi-ablation.csv"
 CLASSES = 300  # with all of the HWDB subset's 64 among them
@@ -69,8 +69,8 @@ ROWS: dict[str, tuple[dict[str, int], dict[str, Any]]] = {
 def characters() -> str:
     """Return the characters in play, in the order of GB 2312."""
     subset = results.facts("hwdb-subset")["classes"]
-    others = [c for c in hanzi_gnt.choose(CLASSES) if c not in subset]
-    return hanzi_gnt.choose("".join(subset + others[: CLASSES - len(subset)]))
+    others = [c for c in synthesis.choose(CLASSES) if c not in subset]
+    return synthesis.choose("".join(subset + others[: CLASSES - len(subset)]))
 
 
 def read(paths: list[Path], folder: Path, playing: str) -> tuple[np.ndarray, np.ndarray]:

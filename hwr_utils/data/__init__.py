@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwr_utils import preprocessing, records
-from hwr_utils.data import catalog, folders, gnt, hwdb, idx, splits
+from hwr_utils.data import folders, gnt, hwdb, idx, splits
 from hwr_utils.data.catalog import CATALOG as CATALOG
 from hwr_utils.data.catalog import Entry
 from hwr_utils.data.catalog import entry as entry
+from hwr_utils.data.splits import Indices
 from hwr_utils.errors import InputError, MissingFiles, reading, warn
 from hwr_utils.files import REPOSITORY, sha256
 from hwr_utils.sources import Source, listing, walk
@@ -41,6 +42,18 @@ class Dataset:
     drawn: dict[str, Any] | None = None  # how the project drew it, see `synthesis.write`; None of all others
 
 
+@dataclass(frozen=True)
+class _Whole:
+    """All samples of a dataset before it is split."""
+
+    classes: tuple[str, ...]
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    tested: NDArray[np.bool_] | None  # (N,) is it in the test set that they come with? None where they come without one
+    files: dict[str, str]
+    writers: NDArray[np.int64] | None = None
+
+
 def default_root() -> Path:
     """Return the folder of all datasets: the environment's HWR_DATA_ROOT, else `data` in the checkout."""
     return Path(os.environ.get("HWR_DATA_ROOT") or REPOSITORY / "data")
@@ -54,7 +67,7 @@ def load(
     seed: int = 0,
     pool_size: int | None = None,
 ) -> Dataset:
-    """Return the dataset `name` from the files under `data_root`.
+    """Return a dataset from its files.
 
     Warns where files of a user's own may not be what was meant: a class without images, pictures that were left out.
 
@@ -62,44 +75,45 @@ def load(
         name: a name in `CATALOG`, or custom:NAME.
         data_root: the folder of all datasets, laid out as torchvision does.
         download: fetch a published dataset whose files are missing.
-        split: what is its test set. "official" is the one that the files come with; of an import of GNT files, "random"
-            holds out `TEST_SHARE` of each class, and "writer" the same share of the writers, nobody on both sides. Of
-            IDX files and folders, "folds" is one fold of a cross-validation of training and test images together.
-        seed: of these splits, 0 or more. Seeds 0 to 4 are the five folds of one partition, so that each image is a test
+        split: what is its test set: the "official" one that the files come with; "random", which is `TEST_SHARE` of
+            each class; "writer", the same share of the writers, nobody on both sides; or of "folds", one fold of a
+            cross-validation of all images.
+        seed: of the split, 0 or more. Seeds 0 to 4 are the five folds of one partition, so that each image is a test
             image once; seeds 5 to 9 are those of another partition of the same images, and so on.
         pool_size: with "folds", cross-validate on so many images, stratified, the same for every seed; None takes all.
 
-    Raises:
-        InputError: an unknown name; files that are missing, damaged, or other than what the name promises; a split that
-            they do not allow.
+    Raises an InputError for an unknown name; files that are missing, damaged, or other than what the name promises; or
+    a split that they do not allow.
     """
-    with reading(data_root, "the folder of all datasets", "Give another."):  # its name may be too long
-        promise, found = entry(name), open_import(name, data_root)
-    if found is not None:
-        found.verify()
-        dataset = _split_import(promise, found, split, seed)
-    elif split not in ("official", "folds"):
-        raise InputError(
-            f"split={split} of {name}, which comes with a test set of its own: only imports of GNT files are split so. "
-            "Use split=official, or split=folds to cross-validate."
-        )
-    else:
-        dataset = _load(promise, Path(data_root), download)
-    if promise.joined:
-        dataset = _join(dataset, load(promise.joined, data_root))
-    if promise.folders[0].startswith("synthetic/"):
-        dataset = replace(dataset, drawn=_manifest(promise, Path(data_root), dataset.files))
+    promise, root = entry(name), Path(data_root)
+    with reading(root, "the folder of all datasets", "Give another."):  # its name may be too long
+        found = open_import(name, root)
+    whole = _read(promise, root, download) if found is None else _of_import(promise, found)
     if name not in CATALOG:
-        _check_classes(dataset)
-    return _split_folds(dataset, pool_size, seed) if split == "folds" else dataset
-
-
-def _join(dataset: Dataset, other: Dataset) -> Dataset:
-    """Add the training images of another dataset of the same classes."""
-    images = np.concatenate([dataset.train_images, other.train_images])
-    labels = np.concatenate([dataset.train_labels, other.train_labels])
-    digests = dataset.files | {f"{other.name}/{file}": digest for file, digest in other.files.items()}
-    return replace(dataset, train_images=images, train_labels=labels, files=digests, drawn=other.drawn)
+        _check_classes(name, whole)
+    train, test = _split(name, whole, split, seed, pool_size)
+    images, labels, digests, drawn = whole.images[train], whole.labels[train], whole.files, None
+    if promise.folders[0].startswith("synthetic/"):
+        drawn = _manifest(promise, root, digests)
+    if promise.joined:
+        other = load(promise.joined, root)
+        images = np.concatenate([images, other.train_images])
+        labels = np.concatenate([labels, other.train_labels])
+        digests = digests | {f"{other.name}/{file}": digest for file, digest in other.files.items()}
+        drawn = other.drawn
+    return Dataset(
+        name=name,
+        classes=whole.classes,
+        train_images=images,
+        train_labels=labels,
+        test_images=whole.images[test],
+        test_labels=whole.labels[test],
+        files=digests,
+        published=promise.published,
+        test_writers=None if whole.writers is None else whole.writers[test],
+        test_indices=None if found is None and split == "official" else test,
+        drawn=drawn,
+    )
 
 
 def checksums(name: str, data_root: Path | str) -> dict[str, str]:
@@ -109,28 +123,21 @@ def checksums(name: str, data_root: Path | str) -> dict[str, str]:
 
 
 def open_import(name: str, data_root: Path | str) -> hwdb.Import | None:
-    """Open a dataset that is an import of GNT files, and see whether it is what the name promises.
-
-    Returns:
-        The import, its images on the disk; None where the dataset is no import. Errors as `load`.
-    """
+    """Return a dataset that is an import of GNT files, its images on the disk, or None; errors as `load`."""
     promise, root = entry(name), Path(data_root)
     folder = root / promise.folders[0]
-    if not (promise.imported or hwdb.is_import(folder)):
-        return None
-    if missing := [file for file in catalog.IMPORT if not (folder / file).is_file()]:
-        raise MissingFiles(f"{name}: {folder} lacks {', '.join(missing)}. {promise.how.format(root=root)}")
+    if not hwdb.is_import(folder):
+        if not promise.imported:
+            return None
+        raise MissingFiles(f"{name}: {folder} lacks {', '.join(promise.stored)}. {promise.how.format(root=root)}")
     found = hwdb.read_import(folder)
-    if promise.writers:
-        counts = zip(("train", "test"), promise.writers, (promise.n_train, promise.n_test), strict=True)
-        for part, writers, samples in counts:
-            kept = [source["kept"] for source in found.manifest["sources"] if source["part"] == part]
-            if (len(kept), sum(kept)) != (writers, samples):
-                raise InputError(
-                    f"{folder} is not {promise.title}: its {part} part has {sum(kept):,} samples in {len(kept)} files, "
-                    f"and {samples:,} in {writers} were expected. If it is other data, move the folder to "
-                    f"{root / 'custom' / 'NAME'} and use it as custom:NAME. {promise.how.format(root=root)}"
-                )
+    counts = zip(("train", "test"), promise.writers or (), (promise.n_train, promise.n_test), strict=False)
+    for part, writers, samples in counts:  # of a published one
+        kept = [source["kept"] for source in found.manifest["sources"] if source["part"] == part]
+        if (len(kept), sum(kept)) != (writers, samples):
+            told = f"its {part} part has {sum(kept):,} samples in {len(kept)} files, and {samples:,} in {writers} were"
+            custom = f"If it is other data, move the folder to {root}/custom/NAME and use it as custom:NAME."
+            raise InputError(f"{folder} is not {promise.title}: {told} expected. {custom}")
     return found
 
 
@@ -144,73 +151,61 @@ def _manifest(promise: Entry, root: Path, found: dict[str, str]) -> dict[str, An
     return told
 
 
-def _check_classes(dataset: Dataset) -> None:
+def _check_classes(name: str, whole: _Whole) -> None:
     """Refuse classes that are only tested, and warn of those that are not tested or nowhere."""
-    every, trained, tested = set(range(len(dataset.classes))), set(dataset.train_labels), set(dataset.test_labels)
-    for labels, fault in ((tested - trained, ""), (every - trained, "training"), (trained - tested, "test")):
-        if not labels:
-            continue
-        named = [dataset.classes[label] for label in sorted(labels)]
-        told = f"{dataset.name}: {len(named)} classes ({', '.join(named[:5])}{' ...' if named[5:] else ''})"
-        if not fault:
-            raise InputError(
-                f"{told} are in the test set alone, so no model can learn them. Add training images, or remove them."
-            )
-        warn(f"{told} have no {fault} image. Was that meant?")
+    if whole.tested is None:
+        return
+    every, trained, tested = range(len(whole.classes)), whole.labels[~whole.tested], whole.labels[whole.tested]
+    for labels, others, fault in ((tested, trained, ""), (every, trained, "training"), (trained, tested, "test")):
+        named = [whole.classes[label] for label in np.setdiff1d(labels, others)]
+        told = f"{name}: {len(named)} classes ({', '.join(named[:5])}{' ...' if named[5:] else ''})"
+        if named and not fault:
+            raise InputError(f"{told} are in the test set alone, so no model can learn them. Add images, or remove it.")
+        if named:
+            warn(f"{told} have no {fault} image. Was that meant?")
 
 
-def _split_import(promise: Entry, found: hwdb.Import, split: str, seed: int) -> Dataset:
-    if promise.only_tested:
-        train, test = np.arange(0), np.arange(len(found.labels))
-    elif split == "official":
-        if set(found.parts) != {"train", "test"}:
-            raise InputError(
-                f"{promise.name} comes without a test set: its files do not lie in archives or folders named trn and "
-                "tst, as CASIA's do. Use split=random or split=writer."
-            )
-        train, test = (np.flatnonzero(found.parts == part) for part in ("train", "test"))
-    elif split == "random":
-        train, test = splits.stratified_split(found.labels, TEST_SHARE, seed)
-    elif split == "writer":
-        if not promise.files_are_writers:
-            raise InputError(
-                f"{promise.name} cannot be split by writers: its files are not one writer's each, so who wrote a "
-                "sample is not known. Use split=official or split=random."
-            )
-        train, test = splits.writer_split(found.writers, TEST_SHARE, seed)
-    else:
-        raise InputError(f"split={split!r} is unknown, expected official, random or writer.")
-    present = np.unique(found.labels)
-    labels = np.searchsorted(present, found.labels)
-    return Dataset(
-        name=promise.name,
+def _split(name: str, whole: _Whole, split: str, seed: int, pool_size: int | None) -> tuple[Indices, Indices]:
+    """Return which samples are training samples, and which test samples."""
+    labels, wanted = whole.labels, pool_size or len(whole.labels)
+    if split == "official":
+        if whole.tested is None:
+            told = "its files do not lie in archives or folders named trn and tst, as CASIA's do"
+            raise InputError(f"{name} comes without a test set: {told}. Use split=random or split=writer.")
+        return np.flatnonzero(~whole.tested), np.flatnonzero(whole.tested)
+    if split == "random":
+        return splits.stratified_split(labels, TEST_SHARE, seed)
+    if split == "writer":
+        if whole.writers is None:
+            told = "its files are not one writer's each, so who wrote a sample is not known"
+            raise InputError(f"{name} cannot be split by writers: {told}. Use split=official or split=random.")
+        return splits.writer_split(whole.writers, TEST_SHARE, seed)
+    if split != "folds":
+        raise InputError(f"split={split!r} is unknown, expected official, random, writer or folds.")
+    if wanted > len(labels):
+        raise InputError(f"pool_size={wanted} is more than the {len(labels)} images of {name}. Use a smaller one.")
+    pool = splits.stratified_sample(labels, wanted, seed=0)
+    repetition, fold = divmod(seed, splits.FOLDS)
+    tested = splits.fold_numbers(labels[pool], splits.FOLDS, repetition) == fold
+    return pool[~tested], pool[tested]
+
+
+def _of_import(promise: Entry, found: hwdb.Import) -> _Whole:
+    found.verify()
+    present, labels = np.unique(found.labels, return_inverse=True)
+    tested = found.parts == "test" if set(found.parts) == {"train", "test"} else None
+    return _Whole(
         classes=tuple(gnt.LEVEL_1[label] for label in present),
-        train_images=found.images[train],
-        train_labels=labels[train],
-        test_images=found.images[test],
-        test_labels=labels[test],
+        images=found.images,
+        labels=labels,
+        tested=np.ones(len(labels), np.bool_) if promise.only_tested else tested,
         files={"samples": found.sha256},
-        published=promise.published,
-        test_writers=found.writers[test] if promise.files_are_writers else None,
-        test_indices=test,
+        writers=found.writers if promise.files_are_writers else None,
     )
 
 
-def _split_folds(dataset: Dataset, pool_size: int | None, seed: int) -> Dataset:
-    """Return one fold of a cross-validation of a dataset's training and test images together."""
-    images = np.concatenate([dataset.train_images, dataset.test_images])
-    labels = np.concatenate([dataset.train_labels, dataset.test_labels])
-    size = pool_size or len(labels)
-    if size > len(labels):
-        raise InputError(
-            f"pool_size={size} is more than the {len(labels)} images of {dataset.name}. Use a smaller one, or none."
-        )
-    pool = splits.stratified_sample(labels, size, seed=0)
-    repetition, fold = divmod(seed, splits.FOLDS)
-    tested = splits.fold_numbers(labels[pool], splits.FOLDS, repetition) == fold
-    train, test = pool[~tested], pool[tested]
-    new = {"train_images": images[train], "train_labels": labels[train], "test_labels": labels[test]}
-    return replace(dataset, test_images=images[test], test_indices=test, **new)
+def _top(folder: Path) -> Path:
+    return folder.parent if folder.name == "raw" else folder
 
 
 def _find(promise: Entry, root: Path) -> tuple[Path, dict[str, Source]]:
@@ -219,8 +214,7 @@ def _find(promise: Entry, root: Path) -> tuple[Path, dict[str, Source]]:
     They may be gzipped, plain or in a zip archive, in a folder of their own, and be called train-images.idx3-ubyte.
     """
     for folder in (root / place for place in promise.folders):
-        top = folder.parent if folder.name == "raw" else folder
-        sources = walk(top) if top.is_dir() else []
+        sources = walk(_top(folder)) if _top(folder).is_dir() else []
         sources.sort(key=lambda source: (source.file.suffix != ".gz", len(source.file.parts)), reverse=True)
         named = {source.file.name.lower().removesuffix(".gz").replace(".", "-"): source for source in sources}
         if found := {file: named[file] for file in promise.files if file in named}:
@@ -228,28 +222,29 @@ def _find(promise: Entry, root: Path) -> tuple[Path, dict[str, Source]]:
     return root / promise.folders[0], {}
 
 
-def _load(promise: Entry, root: Path, download: bool) -> Dataset:
+def _read(promise: Entry, root: Path, download: bool) -> _Whole:
+    """Read a set of IDX files, or of class folders."""
     folder, found = _find(promise, root)
     if promise.name not in CATALOG:
         other = replace(promise, prefixes=("train", "test"))
         if len(_find(other, root)[1]) > len(found):
             promise, (folder, found) = other, _find(other, root)
         if not found and {"train", "test"} <= (parts := folders.parts(folder)).keys():
-            return _load_folders(promise, parts["train"], parts["test"])
+            return _read_folders(parts)
     if download and promise.md5 and len(found) < len(promise.files):
-        _download(promise, folder, root)
+        _download(promise, folder)
         folder, found = _find(promise, root)
-    if missing := [file for file in promise.files if file not in found]:
-        lacking = promise.stored if promise.archive and not found else [f"{file}.gz" for file in missing]
+    if missing := [f"{file}.gz" for file in promise.files if file not in found]:
+        lacking = ", ".join(missing if found else promise.stored)
         raise MissingFiles(
-            f"{promise.name}: {folder} lacks {', '.join(lacking)}.{_instead(folder)} {promise.how.format(root=root)}"
+            f"{promise.name}: {folder} lacks {lacking}.{_instead(folder)} {promise.how.format(root=root)}"
         )
-    return _load_idx(promise, folder, root, found)
+    return _read_idx(promise, folder, root, found)
 
 
 def _instead(folder: Path) -> str:
     """Say what lies in a folder in place of a set's files, and what would make them of it."""
-    top = folder.parent if folder.name == "raw" else folder
+    top = _top(folder)
     names = [path.name for path in listing(top)] if top.is_dir() else []
     if not names:
         return ""
@@ -262,113 +257,106 @@ def _instead(folder: Path) -> str:
     return told
 
 
-def _load_idx(promise: Entry, folder: Path, root: Path, found: dict[str, Source]) -> Dataset:
+def _read_idx(promise: Entry, folder: Path, root: Path, found: dict[str, Source]) -> _Whole:
     """Read the four IDX files of a set, see whether they are the published ones, and undo how it stores them."""
-    try:
-        arrays = {file: idx.read_idx(source, 3 if "images" in file else 1) for file, source in found.items()}
-    except InputError as error:
-        raise InputError(f"{error} If you have another, remove this one. {promise.how.format(root=root)}") from error
+    arrays = {file: idx.read_idx(source, 3 if "images" in file else 1) for file, source in found.items()}
     files = {file: idx.checksum(array) for file, array in arrays.items()}
-    md5 = {source.path: "" for file, source in found.items() if files[file] != promise.sha256.get(file)}
-    for path in md5 if promise.published else ():
-        with path.open("rb") as stream:
-            md5[path] = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-        if md5[path] not in promise.md5.values():
-            raise InputError(
-                f"{path} is not the published file of {promise.name}, or it was packed anew: its md5 is {md5[path]}, "
-                f"and {' or '.join(promise.md5.values())} was expected. If it is other data, use it as custom:NAME. If "
-                f"its download broke, remove it. {promise.how.format(root=root)}"
-            )
-    custom = promise.name not in CATALOG
-    classes = promise.classes
-    names_file = folder / "classes.txt"
-    if custom and names_file.is_file():
-        classes = _read_classes(names_file)
-        files[names_file.name] = sha256(names_file)
+    if promise.published:
+        # the content is known, or else the file as it was published
+        for path in dict.fromkeys(found[file].path for file in files if files[file] != promise.sha256.get(file)):
+            with path.open("rb") as stream:
+                md5 = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+            if md5 not in promise.md5.values():
+                raise InputError(
+                    f"{path} is not the published file of {promise.name}, or it was packed anew: its md5 is {md5}, and "
+                    f"{' or '.join(promise.md5.values())} was expected. If it is other data, use it as custom:NAME. If "
+                    f"its download broke, remove it. {promise.how.format(root=root)}"
+                )
     images, labels = ([arrays[file] for file in promise.files[start::2]] for start in (0, 1))
-    for part in (0, 1):
-        if len(images[part]) != len(labels[part]) or images[part].shape[1:] != (SIZE, SIZE):
+    for name, some, numbers in zip(promise.files[::2], images, labels, strict=True):
+        if len(some) != len(numbers) or some.shape[1:] != (SIZE, SIZE):
             raise InputError(
-                f"{folder}: {promise.files[2 * part]} holds {images[part].shape}, and {promise.files[2 * part + 1]} "
-                f"{len(labels[part])} labels; as many images of {SIZE}x{SIZE} were expected. Are they of two different "
-                "sets? Images of other sizes go into folders, one a class: these are resized."
+                f"{folder}: {name} holds {some.shape}, and there are {len(numbers)} labels of these; as many images of "
+                f"{SIZE}x{SIZE} were expected. Others are resized where they are pictures in folders, one a class."
             )
-    values: NDArray[Any] = np.arange(len(classes)) + promise.first_label
-    if custom:
-        named, seen = bool(classes), np.unique(labels[0])
-        values = seen if not named else values + (seen[0] > 0 and seen[-1] == len(classes))
-        classes = classes or tuple(map(str, seen))
-        if not np.array_equal(values, np.arange(len(values))):
-            called = "the lines of classes.txt" if named else "the labels themselves, for want of a classes.txt"
-            warn(
-                f"{promise.name}: the labels are {values[0]} to {values[-1]}, and not 0 to {len(values) - 1}. Its "
-                f"{len(values)} classes are called by {called}."
-            )
-    for file, found_labels in zip(promise.files[1::2], labels, strict=True):
-        if not np.isin(found_labels, values).all():
+    classes, values = promise.classes, np.arange(len(promise.classes), dtype=np.int64) + promise.first_label
+    if promise.name not in CATALOG:
+        classes, values = _own_classes(promise.name, folder / "classes.txt", labels[0], files)
+        images = _upright(promise.name, images)
+    for part in labels:
+        if not np.isin(part, values).all():
             raise InputError(
-                f"{folder}: {file} holds labels {found_labels.min()} to {found_labels.max()}; {values[0]} to "
-                f"{values[-1]} was expected, for {len(classes)} classes. Correct the labels, or the classes."
+                f"{folder} holds labels {part.min()} to {part.max()}; {values[0]} to {values[-1]} was expected, for "
+                f"{len(classes)} classes. Correct the labels, or the classes."
             )
+    pictures = np.concatenate(images)
     if promise.transposed:
-        images = [np.ascontiguousarray(part.transpose(0, 2, 1)) for part in images]
-    if custom:
-        if preprocessing.is_dark_on_light(images[0]):
-            images = [255 - part for part in images]
-        ink = images[0] > preprocessing.INK
-        if ink.any(2).sum() < TALL * ink.any(1).sum():
-            warn(
-                f"{promise.name}: the ink of its images is wider than high, so they may lie transposed as those of "
-                "EMNIST do. If so, turn them; EMNIST's own letters are read as emnist-letters."
-            )
-    train_labels, test_labels = (np.searchsorted(values, part).astype(np.int64) for part in labels)
-    return Dataset(promise.name, classes, images[0], train_labels, images[1], test_labels, files, promise.published)
+        pictures = np.ascontiguousarray(pictures.transpose(0, 2, 1))
+    from_0 = np.searchsorted(values, np.concatenate(labels)).astype(np.int64)
+    return _Whole(classes, pictures, from_0, np.repeat([False, True], [len(part) for part in labels]), files)
 
 
-def _read_classes(path: Path) -> tuple[str, ...]:
-    """Read the names of classes, one a line, in the order of their labels."""
-    with reading(path, "one class a line in UTF-8", "Correct it."):
-        classes = tuple(line.strip() for line in path.read_text("utf-8-sig").rstrip().split("\n"))
-    if "" in classes or len(set(classes)) < len(classes):
-        raise InputError(f"{path}: found an empty or repeated line; one different class a line was expected.")
-    return classes
+def _own_classes(
+    name: str, path: Path, labels: NDArray[np.uint8], files: dict[str, str]
+) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """Return the classes of a user's own set and the label of each; its classes.txt is one of its files."""
+    seen = values = np.unique(labels).astype(np.int64)
+    classes = tuple(map(str, seen))
+    if path.is_file():
+        with reading(path, "one class a line in UTF-8", "Correct it."):
+            classes = tuple(line.strip() for line in path.read_text("utf-8-sig").rstrip().split("\n"))
+        if "" in classes or len(set(classes)) < len(classes):
+            raise InputError(f"{path}: found an empty or repeated line; one different class a line was expected.")
+        files[path.name] = sha256(path)
+        values = np.arange(len(classes), dtype=np.int64) + int(seen[0] > 0 and seen[-1] == len(classes))
+    if not np.array_equal(values, np.arange(len(values))):
+        told = f"{name}: the labels are {values[0]} to {values[-1]}, and not 0 to {len(values) - 1}."
+        warn(f"{told} Its {len(classes)} classes are called {', '.join(classes[:5])} ...")
+    return classes, values
 
 
-def _load_folders(promise: Entry, train: Path, test: Path) -> Dataset:
+def _upright(name: str, images: list[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
+    """Return the images of a user's own set as white ink on black, and warn where they may lie on their side."""
+    if preprocessing.is_dark_on_light(images[0]):
+        images = [255 - part for part in images]
+    ink = images[0] > preprocessing.INK
+    if ink.any(2).sum() < TALL * ink.any(1).sum():
+        warn(
+            f"{name}: the ink of its images is wider than high, so they may lie transposed as those of EMNIST do. If "
+            "so, turn them; EMNIST's own letters are read as emnist-letters."
+        )
+    return images
+
+
+def _read_folders(parts: dict[str, Path]) -> _Whole:
     """Read two folders whose folders are the classes."""
-    images, labels, trained, digest = folders.read(train)
-    test_images, found, tested, test_digest = folders.read(test)
+    images, labels, trained, digest = folders.read(parts["train"])
+    test_images, test_labels, tested, test_digest = folders.read(parts["test"])
     classes = tuple(dict.fromkeys((*trained, *tested)))  # of what only the second has, `_check_classes` tells
-    test_labels = np.array([classes.index(name) for name in tested], np.int64)[found]
-    files = {"train": digest, "test": test_digest}
-    return Dataset(promise.name, classes, images, labels, test_images, test_labels, files, published=False)
+    test_labels = np.array([classes.index(name) for name in tested], np.int64)[test_labels]
+    return _Whole(
+        classes,
+        np.concatenate([images, test_images]),
+        np.concatenate([labels, test_labels]),
+        np.repeat([False, True], [len(labels), len(test_labels)]),
+        {"train": digest, "test": test_digest},
+    )
 
 
-def _download(promise: Entry, folder: Path, root: Path) -> None:
-    """Fetch the published files; progress bars and checksums are torchvision's.
-
-    They arrive in a temporary folder and are moved when complete, so a broken download leaves nothing behind, and
-    files of the user's own are not overwritten.
-    """
-    from torchvision.datasets import EMNIST, KMNIST, MNIST  # slow to import, and seldom needed
-    from torchvision.datasets.utils import download_url
+def _download(promise: Entry, folder: Path) -> None:
+    """Fetch the published files that are not there, by way of a temporary folder: what breaks leaves nothing behind."""
+    from torchvision.datasets.utils import download_url  # slow to import, and seldom needed
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as temporary:
-            if promise.archive:
-                # EMNIST(download=True) would unpack every split as well: 1.7 GB, of which this study reads 0.1
-                download_url(EMNIST.url, temporary, promise.archive, EMNIST.md5)
-                source = Path(temporary)
-            else:
-                source = Path({"mnist": MNIST, "kmnist": KMNIST}[promise.name](temporary, download=True).raw_folder)
-            for file in promise.stored:
+            for file, md5 in promise.md5.items():
                 if not (folder / file).exists():
-                    os.replace(source / file, folder / file)
+                    download_url(promise.url + file, temporary, file, md5)
+                    os.replace(Path(temporary, file), folder / file)
     # torchvision raises RuntimeError and URLError, which is an OSError; so are a full disk and a lost connection
     except (RuntimeError, OSError) as error:
         raise MissingFiles(
-            f"{promise.name} could not be downloaded: {' '.join(str(error).split()).rstrip('.')}. Where there is "
-            f"a network, run `hwr download {promise.name} --data-root {root}`, or get "
-            f"{', '.join(promise.stored)} and put them into {folder}."
+            f"{promise.name} could not be downloaded: {' '.join(str(error).split()).rstrip('.')}. Where there is a "
+            f"network, run the command again, or get {', '.join(promise.stored)} and put them into {folder}."
         ) from error

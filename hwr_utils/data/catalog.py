@@ -1,6 +1,5 @@
 """What each dataset name promises: its files, classes and terms. The promises themselves are in `catalog.toml`."""
 
-import difflib
 import re
 import tomllib
 from collections.abc import Mapping
@@ -8,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hwr_utils import recipes
 from hwr_utils.errors import InputError
 
 IMPORT = ("images.npy", "labels.npy", "writers.npy", "manifest.json")  # what `data.hwdb` makes of GNT files
@@ -25,10 +25,10 @@ class Entry:
     classes: tuple[str, ...] = ()  # characters by label; a custom set names its own
     prefixes: tuple[str, str] = ("train", "t10k")  # of the train and test files' names
     citation: tuple[str, ...] = ()  # keys in the bibliography
+    url: str = ""  # of the folder that the published files are fetched from
     md5: Mapping[str, str] = field(default_factory=dict)  # of the published .gz or .zip files, by name
     sha256: Mapping[str, str] = field(default_factory=dict)  # of the uncompressed content, by name without .gz
     joined: str = ""  # the set whose training images are added to its own
-    archive: str = ""  # the zip file that holds the IDX files
     first_label: int = 0
     transposed: bool = False  # images are stored column by column
     pictures: bool = True  # may its images be shown?
@@ -52,43 +52,31 @@ class Entry:
     @property
     def stored(self) -> tuple[str, ...]:
         """Name the files as they are published."""
-        if self.imported:
-            return IMPORT
-        return (self.archive,) if self.archive else tuple(f"{file}.gz" for file in self.files)
+        return IMPORT if self.imported else tuple(self.md5) or tuple(f"{file}.gz" for file in self.files)
 
 
 def _entry(name: str, values: dict[str, Any]) -> Entry:
-    lists = {key: tuple(value) for key, value in values.items() if isinstance(value, list) or key == "classes"}
-    return Entry(name, **values | lists)
+    tuples = {key: tuple(value) for key, value in values.items() if isinstance(value, list) or key == "classes"}
+    return Entry(name, **values | tuples)
 
 
-CATALOG = {
-    name: _entry(name, values)
-    for name, values in tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8")).items()
-}
+_TABLES = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
+CATALOG = {name: _entry(name, values) for name, values in _TABLES.items()}
 LETTERS, HIRAGANA = CATALOG["emnist-letters"].classes, CATALOG["hiragana-synthetic"].classes
 
 
 def entry(name: str) -> Entry:
     """Return what `name` promises; `custom:NAME` is a set of the user's own.
 
-    Raises:
-        InputError: an unknown dataset, with the nearest known one, or a NAME that could leave the data folder.
+    Raises an InputError for an unknown dataset, with the nearest known one, or a NAME that could leave the data folder.
     """
     if name in CATALOG:
         return CATALOG[name]
     kind, _, own = name.partition(":")
-    if kind == "custom":
-        if not re.fullmatch(r"[A-Za-z0-9_-]+", own):
-            raise InputError(f"dataset {name!r}: after 'custom:' come letters, digits, - and _; rename the folder.")
-        return Entry(
-            name=name,
-            title=f"Own data: {own}",
-            licence="the user's own",
-            folders=(f"custom/{own}",),
-            how="Or put images there as train/CLASS/*.png and test/CLASS/*.png (or .jpg).",
-        )
-    near = difflib.get_close_matches(name.lower(), [*CATALOG, "custom:NAME"], n=1, cutoff=0.0)[0]
-    raise InputError(
-        f"dataset: found {name!r}, which is unknown. Did you mean {near!r}? Known: {', '.join(CATALOG)}, custom:NAME."
-    )
+    if kind != "custom":
+        near = recipes.nearest(name.lower(), [*CATALOG, "custom:NAME"])
+        raise InputError(f"dataset {name!r} is unknown, expected one of {', '.join(CATALOG)} or custom:NAME{near}")
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", own):
+        raise InputError(f"dataset {name!r}: after 'custom:' come letters, digits, - and _; rename the folder.")
+    how = "Or put images there as train/CLASS/*.png and test/CLASS/*.png (or .jpg)."
+    return Entry(name, f"Own data: {own}", "the user's own", (f"custom/{own}",), how)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from hwr_utils import files, preprocessing
 from hwr_utils.data import folders, idx, splits
-from hwr_utils.errors import InputError, reading, warn
+from hwr_utils.errors import InputError, warn
 from hwr_utils.sources import Source, natural, walk
 
 SIDE = 28  # pixels, of the images in IDX files
@@ -36,9 +36,10 @@ def import_images(paths: Iterable[str | Path], out: str | Path) -> dict[str, int
             f"{len(test_labels)} labels; training images with a label each were expected. Give other files."
         )
     images = np.stack([_fit(image) for image in (*train, *test)])
-    names = sorted({str(label) for label in (*train_labels, *test_labels)}, key=natural)
+    told = [str(label) for label in (*train_labels, *test_labels)]
+    names = sorted(set(told), key=natural)
     numbers = all(name.isdecimal() and int(name) < 256 for name in names)
-    labels = np.array([int(x) if numbers else names.index(str(x)) for x in (*train_labels, *test_labels)], np.int64)
+    labels = np.array([int(name) if numbers else names.index(name) for name in told], np.int64)
     split = np.split(np.arange(len(labels)), [len(train)]) if test else splits.stratified_split(labels, 0.2, 0)
     out = Path(out)
     if len(names) > 256 or (out.is_dir() and any(out.glob("*ubyte*"))):
@@ -53,9 +54,7 @@ def import_images(paths: Iterable[str | Path], out: str | Path) -> dict[str, int
 
 def _parts(path: Path) -> Iterator[Part]:
     readers = {".csv": _csv, ".npz": _npz, ".parquet": _parquet}
-    with reading(path, "a CSV, npz or Parquet file, or a folder", "Check its name."):
-        path.stat()
-        sources = [source for source in walk(path) if source.file.suffix.lower() in readers]
+    sources = [source for source in walk(path) if source.file.suffix.lower() in readers]
     for source in sources:
         with source.open("images with their labels") as stream:
             yield from readers[source.file.suffix.lower()](stream, source)

@@ -1,6 +1,5 @@
 """Read pictures from folders, one folder a class."""
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -9,26 +8,23 @@ from numpy.typing import NDArray
 from hwr_utils import preprocessing
 from hwr_utils.errors import InputError, warn
 from hwr_utils.files import sha256
-from hwr_utils.sources import listing, natural, normal
-
-# how people call the parts of a set; what is held out for choosing between models is not a test set
-PARTS = {"train": "train", "training": "train", "trn": "train", "test": "test", "testing": "test", "tst": "test"}
+from hwr_utils.sources import listing, natural, normal, part_of
 
 
 def parts(folder: Path) -> dict[str, Path]:
     """Return the folders of the training and the test pictures by "train" and "test": those that are there.
 
-    They are found in any letter case, and where an archive was unpacked into a folder of its own name.
+    They are found however they are called and nested: `Training`, `train/train`, `NAME/data/train`.
     """
     inside = [path for path in listing(folder) if path.is_dir()] if folder.is_dir() else []
     if len(inside) == 1 and inside[0].name.lower() in (folder.name.lower(), "data", "images"):
         return parts(inside[0])
-    found = {PARTS[path.name.lower()]: path for path in inside if path.name.lower() in PARTS}
+    found = {part: path for path in inside if (part := part_of(path.name))}
     for part, path in found.items():
         deeper = listing(path)
-        if len(deeper) == 1 and deeper[0].is_dir() and PARTS.get(deeper[0].name.lower()) == part:
+        if len(deeper) == 1 and deeper[0].is_dir() and part_of(deeper[0].name) == part:
             found[part] = deeper[0]
-    others = [path.name for path in inside if path.name.lower() not in PARTS]
+    others = [path.name for path in inside if not part_of(path.name)]
     if len(found) == 2 and others:
         warn(f"{folder}: only its training and test folders are read, not {', '.join(others)}.")
     return found
@@ -47,7 +43,7 @@ def read(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64], tuple[str, .
     labels: list[int] = []
     classes: list[str] = []
     bad: list[str] = []
-    digest = hashlib.sha256()
+    told = ""
     for folder in sorted(listing(path), key=lambda one: natural(one.name)):
         if not folder.is_dir():
             bad.append(f"{folder} lies beside the class folders")
@@ -67,12 +63,14 @@ def read(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64], tuple[str, .
                 continue
             images.append(image)
             labels.append(len(classes) - 1)
-            digest.update(f"{name}/{normal(file.name)}\0{sha256(file)}\n".encode(errors="surrogateescape"))
+            told += f"{name}/{normal(file.name)}\0{sha256(file)}\n"
         if len(labels) == before:
-            told = f" Found: {'; '.join(bad[-3:])}." if bad else ""
-            raise InputError(f"{folder} holds no picture that can be read. Put some there, or remove it.{told}")
+            raise InputError(
+                f"{folder} holds no picture that can be read. Put some there, or remove it. {'; '.join(bad[-3:])}"
+            )
     if not images:
         raise InputError(f"{path} holds no folders. One folder of pictures a class was expected.")
     if bad:
         warn(f"{path}: {len(bad)} files were left out: {'; '.join(bad)}.")
-    return np.stack(images), np.array(labels, np.int64), tuple(classes), digest.hexdigest()
+    digest = sha256(told.encode(errors="surrogateescape"))
+    return np.stack(images), np.array(labels, np.int64), tuple(classes), digest

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hwr_utils.errors import InputError, kind, reading, warn
+from hwr_utils.errors import InputError, kind, warn
 from hwr_utils.sources import AGAIN, Source, walk
 
 HEADER = struct.Struct("<I2sHH")
@@ -23,8 +23,7 @@ MAX_BYTES = 2**28  # of one file, of which each process of an import holds one; 
 OTHERS = {  # what lies beside .gnt files, or is taken for them
     **dict.fromkeys((".alz", ".rar", ".7z", ".tar", ".gz", ".tgz", ".zip"), "an archive that has to be unpacked first"),
     ".gntx": "GNTX, another format than GNT: get the .gnt files of the same set",
-    ".dgrl": "DGRL, whole pages of text: get the .gnt files of isolated characters",
-    ".dgr": "DGR, whole pages of text: get the .gnt files of isolated characters",
+    **dict.fromkeys((".dgr", ".dgrl"), "DGRL, whole pages of text: get the .gnt files of isolated characters"),
     ".pot": "POT, pen strokes: get the .gnt files of the offline set",
 }
 
@@ -75,29 +74,15 @@ def parse(content: bytes, where: object) -> Iterator[Sample]:
 
 
 def serialize(samples: Iterable[tuple[bytes, NDArray[np.uint8]]]) -> bytes:
-    """Return the content of a GNT file with a record for each code (two bytes) and image (H, W) uint8, 255 = paper.
-
-    Raises an InputError where a code is not two bytes, or the format cannot hold an image.
-    """
-    content = bytearray()
-    for number, (code, image) in enumerate(samples):
-        fits = image.ndim == 2 and all(0 < side <= MAX_SIDE for side in image.shape)
-        if len(code) != 2 or image.dtype != np.uint8 or not fits:
-            raise InputError(
-                f"record {number}: found the code {code!r} and {image.dtype} {image.shape}; expected two bytes and a "
-                f"uint8 image (height, width) of 1 to {MAX_SIDE} pixels a side."
-            )
-        height, width = image.shape
-        content += HEADER.pack(HEADER.size + width * height, code, width, height) + image.tobytes()
-    return bytes(content)
+    """Return the content of a GNT file with a record for each code (two bytes) and image (H, W) uint8, 255 = paper."""
+    return b"".join(
+        HEADER.pack(HEADER.size + image.size, code, *image.shape[::-1]) + image.tobytes() for code, image in samples
+    )
 
 
 def encode(character: str) -> bytes:
-    """Return a character's tag; an InputError where it is not in GB 2312."""
-    try:
-        return character.encode("gb2312").ljust(2, b"\0")
-    except UnicodeEncodeError as error:
-        raise InputError(f"{character!r} is not in GB 2312, and a GNT file cannot name it.") from error
+    """Return the tag of a character of GB 2312."""
+    return character.encode("gb2312").ljust(2, b"\0")
 
 
 def find(path: str | Path) -> list[Source]:
@@ -106,18 +91,11 @@ def find(path: str | Path) -> list[Source]:
     The path is that of a `.gnt` file, of a zip archive, whose members are read in place, or of a folder with these at
     any depth. Raises an InputError where there is none, or an archive is damaged or has to be unpacked first.
     """
-    path = Path(path)
-    with reading(path, "a .gnt file, a folder of them or a zip archive", "Check its name."):
-        path.stat()
-        found = walk(path)
-    chosen = [source for source in found if source.file.suffix.lower() == ".gnt"]
-    others = {source.file.suffix.lower(): source for source in reversed(found)}
-    told = "".join(f" {others[suffix]} is {what}." for suffix, what in OTHERS.items() if suffix in others)
-    if not chosen:
-        raise InputError(
-            f"{path}: none of the {len(found)} files found there is a .gnt file. Expected a .gnt file, a folder of "
-            f"them or a zip archive.{told}"
-        )
+    found = walk(Path(path))
+    by_suffix = {source.file.suffix.lower(): source for source in reversed(found)}
+    told = "".join(f" {by_suffix[suffix]} is {what}." for suffix, what in OTHERS.items() if suffix in by_suffix)
+    if ".gnt" not in by_suffix:
+        raise InputError(f"{path}: none of the {len(found)} files found there is a .gnt file.{told} Give some.")
     if told:
         warn(f"{path}: only its .gnt files are read.{told}")
-    return chosen
+    return [source for source in found if source.file.suffix.lower() == ".gnt"]

@@ -1,8 +1,8 @@
 """Import CASIA-HWDB: from GNT files to memory-mapped arrays of one size, white ink on black; and read them.
 
 An import is a folder: `images.npy` (N, size, size) uint8, `labels.npy` (N,) uint16, `writers.npy` (N,) uint16 (the
-number of the file that a sample is from, which in HWDB is its writer), `classes.txt` and `manifest.json`. The samples
-lie in the order of the sources and of the records in them.
+number of the file that a sample is from, which in HWDB is its writer) and `manifest.json`. The samples lie in the order
+of the sources and of the records in them.
 """
 
 import functools
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from hwr_utils import files, preprocessing, processes, records
 from hwr_utils.data import gnt
-from hwr_utils.errors import InputError, reading, writing
+from hwr_utils.errors import InputError, reading
 from hwr_utils.sources import Source
 
 SCHEMA_VERSION = 1
@@ -60,17 +60,10 @@ class Import:
         return np.array([source["part"] or "" for source in self.manifest["sources"]])[self.writers]
 
     def verify(self) -> None:
-        """Compare the arrays with the checksums taken when they were made; raises InputError where they differ.
-
-        Imports made before November 2026 have other checksums, which are not compared.
-        """
+        """Raise an InputError where the arrays differ from what was written; the first imports have no checksums."""
         for name, expected in self.manifest.get("arrays", {}).items():
             if files.sha256(self.folder / name) != expected:
                 raise InputError(f"{self.folder / name} is damaged: it is not what was written. {AGAIN}")
-
-
-def _shapes(n: int, size: int) -> dict[str, tuple[int, ...]]:
-    return {"images": (n, size, size), "labels": (n,), "writers": (n,)}
 
 
 def is_import(folder: str | Path) -> bool:
@@ -79,37 +72,23 @@ def is_import(folder: str | Path) -> bool:
 
 
 def read_import(folder: str | Path) -> Import:
-    """Open an import; its images stay on the disk.
-
-    Raises:
-        InputError: a file is missing or damaged, is of another version, or does not fit the others; says which.
-    """
+    """Open an import; its images stay on the disk. An InputError where a file is missing or of another version."""
     folder = Path(folder)
     manifest = records.read_json(folder / "manifest.json")
     with reading(folder, f"an import of version {SCHEMA_VERSION}", AGAIN):
         if manifest.get("schema_version") != SCHEMA_VERSION:
             raise ValueError(f"schema_version is {manifest.get('schema_version')!r}")
-        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in COLUMNS}
-        for name, shape in _shapes(manifest["samples"], manifest["options"]["size"]).items():
-            if (arrays[name].shape, arrays[name].dtype) != (shape, COLUMNS[name]):
-                raise ValueError(f"{name}.npy holds {arrays[name].dtype} {arrays[name].shape}")
-        labels, writers = (np.asarray(arrays[name], np.int64) for name in ("labels", "writers"))
-        kept = [source["kept"] for source in manifest["sources"]]
-        if not np.array_equal(np.bincount(writers), kept) or labels.max() >= len(gnt.LEVEL_1):
-            raise ValueError("its arrays do not fit its manifest")
-    return Import(folder, arrays["images"], labels, writers, manifest)
+        images, *columns = (np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in COLUMNS)
+    labels, writers = (np.asarray(column, np.int64) for column in columns)
+    return Import(folder, images, labels, writers, manifest)
 
 
 def import_gnt(
     paths: Iterable[str | Path], out: str | Path, options: Options = Options(), workers: int | None = None
 ) -> dict[str, Any]:
-    """Import GNT files, folders of them and zip archives into `out`, which is there when it is whole.
+    """Import GNT files, folders of them and zip archives, in this order, into `out`, which is there when it is whole.
 
-    Args:
-        paths: see `gnt.find`; their order is that of the samples.
-        out: the folder to make; the same import that is there already is kept.
-        options: see `Options`.
-        workers: processes, of which each holds one file in memory; None takes one a core.
+    The same import that is there already is kept. Each of the `workers` (None: one a core) holds one file in memory.
 
     Returns:
         The manifest: schema_version; options; samples; classes; sources (a list of name, writer, part, see
@@ -121,19 +100,13 @@ def import_gnt(
     """
     out = Path(out)
     if not (16 <= options.size <= 512 and 0 <= 2 * options.margin < options.size):
-        raise InputError(
-            f"size={options.size}, margin={options.margin}: a size of 16 to 512 pixels was expected, and a margin of 0 "
-            "or more that leaves room."
-        )
+        raise InputError(f"{options}: a size of 16 to 512 pixels was expected, and a margin from 0 that leaves room.")
     sources = [source for path in paths for source in gnt.find(path)]
-    if not 0 < len(sources) <= 65_535:
-        raise InputError(f"{len(sources)} files were found; 1 to 65,535 can be imported. Give other sources.")
     manifest = _manifest(sources, processes.run(_scan, sources, "reading", workers=workers), options)
-    with writing(out):
-        if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-            _convert_all(sources, manifest, out, workers)
-        elif not is_import(out):
+    if not is_import(out):
+        if out.is_dir() and any(out.iterdir()):
             raise InputError(f"{out} is there, and is no import. Give another folder, or remove it.")
+        _convert_all(sources, manifest, out, workers)
     found = read_import(out).manifest
     if found != found | manifest:
         raise InputError(f"{out} holds another import. Give another folder, or remove it.")
@@ -173,23 +146,21 @@ def _manifest(sources: list[Source], scans: list[tuple[str, Counter[str]]], opti
         named = ", ".join(f"{name} ({count:,})" for name, count in others.most_common(5))
         raise InputError(
             f"{others.total():,} samples are of {len(others)} characters that are not among the 3,755 of GB 2312 level "
-            f"1: {named}{' ...' if len(others) > 5 else ''}; {kept:,} samples are. Leave the others out with "
-            "--drop-others, or give other sources."
+            f"1, such as {named}; {kept:,} samples are. Leave the others out with --drop-others, or give other sources."
         )
     fixed = {"schema_version": SCHEMA_VERSION, "options": asdict(options)}
     return fixed | {"samples": kept, "classes": len(gnt.LEVEL_1), "sources": told}
 
 
 def _convert_all(sources: list[Source], manifest: dict[str, Any], out: Path, workers: int | None) -> None:
-    n, size = manifest["samples"], manifest["options"]["size"]
+    n, options = manifest["samples"], Options(**manifest["options"])
+    shapes = {"images": (n, options.size, options.size), "labels": (n,), "writers": (n,)}
     starts = itertools.accumulate((told["kept"] for told in manifest["sources"]), initial=0)
-    with files.new_folder(out, needed=n * (size * size + 4)) as part:
-        for name, shape in _shapes(n, size).items():
+    with files.new_folder(out, needed=n * (options.size**2 + 4)) as part:
+        for name, shape in shapes.items():
             np.lib.format.open_memmap(part / f"{name}.npy", mode="w+", dtype=COLUMNS[name], shape=shape).flush()
-        convert = functools.partial(_convert, Options(**manifest["options"]), part)
         jobs = list(zip(itertools.count(), sources, manifest["sources"], starts, strict=False))
-        processes.run(convert, jobs, "converting", workers=workers)
-        files.write_text(part / "classes.txt", "".join(f"{character}\n" for character in gnt.LEVEL_1))
+        processes.run(functools.partial(_convert, options, part), jobs, "converting", workers=workers)
         arrays = {f"{name}.npy": files.sha256(part / f"{name}.npy") for name in COLUMNS}
         files.write_json(part / "manifest.json", manifest | {"arrays": arrays})
 

@@ -5,7 +5,6 @@ the elements. Source: http://yann.lecun.com/exdb/mnist/, section "The IDX file f
 """
 
 import gzip
-import hashlib
 import math
 import struct
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwr_utils.errors import InputError, kind
-from hwr_utils.files import write_bytes
+from hwr_utils.files import sha256, write_bytes
 from hwr_utils.sources import AGAIN, Source
 
 MAX_BYTES = 4 * 2**30  # EMNIST's largest file has 0.6 GB
@@ -37,14 +36,9 @@ def read_idx(source: str | Path | Source, ndim: int | None = None) -> NDArray[np
         n = magic[3] if len(magic) == 4 else 0
         sizes = unpacked.read(4 * n)
         if magic[:3] != b"\0\0\x08" or not 1 <= n <= 3 or len(sizes) < 4 * n:
-            raise InputError(
-                f"{source} is {kind(magic + sizes)}; an IDX file of uint8 was expected, which begins with 00000801 or "
-                f"00000803. {AGAIN}"
-            )
+            raise InputError(f"{source} is {kind(magic + sizes)}; an IDX file of uint8 was expected. {AGAIN}")
         if ndim not in (None, n):
-            raise InputError(
-                f"{source} has {n} dimension(s), and {ndim} was expected. Are the image and label files mixed up?"
-            )
+            raise InputError(f"{source} has {n} dimension(s), and {ndim} was expected. Are images and labels mixed up?")
         shape = struct.unpack(f">{n}I", sizes)
         expected = math.prod(shape)
         if not 0 < expected <= MAX_BYTES:
@@ -59,23 +53,16 @@ def read_idx(source: str | Path | Source, ndim: int | None = None) -> NDArray[np
     return np.frombuffer(content, np.uint8).reshape(shape)
 
 
-def _serialize(array: NDArray[np.uint8]) -> bytes:
-    if array.dtype != np.uint8 or not 1 <= array.ndim <= 3 or array.size == 0:
-        raise InputError(
-            f"IDX files hold non-empty uint8 arrays of 1 to 3 dimensions; found {array.dtype} {array.shape} to write."
-        )
+def serialize(array: NDArray[np.uint8]) -> bytes:
+    """Return the content of a plain IDX file that holds an array of 1 to 3 dimensions."""
     return struct.pack(f">4B{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes()
 
 
 def checksum(array: NDArray[np.uint8]) -> str:
-    """Return the SHA-256 of the uncompressed IDX file that holds `array`, without reading that file again."""
-    return hashlib.sha256(_serialize(array)).hexdigest()
+    """Return the SHA-256 of the plain IDX file that holds an array, without reading that file again."""
+    return sha256(serialize(array))
 
 
 def write_idx(path: str | Path, array: NDArray[np.uint8], compress: bool = True) -> None:
-    """Write `array` as an IDX file; equal arrays give equal bytes, since the gzip header bears no time.
-
-    Raises an InputError where the array is empty, not uint8 or not of 1 to 3 dimensions, or the place is not writable.
-    """
-    content = _serialize(array)
-    write_bytes(path, gzip.compress(content, mtime=0) if compress else content)
+    """Write an array as an IDX file; equal arrays give equal bytes, since the gzip header bears no time."""
+    write_bytes(path, gzip.compress(serialize(array), mtime=0) if compress else serialize(array))

@@ -37,11 +37,10 @@ def stratified_sample(labels: NDArray[np.int64], size: int, seed: int) -> Indice
 def fold_numbers(labels: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int64]:
     """Return the fold (N,) of each record, 0 to folds - 1, in which it is a test record.
 
-    The records of each class are dealt out in a random order, one fold after the other, and the next class goes on
-    where the last one ended. So the folds differ by one record at most, in each class and as a whole. Raises an
-    InputError where there are fewer records than folds.
+    Class by class the records are dealt out in a random order, one fold after the other, so the folds differ by one
+    record at most, in each class and as a whole. Raises an InputError where there are fewer records than folds.
     """
-    if not 2 <= folds <= len(labels):
+    if len(labels) < folds:
         raise InputError(f"found {len(labels)} records; cross-validation with {folds} folds needs {folds} or more.")
     found = np.empty(len(labels), np.int64)
     found[np.lexsort((_draws(len(labels), seed), labels))] = np.arange(len(labels)) % folds

@@ -1,12 +1,12 @@
 """Handwriting that the project draws itself.
 
 Digits, letters and hiragana are drawn from strokes typed for it, hanzi from those of the npm package hanzi-writer-data;
-where that is asked for, handwriting fonts add further hands.
-The datasets stand in for the published ones where these cannot be had: same file format, same image size, simulated
-writers. They are no measure of how well a model reads people.
+where that is asked for, handwriting fonts add further hands. The datasets stand in for the published ones where these
+cannot be had: same file format, same image size, simulated writers. They are no measure of how well a model reads
+people.
 """
 
-import operator
+import functools
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,67 +14,88 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hwr_utils import files, records
+from hwr_utils import data, files, recipes, records
+from hwr_utils import processes as pool
+from hwr_utils.data import gnt, hwdb, idx
 from hwr_utils.errors import InputError
-from hwr_utils.recipes import nearest
-from hwr_utils.synthesis import copies, drawing, fonts
-from hwr_utils.synthesis.strokes import source, strokes_for
-
-__all__ = ["HANZI", "NAMES", "SIZES", "VERSION", "classes", "draw", "strokes_for", "write"]
+from hwr_utils.synthesis import drawing, fonts, hanzi, medians
+from hwr_utils.synthesis.strokes import FILE
+from hwr_utils.synthesis.strokes import strokes_for as strokes_for
 
 NAMES = tuple(drawing.SHEETS)
 HANZI = "hanzi-synthetic"  # drawn by `hanzi`, as files only
-# and their defaults
-SIZES: dict[str, dict[str, Any]] = {name: {"n_train": 6000, "n_test": 1000, "per_font": 0} for name in NAMES}
-SIZES[HANZI] = {"writers": 300, "classes": None, "per_font": 0}
+# what each set takes: the default, the least and the greatest number
+SIZES: dict[str, dict[str, tuple[Any, int, int]]] = {
+    name: {"n_train": (6000, 1, 10**7), "n_test": (1000, 1, 10**7), "per_font": (0, 0, 999)} for name in NAMES
+}
+SIZES[HANZI] = {"writers": (300, 0, 9_999), "classes": (None, 1, 3_755), "per_font": (0, 0, 999)}
 VERSION = 1  # of the drawings of `NAMES`: raise it when the same seed comes to give other images
+BYTES = 6_700  # on the disk of a sample of hanzi: some 3,500 in the GNT file, 56 x 56 + 4 in the arrays
+FIRST_OF_FONTS, FIRST_OF_TEST = 10_000, 1_000_000  # numbers of writers that copy fonts, and of those of the test part
 
 
-def classes(name: str) -> tuple[str, ...]:
-    """Return the characters of a dataset, by label.
+def checked(name: str, seed: int = 0, **sizes: Any) -> dict[str, Any]:
+    """Return the seed and all sizes of a dataset, with the defaults of `SIZES`.
 
-    Raises:
-        InputError: an unknown name, with the nearest known one.
+    Raises an InputError for an unknown name or size, with the nearest known one, and for an impossible number.
     """
-    return drawing.SHEETS[_known(name, NAMES)].classes
-
-
-def _known(name: str, names: tuple[str, ...] | None = None) -> str:
-    names = tuple(SIZES) if names is None else names
-    if name not in names:
-        known = ", ".join(names)
-        raise InputError(f"unknown synthetic dataset {name!r}; expected one of {known}{nearest(name, names)}")
-    return name
+    recipes.known("synthetic dataset ", name, SIZES)
+    known = SIZES[name] | {"seed": (0, 0, 2**64 - 1)}
+    for key, value in (sizes | {"seed": seed}).items():
+        recipes.known(f"{name}: key ", key, known)
+        _, least, most = known[key]
+        if key != "classes" and not (type(value) is int and least <= value <= most):
+            raise InputError(f"{name}: {key}={value!r}, expected a whole number of {least} to {most}.")
+    return {key: default for key, (default, *_) in known.items()} | sizes | {"seed": seed}
 
 
 def draw(name: str, n: int, seed: int, split: str = "train") -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Draw `n` samples of a dataset.
+    """Draw `n` samples of a dataset of `NAMES`, for "train" or "test", which share no writer and no random number.
 
-    The same arguments give the same bytes on every machine, and a smaller `n` the first of the same samples. Training
-    and test samples have no writer and no random number in common.
-
-    Args:
-        name: one of `NAMES`.
-        n: how many, 1 or more.
-        seed: 0 or more.
-        split: train or test.
-
-    Returns:
-        Images (n, 28, 28) uint8, upright, 0 for paper to 255 for ink, and their labels (n,) int64, shuffled. The
-        counts of two classes differ by at most 1.
-
-    Raises:
-        InputError: an unknown name or split, or an impossible number.
+    The same arguments give the same bytes on every machine, and a smaller `n` the first of the same samples. Returns
+    images (n, 28, 28) uint8, upright, 0 for paper to 255 for ink, and their labels (n,) int64, shuffled and balanced.
     """
-    classes(name)
-    n, seed = _whole("n", n, 1), _whole("seed", seed, 0)
-    if split not in drawing.WRITERS:
-        raise InputError(f"split is {split!r}; {' or '.join(drawing.WRITERS)} was expected.")
+    recipes.known("synthetic dataset ", name, NAMES)
     batches = -(-n // drawing.BATCH)
     labels = drawing.draw_labels(name, batches * drawing.BATCH, seed, split)
     runs = np.split(labels, batches)
     images = [drawing.draw_batch(name, run, seed, split, number) for number, run in enumerate(runs)]
     return np.concatenate(images)[:n], labels[:n]
+
+
+def choose(classes: int | str | None) -> str:
+    """Return the characters that `classes` stands for, in the order of GB 2312.
+
+    They are given themselves; or as a number, which takes as many of level 1, scattered over it and always the same, a
+    smaller number some of those of a larger one; None means all 3,755. Raises an InputError for what is neither.
+    """
+    if classes is None or (type(classes) is int and 1 <= classes <= len(gnt.LEVEL_1)):
+        order = np.argsort(hanzi.keys_of(np.array([ord(character) for character in gnt.LEVEL_1])), kind="stable")
+        return "".join(gnt.LEVEL_1[number] for number in sorted(order[:classes]))
+    others = "".join(sorted(set(str(classes)) - hwdb.LABELS.keys()))
+    if others or not classes:
+        raise InputError(
+            f"classes={classes!r}: 1 to {len(gnt.LEVEL_1)} was expected, or characters of GB 2312 level 1, of which "
+            f"{others!r} is none."
+        )
+    return "".join(sorted(set(str(classes)), key=hwdb.LABELS.__getitem__))
+
+
+def hands(writers: int, per_font: int) -> dict[str, tuple[int, str]]:
+    """Return who writes which file: its name, the writer's number, and the font that this writer copies, or "".
+
+    Where fonts are copied too, the files' names say which part they are of. The test part is five more writers who draw
+    from strokes.
+    """
+    prefix = "train-" if per_font else ""
+    drawn = {f"{prefix}{number + 1:04}.gnt": (number, "") for number in range(writers)}
+    copied = {
+        f"train-{sheet.split('/')[-2]}-{number + 1:03}.gnt": (FIRST_OF_FONTS + 1_000 * place + number, sheet)
+        for place, sheet in enumerate(fonts.HANZI)
+        for number in range(per_font)
+    }
+    tested = {f"test-{number + 1:04}.gnt": (FIRST_OF_TEST + number, "") for number in range(5 if per_font else 0)}
+    return drawn | copied | tested
 
 
 def write(name: str, data_root: str | Path, seed: int = 0, processes: int | None = None, **sizes: Any) -> Path:
@@ -83,49 +104,27 @@ def write(name: str, data_root: str | Path, seed: int = 0, processes: int | None
     The set is drawn into a folder of its own, which takes its place when it is whole: what was killed starts again, and
     two at once never mix. Its manifest.json tells what was drawn, and what `data.load` then finds there.
 
-    Args:
-        name: one of `NAMES`, or `HANZI`.
-        data_root: the folder of all datasets.
-        seed: 0 or more.
-        processes: that draw hanzi; None takes one a core.
-        sizes: what `SIZES` has for this dataset. Of `NAMES`: n_train and n_test, the numbers of images that are drawn
-            from strokes, and per_font, how many hands copy each font into the training images, see `copies`. They are
-            written as IDX files, raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte.gz, and classes.txt, a class a line,
-            by label. Of `HANZI`: writers, classes and per_font, written as GNT files and imported, see `hanzi_gnt`.
+    Of `NAMES` the sizes are n_train and n_test, the numbers of images that are drawn from strokes, and per_font, how
+    many hands copy each font into the training images; the files are IDX, and classes.txt. Of `HANZI` they are writers,
+    classes, see `choose`, and per_font, see `hands`; the files are GNT, a file a writer, each character once in it, and
+    their import. Hanzi are drawn by so many processes (None: one a core), whose number changes nothing. Fewer writers
+    are the first of the same, fewer classes the same images of these; what a font lacks is left out.
 
-    Returns:
-        The folder <data_root>/synthetic/<name>.
-
-    Raises:
-        InputError: an unknown name or size, an impossible number, a folder that cannot be written or has too little
-            room; of `HANZI`, that the strokes or fonts are absent or a process was killed.
+    Returns the folder <data_root>/synthetic/<name>. Raises an InputError as `checked`, and where the folder cannot be
+    written or has too little room, the strokes or fonts are absent, or a process was killed.
     """
-    from hwr_utils import data  # here: it lies above synthesis, and only writing needs it
-
-    defaults = SIZES[_known(name)]
-    if unknown := sorted(set(sizes) - set(defaults)):
-        raise InputError(f"{name} has no size {unknown[0]!r}; {' and '.join(defaults)} were expected.")
-    sizes = {**defaults, **sizes}
-    seed = _whole("seed", seed, 0)
+    values = checked(name, seed, **sizes)
     if name == HANZI:
-        from hwr_utils.synthesis import hanzi_gnt  # imports processes and the reader of GNT files, for this alone
-
-        writers, per_font = (_whole(size, sizes[size], 0) for size in ("writers", "per_font"))
-        manifest = hanzi_gnt.plan(seed, writers, sizes["classes"], per_font)
-        needed, make = hanzi_gnt.needed(manifest), hanzi_gnt.write
+        manifest = _plan(**values)
+        needed = len(hands(values["writers"], values["per_font"])) * len(manifest["characters"]) * BYTES
     else:
-        manifest = {
-            "dataset": name,
-            "version": VERSION,
-            "strokes_sha256": files.sha256(source().encode()),
-            "seed": seed,
-        }
-        per_font = _whole("per_font", sizes.pop("per_font"), 0)
-        manifest |= {size: _whole(size, value, 1) for size, value in sizes.items()}
-        if per_font:
-            manifest |= {"per_font": per_font, "fonts": copies.fonts_of(name), "copies_version": copies.VERSION}
-            fonts.verify(manifest["fonts"])
-        needed, make = (sizes["n_train"] + sizes["n_test"]) * (data.SIZE**2 + 1), _write_idx
+        digest, n = files.sha256(FILE), {size: values[size] for size in ("n_train", "n_test")}
+        manifest = {"dataset": name, "version": VERSION, "strokes_sha256": digest, "seed": seed, **n}
+        if values["per_font"]:
+            sheets = drawing.fonts_of(name)
+            fonts.verify(sheets)
+            manifest |= {"per_font": values["per_font"], "fonts": sheets, "copies_version": drawing.COPIES_VERSION}
+        needed = sum(n.values()) * (data.SIZE**2 + 1)
     folder = Path(data_root) / "synthetic" / name
     with suppress(InputError):  # missing or damaged, so drawn again
         found, told = data.checksums(name, data_root), records.read_json(folder / "manifest.json")
@@ -133,34 +132,61 @@ def write(name: str, data_root: str | Path, seed: int = 0, processes: int | None
         if (manifest | {"sha256": found}).items() <= told.items():
             return folder
     with files.new_folder(folder, needed) as part:
-        found = make(part, manifest, processes)
+        found = _write_gnt(part, manifest, processes) if name == HANZI else _write_idx(part, manifest)
         files.write_json(part / "manifest.json", manifest | {"sha256": found})
     return folder
 
 
-def _write_idx(folder: Path, manifest: dict[str, Any], processes: int | None = None) -> dict[str, str]:
-    """Draw a dataset into IDX files, in this process; return the SHA-256 of each uncompressed file."""
-    from hwr_utils.data import idx
-
+def _write_idx(folder: Path, manifest: dict[str, Any]) -> dict[str, str]:
+    """Draw a dataset into IDX files; return the SHA-256 of each uncompressed file."""
     name, found = manifest["dataset"], {}
     for split, prefix in (("train", "train"), ("test", "t10k")):
         images, labels = draw(name, manifest[f"n_{split}"], manifest["seed"], split)
         if split == "train" and "per_font" in manifest:
-            copied = copies.draw(name, manifest["seed"], manifest["per_font"])
+            copied = drawing.copy(name, manifest["seed"], manifest["per_font"])
             images, labels = np.concatenate([images, copied[0]]), np.concatenate([labels, copied[1]])
         for kind, array in (("images-idx3", images), ("labels-idx1", labels.astype(np.uint8))):
             idx.write_idx(folder / "raw" / f"{prefix}-{kind}-ubyte.gz", array)
             found[f"{prefix}-{kind}-ubyte"] = idx.checksum(array)
-    files.write_text(folder / "classes.txt", "".join(f"{character}\n" for character in classes(name)))
+    files.write_text(folder / "classes.txt", "".join(f"{character}\n" for character in drawing.SHEETS[name].classes))
     return found
 
 
-def _whole(parameter: str, value: int, least: int) -> int:
-    """Return a whole number of at least `least`."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = least - 1
-    if number < least:
-        raise InputError(f"{parameter} is {value!r}; a whole number of {least} or more was expected.")
-    return number
+def _plan(seed: int, writers: int, classes: int | str | None, per_font: int) -> dict[str, Any]:
+    """Return what determines a set of hanzi; an InputError where nobody would write, or strokes or fonts are others."""
+    characters = choose(classes)
+    if not writers and not per_font:
+        raise InputError("writers=0: without fonts one writer or more was expected.")
+    if per_font:
+        fonts.verify()
+    return {
+        "dataset": HANZI,
+        "version": hanzi.VERSION,
+        "seed": seed,
+        "characters": characters,
+        "strokes": f"{medians.PACKAGE.name}, {medians.LICENCE}",
+        "strokes_sha256": medians.read(characters).sha256,  # before any process is forked, which then has them too
+        "writers": writers,
+        "per_font": per_font,
+        "fonts": fonts.HANZI if per_font else {},
+    }
+
+
+def _write_gnt(folder: Path, manifest: dict[str, Any], processes: int | None) -> dict[str, str]:
+    """Draw hanzi into gnt/, a file a writer, see `hands`, and import that into arrays/; return its checksum."""
+    (folder / "gnt").mkdir()
+    step = functools.partial(_write_file, folder / "gnt", manifest["seed"], manifest["characters"])
+    everyone = list(hands(manifest["writers"], manifest["per_font"]).items())
+    paths = pool.run(step, everyone, "drawing", "writer", processes)
+    hwdb.import_gnt(paths, folder / "arrays", workers=processes)
+    return {"samples": hwdb.read_import(folder / "arrays").sha256}
+
+
+def _write_file(folder: Path, seed: int, characters: str, hand: tuple[str, tuple[int, str]]) -> Path:
+    name, (writer, sheet) = hand
+    images: list[NDArray[np.uint8] | None] = (
+        hanzi.draw_from_font(seed, writer, sheet, characters) if sheet else [*hanzi.draw(seed, writer, characters)]
+    )
+    samples = ((gnt.encode(c), image) for c, image in zip(characters, images, strict=True) if image is not None)
+    files.write_bytes(folder / name, gnt.serialize(samples))
+    return folder / name

@@ -1,4 +1,4 @@
-"""Draw characters in the hands of simulated writers.
+"""Draw characters in the hands of simulated writers, and copy those of handwriting fonts.
 
 A sample is a shape of its class, bent by a writer's habits and by chance, laid into a box and inked by a round pen, all
 in whole batches. One seed gives the same bytes on every machine: only uniform random numbers are used, coordinates are
@@ -6,12 +6,17 @@ rounded before the ink is laid, and after that each operation is one that IEEE 7
 """
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageFilter
 
-from hwr_utils.synthesis.strokes import Floats, Ints, Shapes, build, table
+from hwr_utils import preprocessing
+from hwr_utils.synthesis import fonts, hanzi
+from hwr_utils.synthesis.strokes import Floats, Ints, build, table
 
 SIZE = 28  # pixels a side
 BATCH = 64  # samples drawn together, few enough for a processor's cache; another value gives other drawings
@@ -103,7 +108,7 @@ def writers(name: str, seed: int, split: str) -> dict[str, Floats]:
 
 
 @functools.cache
-def shapes_of(name: str) -> Shapes:
+def shapes_of(name: str) -> SimpleNamespace:
     """Return a dataset's shapes; a letter's capital and small forms are one class, as in EMNIST-letters."""
     typed = table()[SHEETS[name].section]
     return build([typed[c] + (typed[c.lower()] if c.lower() != c else []) for c in SHEETS[name].classes])
@@ -134,7 +139,7 @@ def draw_batch(name: str, labels: Ints, seed: int, split: str, number: int) -> N
     return _centre_by_mass(images) if sheet.by_mass else images
 
 
-def _vary_strokes(shapes: Shapes, shape: Ints, rng: np.random.Generator) -> Floats:
+def _vary_strokes(shapes: SimpleNamespace, shape: Ints, rng: np.random.Generator) -> Floats:
     """Return control points (n, K, 2) with every stroke moved, turned, bent, drawn too long or too short."""
     n, stroke = np.arange(len(shape))[:, None], shapes.stroke[shape]
 
@@ -183,16 +188,10 @@ def _fit(path: Floats, side: Floats) -> Floats:
 
 
 def lay_ink(path: Floats, radius: Floats, pressure: Floats, edge: Floats) -> NDArray[np.float32]:
-    """Ink the pixels around paths.
+    """Ink the pixels around paths (n, P, 2) of x, y in pixels, neighbours about a pixel apart or less.
 
-    Args:
-        path: (n, P, 2) x, y in pixels from the image's corner, neighbours about a pixel apart or less.
-        radius: (n,) of the pen in pixels.
-        pressure: (n, P) widens the pen at each point, about 1.
-        edge: (n,) pixels over which the ink fades at the rim of a stroke.
-
-    Returns:
-        (n, 28, 28) float32, 0 for paper to 1 for ink.
+    The pen has a radius (n,), which the pressure (n, P) widens, and its ink fades over an edge (n,), all in pixels.
+    Returns (n, 28, 28) float32, 0 for paper to 1 for ink.
     """
     n, points, _ = path.shape
     # the squared distance to a point, in radii, is a part of the column plus a part of the row: one addition a pixel
@@ -218,3 +217,41 @@ def _centre_by_mass(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     down, right = (np.clip(SIZE // 2 - np.rint(centre).astype(np.int64), -4, 4)[:, None] for centre in centres)
     rows, columns = (pixels - down) % SIZE, (pixels - right) % SIZE
     return images[np.arange(len(images))[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+
+# Copies of fonts
+
+COPIES_VERSION = 1  # raise it when the same seed comes to give other images
+ROOM = 12  # pixels around a glyph of `hanzi.SIDE`, into which a wide pen reaches
+
+
+def fonts_of(name: str) -> Mapping[str, str]:
+    """Return the style sheets and checksums of the fonts that write a dataset's characters."""
+    return fonts.KANA if name.startswith("hiragana") else fonts.LATIN
+
+
+def copy(name: str, seed: int, per_font: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Copy each character that a font has in so many hands, which bend it and have pens of different widths.
+
+    Of a dataset of `SHEETS`, each font in turn; fewer hands give the first of the same images. Returns images
+    (n, 28, 28) uint8, 0 for paper to 255 for ink, and labels (n,) int64. Errors as `fonts.draw`.
+    """
+    sheet = SHEETS[name]
+    variants = {c: label for label, one in enumerate(sheet.classes) for c in dict.fromkeys((one, one.lower()))}
+    images, labels = [], []
+    for place, font in enumerate(fonts_of(name)):
+        for number in range(per_font):
+            drawn = hanzi.draw_from_font(seed, 1_000 * place + number, font, "".join(variants))
+            for image, label in zip(drawn, variants.values(), strict=True):
+                if image is not None:
+                    images.append(_ink(255 - image, number, sheet))
+                    labels.append(label)
+    return np.stack(images), np.array(labels, np.int64)
+
+
+def _ink(image: NDArray[np.uint8], number: int, sheet: Sheet) -> NDArray[np.uint8]:
+    """Draw a glyph (H, W), white on black, with the pen of a hand, as the dataset has its images."""
+    glyph = Image.fromarray(preprocessing.to_square(image, hanzi.SIDE + 2 * ROOM, ROOM))
+    glyph = glyph.filter(ImageFilter.MaxFilter(1 + 2 * (number % 3))).filter(ImageFilter.BoxBlur(number // 3 % 3))
+    margin = round((SIZE - sheet.box) / 2)
+    return preprocessing.prepare(np.asarray(glyph), SIZE, margin, "mass" if sheet.by_mass else "box")

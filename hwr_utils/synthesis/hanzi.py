@@ -7,7 +7,7 @@ whole batches: coordinates and weights are rounded before, so that their sums ar
 """
 
 import functools
-from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,8 @@ SPACING = 0.7  # pixels between two points of ink, at most, unless a stroke has 
 SCALE = 1024  # steps a pixel, and of ink, to which is rounded
 
 Keys = NDArray[np.uint64]
+Hand = SimpleNamespace  # see `hand`
+Batch = SimpleNamespace  # see `batch`
 
 
 def mix(keys: Keys) -> Keys:
@@ -72,87 +74,54 @@ class Chance:
         return self._next(count // 8).astype("<u8").view(np.uint8)
 
 
-@dataclass(frozen=True)
-class Hand:
-    """A writer's habits. Lengths are parts of the character's longer side, where no other unit is named."""
-
-    pen: float  # radius in pixels
-    edge: float  # share of each neighbour when the ink is blurred
-    soft: float  # the same when the image is scaled
-    flow: float  # how soon ink is full
-    grain: float  # of the paper, which the ink skips
-    press: float  # variation of the ink among and along strokes
-    fall: float  # how much heavier strokes downwards are than others
-    taper: float  # how much of the ink is gone at a stroke's end
-    haste: float  # 0 to 1: joins strokes and rounds their corners
-    thread: float  # ink of what joins two strokes
-    looseness: float  # about 1, of all chance variation
-    reach: float  # how much shorter strokes are than in print, as a part of their length
-    slant: float  # tangent of the angle at which the upper end leans to the right
-    rise: float  # of horizontal strokes to the right
-    aspect: float  # logarithm of width to height
-    spread: Floats  # (2, 2) of each half of a character, how much larger it is in x and y
-    warp: Floats  # (7, 2) coefficients of the terms in `_pose`
-
-
 # What nearly all hands do to the shapes of print, as coefficients of `_pose`'s terms in x: they shorten what sticks
 # out, more so on the right, and keep the upper part wide. It shows in the mean images of real and drawn characters.
 PRINT_TO_HAND = ((-0.08, 0), (-0.08, 0), (0, 0), (-0.14, 0), (0, 0), (0, 0), (0, 0))
 
 
+# A writer's habits: a number between two, or of a mean and a deviation, in the order of the random numbers. Lengths are
+# parts of the character's longer side, where no other unit is named.
+HABITS = {
+    "pen": ("uniform", 0.3, 2.1),  # radius in pixels
+    "edge": ("uniform", 0.06, 0.22),  # share of each neighbour when the ink is blurred
+    "soft": ("uniform", 0, 0.14),  # the same when the image is scaled
+    "flow": ("uniform", 0.6, 1.5),  # how soon ink is full
+    "grain": ("uniform", 0.2, 1.2),  # of the paper, which the ink skips
+    "press": ("uniform", 0.1, 0.34),  # variation of the ink among and along strokes
+    "fall": ("bell", 0.15, 0.12),  # how much heavier strokes downwards are than others
+    "taper": ("uniform", 0, 0.8),  # how much of the ink is gone at a stroke's end
+    "haste": ("uniform", 0, 1),  # joins strokes and rounds their corners; it is the greater one of two such numbers
+    "again": ("uniform", 0, 1),
+    "thread": ("uniform", 0.2, 0.8),  # ink of what joins two strokes
+    "looseness": ("uniform", 0.6, 1.4),  # of all chance variation
+    "reach": ("uniform", -0.2, 0.02),  # how much shorter strokes are than in print, as a part of their length
+    "slant": ("bell", -0.02, 0.08),  # tangent of the angle at which the upper end leans to the right
+    "rise": ("bell", 0.1, 0.08),  # of horizontal strokes to the right
+    "aspect": ("bell", -0.12, 0.12),  # logarithm of width to height
+}
+
+
 def hand(seed: int, writer: int) -> Hand:
-    """Return the habits of a writer of a seed; writers count from 0."""
-    chance = Chance(keys_of(seed, writer))
+    """Return the habits of a writer of a seed by the names in `HABITS`; writers count from 0.
 
-    def one(low: float, high: float) -> float:
-        return float(low + (high - low) * chance.uniform()[0])
-
-    def bell(mean: float, deviation: float) -> float:
-        return float(mean + deviation * chance.bell()[0])
-
-    return Hand(
-        pen=one(0.3, 2.1),
-        edge=one(0.06, 0.22),
-        soft=one(0, 0.14),
-        flow=one(0.6, 1.5),
-        grain=one(0.2, 1.2),
-        press=one(0.1, 0.34),
-        fall=bell(0.15, 0.12),
-        taper=one(0, 0.8),
-        haste=max(one(0, 1), one(0, 1)),
-        thread=one(0.2, 0.8),
-        looseness=one(0.6, 1.4),
-        reach=one(-0.2, 0.02),
-        slant=bell(-0.02, 0.08),
-        rise=bell(0.1, 0.08),
-        aspect=bell(-0.12, 0.12),
-        spread=0.08 * chance.bell(2, 2)[0],
-        warp=np.array(PRINT_TO_HAND) + 0.035 * chance.bell(7, 2)[0],
-    )
-
-
-@dataclass(frozen=True, eq=False)
-class Batch:
-    """The strokes of a batch of samples, and where their m points of ink lie on them."""
-
-    characters: str  # of the samples
-    paths: Floats  # (s, POINTS, 2) of the strokes
-    owner: Ints  # (s,) the sample of each stroke
-    first: Ints  # (samples,) the first stroke of each
-    half: Ints  # (s,) twice the sample, plus the stroke's half
-    middle: Floats  # (2 * samples, 2) of the halves
-    joinable: NDArray[np.bool_]  # (s,) is the next stroke of the same sample?
-    codes: Ints  # (samples,) code points
-    segment: Ints  # (m,) the control point after which a point of ink lies, of all in order
-    offset: Floats  # (m, 1) how far it is from there to the next control point, 0 to 1
-    share: Floats  # (m,) the part of the segment's ink that it holds
-    sample: Ints  # (m,) its sample
-    progress: Floats  # (m,) its place on the stroke from 0 to 1; beyond 1 on what joins it to the next
+    Besides, `spread` (2, 2) is how much larger each half of a character is in x and y, and `warp` (7, 2) are the
+    coefficients of the terms in `_pose`.
+    """
+    chance, habits = Chance(keys_of(seed, writer)), {}
+    for name, (kind, first, second) in HABITS.items():
+        drawn = chance.uniform()[0] if kind == "uniform" else chance.bell()[0]
+        habits[name] = float(first + (second - first if kind == "uniform" else second) * drawn)
+    habits["haste"] = max(habits["haste"], habits.pop("again"))
+    spread, warp = 0.08 * chance.bell(2, 2)[0], np.array(PRINT_TO_HAND) + 0.035 * chance.bell(7, 2)[0]
+    return SimpleNamespace(**habits, spread=spread, warp=warp)
 
 
 @functools.lru_cache(maxsize=128)
 def batch(strokes: Strokes, start: int, stop: int) -> Batch:
-    """Prepare the characters from `start` to before `stop`; the same for all writers."""
+    """Prepare the strokes of the samples from `start` to before `stop`, and where their m points of ink lie on them.
+
+    It is the same for all writers, and not to be changed.
+    """
     a, b = strokes.first[start], strokes.first[stop]
     paths, owner = strokes.paths[a:b], strokes.owner[a:b] - start
     joinable = np.append(owner[1:] == owner[:-1], False)
@@ -171,38 +140,27 @@ def batch(strokes: Strokes, start: int, stop: int) -> Batch:
     many = np.maximum(np.bincount(half, minlength=2 * (stop - start)), 1)
     middle = [np.bincount(half, paths[..., axis].mean(1), len(many)) / many for axis in (0, 1)]
     stroke, step = segment // (POINTS + JOIN), segment % (POINTS + JOIN)
-    return Batch(
-        strokes.characters[start:stop],
-        paths,
-        owner,
-        strokes.first[start:stop] - a,
-        half,
-        np.stack(middle, axis=1),
-        joinable,
-        np.array([ord(c) for c in strokes.characters[start:stop]]),
-        segment,
-        offset[:, None],
-        1 / count[segment],
-        owner[stroke],
-        (step + offset) / (POINTS - 1),
+    return SimpleNamespace(
+        paths=paths,  # (s, POINTS, 2) of the strokes
+        owner=owner,  # (s,) the sample of each stroke
+        first=strokes.first[start:stop] - a,  # (samples,) the first stroke of each
+        half=half,  # (s,) twice the sample, plus the stroke's half
+        middle=np.stack(middle, axis=1),  # (2 * samples, 2) of the halves
+        joinable=joinable,  # (s,) is the next stroke of the same sample?
+        codes=np.array([ord(c) for c in strokes.characters[start:stop]]),  # (samples,) code points
+        segment=segment,  # (m,) the control point after which a point of ink lies, of all in order
+        offset=offset,  # (m,) how far it is from there to the next control point, 0 to 1
+        share=1 / count[segment],  # (m,) the part of the segment's ink that it holds
+        sample=owner[stroke],  # (m,) its sample
+        progress=(step + offset) / (POINTS - 1),  # (m,) its place on the stroke, 0 to 1; beyond on what joins two
     )
 
 
 def draw(seed: int, writer: int, characters: str) -> list[NDArray[np.uint8]]:
-    """Draw each of some characters once, in a writer's hand.
+    """Draw each of some characters once, in a writer's hand; errors as `medians.read`.
 
-    A sample is decided by the seed, the writer and the character alone, not by what else is drawn.
-
-    Args:
-        seed: 0 or more.
-        writer: 0 or more.
-        characters: of GB 2312 level 1, or any other that the stroke data have.
-
-    Returns:
-        An image (H, W) uint8 of each, cropped to the ink, the longer side about 60; 0 = ink, 255 = paper.
-
-    Raises:
-        InputError: see `medians.read`.
+    A sample is decided by the seed, the writer (both 0 or more) and the character alone, not by what else is drawn.
+    Returns an image (H, W) uint8 of each, cropped to the ink, the longer side about 60; 0 = ink, 255 = paper.
     """
     strokes, habits = medians.read(characters), hand(seed, writer)
     images: list[NDArray[np.uint8]] = []
@@ -212,29 +170,18 @@ def draw(seed: int, writer: int, characters: str) -> list[NDArray[np.uint8]]:
 
 
 def draw_from_font(seed: int, writer: int, sheet: str, characters: str) -> list[NDArray[np.uint8] | None]:
-    """Draw characters as a font has them, bent and squeezed by a writer's habits and by chance.
+    """Draw characters as a font has them, see `fonts.draw`, bent and squeezed by a writer's habits and by chance.
 
-    Args:
-        seed: as in `draw`.
-        writer: as in `draw`; a number that `draw` is given too means the same habits.
-        sheet: of the font, see `fonts.draw`.
-        characters: any.
-
-    Returns:
-        An image of each as `draw` gives it; None where the font has a hole.
-
-    Raises:
-        InputError: see `fonts.draw`.
+    Returns an image of each as `draw` does, for which the same numbers mean the same habits; None where the font has a
+    hole.
     """
     habits = hand(seed, writer)
-    glyphs = [fonts.draw(sheet, character) for character in characters]
-    there = [number for number, glyph in enumerate(glyphs) if glyph is not None]
+    there = {number: glyph for number, c in enumerate(characters) if (glyph := fonts.draw(sheet, c)) is not None}
     images: list[NDArray[np.uint8] | None] = [None] * len(characters)
     for start in range(0, len(there), BATCH):
-        some = there[start : start + BATCH]
+        some = list(there)[start : start + BATCH]
         keys = keys_of(seed, writer, 2, np.array([ord(characters[number]) for number in some]))
-        drawn = _bend([glyph for number in some if (glyph := glyphs[number]) is not None], Chance(keys), habits)
-        for number, image in zip(some, drawn, strict=True):
+        for number, image in zip(some, _bend([there[n] for n in some], Chance(keys), habits), strict=True):
             images[number] = _crop(image)
     return images
 
@@ -282,7 +229,7 @@ def _draw_batch(batch: Batch, hand: Hand, seed: int, writer: int) -> list[NDArra
     ink = length + hand.fall * dy
     stroke = batch.segment // (POINTS + JOIN)
     kept = (batch.progress <= 1) | joined[stroke]
-    segment, offset = batch.segment[kept], batch.offset[kept, 0]
+    segment, offset = batch.segment[kept], batch.offset[kept]
     weight = ink[segment] * batch.share[kept] * np.maximum(pressure[segment] + offset * change[segment], 0.05)
     place = (x[segment] + offset * dx[segment], y[segment] + offset * dy[segment])
     image = _lay_ink(*place, weight, batch.sample[kept], by_sample, hand)
@@ -355,9 +302,7 @@ def _pose(x: Floats, y: Floats, owner: Ints, chance: Chance, hand: Hand) -> tupl
     x, y = 2 * x - 1, 2 * y - 1
     warp = hand.warp + 0.035 * hand.looseness * chance.bell(7, 2)
     terms = (x * x, x * y, y * y, x * x * x, x * x * y, x * y * y, y * y * y)
-    by_stroke = warp[owner]
-    to_x = sum(by_stroke[:, number, 0, None] * term for number, term in enumerate(terms))
-    to_y = sum(by_stroke[:, number, 1, None] * term for number, term in enumerate(terms))
+    to_x, to_y = (sum(warp[owner, n, axis, None] * term for n, term in enumerate(terms)) for axis in (0, 1))
     x, y = x + to_x, y + to_y
 
     def spread(values: Floats) -> Floats:
@@ -371,18 +316,16 @@ def _pose(x: Floats, y: Floats, owner: Ints, chance: Chance, hand: Hand) -> tupl
 
 def _fit(x: Floats, y: Floats, batch: Batch, side: float) -> tuple[Floats, Floats]:
     """Scale characters to `side` pixels, the longer way, in the middle of the canvas, in steps of 1/SCALE pixel."""
-    low, high, placed = [], [], []
-    for values in (x, y):
-        ends = values[:, :POINTS]
-        low.append(np.minimum.reduceat(ends.min(1), batch.first))
-        high.append(np.maximum.reduceat(ends.max(1), batch.first))
+    low, high = (
+        [end.reduceat(end.reduce(values[:, :POINTS], axis=1), batch.first) for values in (x, y)]
+        for end in (np.minimum, np.maximum)
+    )
     scale = side / np.maximum(np.maximum(high[0] - low[0], high[1] - low[1]), 0.1)
-    for values, lowest, highest in zip((x, y), low, high, strict=True):
-        shift = CANVAS / 2 - scale * (lowest + highest) / 2
-        moved = values * scale[batch.owner][:, None] + shift[batch.owner][:, None]
-        # a join may leave the box of the strokes when it is warped; never the canvas
-        placed.append(np.clip(np.rint(moved * SCALE) / SCALE, 4, CANVAS - 4))
-    return placed[0], placed[1]
+    shift = [CANVAS / 2 - scale * (a + b) / 2 for a, b in zip(low, high, strict=True)]
+    x, y = (v * scale[batch.owner][:, None] + s[batch.owner][:, None] for v, s in zip((x, y), shift, strict=True))
+    # a join may leave the box of the strokes when it is warped; never the canvas
+    x, y = (np.clip(np.rint(values * SCALE) / SCALE, 4, CANVAS - 4) for values in (x, y))
+    return x, y
 
 
 PAPER = 0.09  # what is fainter is paper

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from hwr_utils import files
-from hwr_utils.errors import InputError
+from hwr_utils.errors import reading
 from hwr_utils.synthesis.strokes import Floats, Ints
 
 PACKAGE = files.REPOSITORY / "node_modules" / "hanzi-writer-data"
@@ -37,16 +37,7 @@ class Strokes:
 
 @functools.lru_cache(maxsize=4)
 def read(characters: str, package: Path = PACKAGE) -> Strokes:
-    """Read the strokes of characters.
-
-    Raises:
-        InputError: the package is not there, or lacks a character, or its file is damaged; says what to do.
-    """
-    if not package.is_dir():
-        raise InputError(
-            f"the strokes of hanzi are not there: {package} is missing. `make setup` installs it, as package-lock.json "
-            "says."
-        )
+    """Read the strokes of characters; an InputError where the package lacks one, is damaged or not there."""
     found = [_medians(character, package) for character in characters]
     text = json.dumps(found, separators=(",", ":"))
     counts = [len(medians) for medians in found]
@@ -59,25 +50,15 @@ def read(characters: str, package: Path = PACKAGE) -> Strokes:
 
 
 def stroke_counts(characters: str, package: Path = PACKAGE) -> list[int] | None:
-    """Return how many strokes each character has as it is printed; None where the package is not installed.
-
-    Raises:
-        InputError: the package lacks a character, or its file is damaged.
-    """
+    """Return how many strokes each character has as it is printed; None where the package is not installed."""
     return [len(_medians(character, package)) for character in characters] if package.is_dir() else None
 
 
 def _medians(character: str, package: Path) -> list[list[list[int]]]:
     path = package / f"{character}.json"
-    try:
+    remedy = "If it is a character of the package, remove node_modules, and run `make setup`."
+    with reading(path, f"the strokes of {character!r}", remedy):
         medians: list[list[list[int]]] = json.loads(path.read_text("utf-8"))["medians"]
-    except OSError as error:
-        raise InputError(
-            f"cannot read {path}: {error.strerror or error}. Either {character!r} is no character of the package, or "
-            "`make setup` has to install it again, once node_modules is removed."
-        ) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is damaged: {error!r}. Remove node_modules, and run `make setup`.") from error
     return medians
 
 

@@ -6,7 +6,7 @@ same seed gives the same strokes on every machine: only uniform random numbers a
 
 import numpy as np
 
-from hwr_utils.synthesis.strokes import Floats, even, lengths, spline
+from hwr_utils.synthesis.strokes import Floats, path
 
 Scribble = list[Floats]  # strokes in the order of drawing, each (M, 2): x and y in 0..1, y downwards
 
@@ -30,7 +30,7 @@ def draw(n: int, seed: int) -> list[Scribble]:
 def _tangle(rng: np.random.Generator) -> Scribble:
     """One to three smooth lines through some points each; a few points alone might make a letter."""
     count = int(rng.integers(1, 4))
-    return [_smooth(_points(rng, int(rng.integers(8 // count + 2, 14 // count + 3)))) for _ in range(count)]
+    return [_curve(_points(rng, int(rng.integers(8 // count + 2, 14 // count + 3))), False) for _ in range(count)]
 
 
 def _coil(rng: np.random.Generator) -> Scribble:
@@ -54,12 +54,12 @@ def _zigzag(rng: np.random.Generator) -> Scribble:
     turn = 2 * np.pi * rng.random()
     axes = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
     corners = 0.5 + 0.9 * np.stack([along, across], axis=1) @ axes + 0.04 * (rng.random((count, 2)) - 0.5)
-    return [_straight(corners)]
+    return [_curve(corners, True)]
 
 
 def _lines(rng: np.random.Generator) -> Scribble:
     """Five to ten straight lines from anywhere to anywhere."""
-    return [_straight(_points(rng, 2)) for _ in range(int(rng.integers(5, 11)))]
+    return [_curve(_points(rng, 2), True) for _ in range(int(rng.integers(5, 11)))]
 
 
 def _dots(rng: np.random.Generator) -> Scribble:
@@ -71,11 +71,5 @@ def _points(rng: np.random.Generator, count: int) -> Floats:
     return 0.05 + 0.9 * rng.random((count, 2))
 
 
-def _smooth(points: Floats) -> Floats:
-    matrix = spline(points, np.zeros(len(points), np.bool_))
-    return even(matrix, points, int(lengths(matrix @ points)[-1] / SPACING) + 2) @ points
-
-
-def _straight(corners: Floats) -> Floats:
-    matrix = spline(corners, np.ones(len(corners), np.bool_))
-    return even(matrix, corners, int(lengths(corners)[-1] / SPACING) + 2) @ corners
+def _curve(points: Floats, corners: bool) -> Floats:
+    return path(points, np.full(len(points), corners), SPACING)

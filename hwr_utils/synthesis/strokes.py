@@ -8,60 +8,43 @@ passes through every point. All points were typed for this project.
 import functools
 import itertools
 import json
-from dataclasses import dataclass
-from importlib import resources
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 from numpy.typing import NDArray
-
-from hwr_utils.errors import InputError
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Variant = list[str]  # the strokes of one way to write a character, as typed
 
+FILE = Path(__file__).with_suffix(".json")
 POINTS = 128  # on the curves of one character, all strokes together: about a pixel apart on a 28x28 image
 SPACING = 0.02  # of the unit square, between the points of the paths that `strokes_for` returns
 CUT = 10  # points to either side over which a hurried pen cuts a corner
 
 
 @functools.cache
-def source() -> str:
-    """Return the text of strokes.json."""
-    return resources.files(__package__).joinpath("strokes.json").read_text("utf-8")
-
-
-@functools.cache
 def table() -> dict[str, dict[str, list[Variant]]]:
     """Return strokes.json: section -> character -> variants."""
-    content: dict[str, dict[str, list[Variant]]] = json.loads(source())
+    content: dict[str, dict[str, list[Variant]]] = json.loads(FILE.read_text("utf-8"))
     return content
 
 
 def strokes_for(character: str) -> list[list[Floats]]:
-    """Return every variant of a character as the paths of a pen.
+    """Return every variant of a digit, a letter (A and a are two characters here) or a basic hiragana.
 
-    Args:
-        character: a digit, a letter (A and a are two characters here) or a basic hiragana.
-
-    Returns:
-        A list of variants, each a list of strokes in writing order, each an (M, 2) float64 array of x, y in the unit
-        square, y downwards, its points evenly spaced at most 0.02 apart.
-
-    Raises:
-        InputError: the project has no strokes for this character.
+    A variant is a list of strokes in writing order, each an (M, 2) float64 array of x, y in the unit square, y
+    downwards, its points evenly spaced at most 0.02 apart. Raises a KeyError for other characters.
     """
-    for characters in table().values():
-        if character in characters:
-            return [[_path(stroke) for stroke in variant] for variant in characters[character]]
-    known = " ".join("".join(characters) for characters in table().values())
-    raise InputError(f"no strokes for {character!r}. Ask for one of the characters that the project draws: {known}")
+    variants = {character: variants for section in table().values() for character, variants in section.items()}
+    return [[path(*parse(stroke), SPACING) for stroke in variant] for variant in variants[character]]
 
 
-def _path(stroke: str) -> Floats:
-    points, corners = parse(stroke)
+def path(points: Floats, corners: NDArray[np.bool_], spacing: float) -> Floats:
+    """Return points (M, 2) on the smooth curve through control points (K, 2), evenly spaced at most so far apart."""
     matrix = spline(points, corners)
-    return even(matrix, points, int(lengths(matrix @ points)[-1] / SPACING) + 2) @ points
+    return even(matrix, points, int(lengths(matrix @ points)[-1] / spacing) + 2) @ points
 
 
 def parse(stroke: str) -> tuple[Floats, NDArray[np.bool_]]:
@@ -122,42 +105,24 @@ def smooth(rows: Floats) -> Floats:
     return (total[i + reach + 1] - total[i - reach]) / (2 * reach + 1)[:, None]
 
 
-@dataclass(frozen=True)
-class Shapes:
-    """The variants of some classes as arrays: G shapes of at most K control points, the rest of a row unused."""
-
-    first: Ints  # (C,) the shapes of a class follow one another: its first one,
-    count: Ints  # (C,) and how many it has
-    strokes: int  # the most that a shape has
-    control: Floats  # (G, K, 2) in the unit square
-    stroke: Ints  # (G, K) which stroke a control point belongs to
-    middle: Floats  # (G, K, 2) of that stroke
-    along: Floats  # (G, K) 0 at the stroke's start, 1 at its end
-    start: Floats  # (G, K, 2) at a stroke's first point the unit vector that prolongs it, elsewhere 0
-    finish: Floats  # (G, K, 2) the same at its last point
-    careful: Floats  # (G, POINTS, K) control points -> evenly spaced points of all strokes
-    hurried: Floats  # (G, POINTS, K) the same with corners cut
-    progress: Floats  # (G, POINTS) 0 at the start of a stroke, 1 at its end
-
-
-def build(classes: list[list[Variant]]) -> Shapes:
-    """Return the shapes of classes, each given as its list of variants."""
+def build(classes: list[list[Variant]]) -> SimpleNamespace:
+    """Return the shapes of C classes, each given as its variants: G shapes of at most K control points, padded."""
     parsed = [[parse(stroke) for stroke in variant] for variants in classes for variant in variants]
     count = np.array([len(variants) for variants in classes])
     size = (len(parsed), max(sum(len(points) for points, _ in variant) for variant in parsed))
-    shapes = Shapes(
-        first=np.cumsum(count) - count,
-        count=count,
-        strokes=max(len(variant) for variant in parsed),
-        control=np.zeros((*size, 2)),
-        stroke=np.zeros(size, np.int64),
-        middle=np.zeros((*size, 2)),
-        along=np.zeros(size),
-        start=np.zeros((*size, 2)),
-        finish=np.zeros((*size, 2)),
-        careful=np.zeros((size[0], POINTS, size[1])),
-        hurried=np.zeros((size[0], POINTS, size[1])),
-        progress=np.zeros((size[0], POINTS)),
+    shapes = SimpleNamespace(
+        first=np.cumsum(count) - count,  # (C,) the shapes of a class follow one another: its first one,
+        count=count,  # and how many it has
+        strokes=max(len(variant) for variant in parsed),  # the most that a shape has
+        control=np.zeros((*size, 2)),  # in the unit square
+        stroke=np.zeros(size, np.int64),  # which stroke a control point belongs to
+        middle=np.zeros((*size, 2)),  # of that stroke
+        along=np.zeros(size),  # 0 at the stroke's start, 1 at its end
+        start=np.zeros((*size, 2)),  # at a stroke's first point the unit vector that prolongs it, elsewhere 0
+        finish=np.zeros((*size, 2)),  # the same at its last point
+        careful=np.zeros((size[0], POINTS, size[1])),  # control points -> evenly spaced points of all strokes
+        hurried=np.zeros((size[0], POINTS, size[1])),  # the same with corners cut
+        progress=np.zeros((size[0], POINTS)),  # 0 at the start of a stroke, 1 at its end
     )
     for g, variant in enumerate(parsed):
         matrices = [spline(points, corners) for points, corners in variant]
