@@ -30,8 +30,8 @@ REMEDY = "Restore it from version control, or delete its folder and run the comm
 DEFAULTS: dict[str, Any] = {
     "schedule": "constant",  # the learning rate stays as it is
     "split": "official",  # the test set that the dataset comes with
-    "validation_fraction": 0.0,  # nothing is held out, and the last epoch counts
-    "patience": None,  # training does not stop early
+    "validation_fraction": 0.0,  # nothing is held out
+    "patience": None,  # training does not stop early, and the last epoch counts
     "train_size": None,  # all training images
     "pool_size": None,  # all images take part in a cross-validation
     "n_outputs": None,  # as many as there are classes

@@ -98,7 +98,7 @@ class Passage:
 class FitResult:
     """What training leaves; weights are on the CPU."""
 
-    best: Weights  # of the epoch with the lowest validation loss; without a validation_fraction those of the last
+    best: Weights  # of the epoch with the lowest validation loss; without patience those of the last
     last: Weights  # of the last epoch
     # one row an epoch: epoch (from 1), train_loss, train_accuracy, validation_loss, validation_accuracy; the training
     # figures are means over the epoch while the weights move, as Keras reports them
@@ -301,7 +301,7 @@ def fit(
         n_classes: number of logits.
         train: images (N, H, W) uint8 and labels (N,) int64.
         validation: the same of other images; their loss decides the best epoch and when to stop, where the config has
-            a validation_fraction.
+            patience.
         execution: where and how to train. Several processes give the result of one, up to rounding and to what
             dropout draws.
         checkpoint: file to resume from and to write after each epoch; None keeps nothing.
@@ -392,7 +392,7 @@ def fit(
                 "validation_accuracy": validation_accuracy,
             }
             state["history"].append(row)
-            if validation_loss < state["best_loss"] or not config.training["validation_fraction"]:
+            if validation_loss < state["best_loss"] or not config.training["patience"]:
                 state |= {"best_loss": validation_loss, "best_epoch": epoch, "best": _weights(student.evaluated)}
             bar.set_postfix(epoch=epoch, validation_accuracy=f"{validation_accuracy:.4f}")
             save()
