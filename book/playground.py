@@ -46,6 +46,7 @@ class Model:
         record: its run's record.json.
         test: `n`, `correct`, `declined` and the scores' `ece` on real images, of which the last two may lack; or None
             where that was not measured.
+        also: the record of another test, where the entry names one and it was made; else None.
     """
 
     entry: Mapping[str, Any]
@@ -53,6 +54,7 @@ class Model:
     description: Mapping[str, Any]
     record: Mapping[str, Any]
     test: Mapping[str, Any] | None
+    also: Mapping[str, Any] | None
 
 
 def entries() -> list[dict[str, Any]]:
@@ -86,7 +88,8 @@ def models(results: Path = RESULTS) -> list[Model]:
                 f"`hwr quantize {folder}`."
             )
         record = records.read_json(folder / "record.json")
-        found.append(Model(entry, file, about, record, _test(folder, record, entry["accuracy_on"])))
+        also = reports.read(folder, reports.evaluation(entry["also_on"])) if "also_on" in entry else None
+        found.append(Model(entry, file, about, record, _test(folder, record, entry["accuracy_on"]), also))
     return found
 
 
@@ -108,10 +111,10 @@ def facts(model: Model) -> dict[str, str]:
     n_classes = f"{len(model.description['classes']):,}"
     told = {
         "characters": n_classes,
-        "knows": model.entry["knows"].format(n=n_classes),
         "megabytes": f"{model.file.stat().st_size / 1e6:.2f}",
         "trained": f"{model.record['dataset']['n_train']:,}",
         "set": title(trained),
+        **_sentences(model, model.entry),
     }
     if trained.endswith("-synthetic"):
         told["drawn"] = " drawn by the project"
@@ -121,16 +124,18 @@ def facts(model: Model) -> dict[str, str]:
         told |= {"test": title(model.entry["accuracy_on"]), "n": f"{n:,}", "accuracy": f"{100 * (correct / n):.2f}"}
         told |= {"low": f"{100 * (low):.2f}", "high": f"{100 * (high):.2f}"}
         told |= {"declined": f"{100 * (declined):.2f}"} if declined is not None else {}
-        told |= {"note": model.entry["note"]} if "note" in model.entry else {}
     return told
 
 
 def korean(model: Model) -> dict[str, Any]:
     """Return a model's title in Korean, and those of its facts that are sentences."""
-    sentences = dict(model.entry["ko"])
-    told = sentences.pop("title")
-    n_classes = f"{len(model.description['classes']):,}"
-    return {"title": told, "facts": {name: text.format(n=n_classes) for name, text in sentences.items()}}
+    return {"title": model.entry["ko"]["title"], "facts": _sentences(model, model.entry["ko"])}
+
+
+def _sentences(model: Model, texts: Mapping[str, str]) -> dict[str, str]:
+    """Return what an entry says of a model in words, with its numbers; what was not measured is absent."""
+    numbers = {"knows": {"n": f"{len(model.description['classes']):,}"}, "note": model.test, "also": model.also}
+    return {name: texts[name].format(**of) for name, of in numbers.items() if name in texts and of is not None}
 
 
 def title(dataset: str) -> str:

@@ -85,7 +85,7 @@ class Learner:
 class FitResult:
     """What training leaves; weights are on the CPU."""
 
-    best: Weights = field(default_factory=dict)  # of the lowest validation loss; without validation_fraction the last
+    best: Weights = field(default_factory=dict)  # of the lowest validation loss; without patience the last
     last: Weights = field(default_factory=dict)  # of the last epoch
     # one row an epoch: epoch (from 1), train_loss, train_accuracy, validation_loss, validation_accuracy; the training
     # figures are means over the epoch while the weights move, as Keras reports them
@@ -327,7 +327,7 @@ def fit(
         config: the run's config.
         n_classes: number of logits.
         train: images (N, H, W) uint8 and labels (N,) int64.
-        validation: others, whose loss decides the best epoch and when to stop if there is a validation_fraction.
+        validation: others, whose loss decides the best epoch and when to stop, where the config has patience.
         execution: several processes give the result of one, up to rounding and to what dropout draws.
         checkpoint: file to resume from and to write; None keeps nothing.
         initial: see `begin`.
@@ -377,7 +377,7 @@ def fit(
             least = min((earlier["validation_loss"] for earlier in result.history), default=math.inf)
             result.history.append(row)
             result.epoch_seconds.append(seconds)
-            if row["validation_loss"] < least or not options["validation_fraction"]:
+            if row["validation_loss"] < least or not options["patience"]:
                 result.best_epoch, result.best = epoch, _weights(learner.evaluated)
             bar.set_postfix(epoch=epoch, validation_accuracy=f"{row['validation_accuracy']:.4f}")
             kept.write()

@@ -58,8 +58,8 @@ def few_scribbles() -> Iterator[None]:
     from hwr_utils.device import calibration
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(calibration, "LEARNED", (100, 0))
-        patch.setattr(calibration, "COUNTED", (50, 2))
+        patch.setattr(calibration, "LEARNED", (20, 0))
+        patch.setattr(calibration, "COUNTED", (10, 2))
         yield
 
 

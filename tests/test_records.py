@@ -214,11 +214,12 @@ def test_committed_records_agree_with_themselves() -> None:
         assert config.dataset == record["dataset"]["name"]
         assert [row["epoch"] for row in record["history"]] == list(range(1, len(record["history"]) + 1))
         losses = [row["validation_loss"] for row in record["history"]]
-        if config.training["validation_fraction"]:
+        if config.training["patience"]:
             assert record["best_epoch"] == losses.index(min(losses)) + 1
             assert record["validation"]["loss"] == min(losses)
         else:  # nothing may be chosen
-            assert record["best_epoch"] == len(losses) and "validation" not in record
+            assert record["best_epoch"] == len(losses)
+        assert ("validation" in record) == bool(config.training["validation_fraction"])
         arrays = records.read_arrays(folder / "predictions.npz")
         records.verify(record, arrays, folder)
         chosen = arrays["validation_indices"]

@@ -6,6 +6,7 @@ import math
 import os
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +180,15 @@ def scripted(monkeypatch: pytest.MonkeyPatch, losses: list[float]) -> list[torch
 
     monkeypatch.setattr(distributed, "predict_logits", predict)
     return given
+
+
+def test_without_patience_the_last_epoch_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images are held out to calibrate the scores, and choose nothing."""
+    scripted(monkeypatch, [0.9, 0.2, 0.3])
+    config = tiny(epochs=3)
+    result = fit(replace(config, training=dict(config.training) | {"patience": None}))
+    assert (result.best_epoch, result.stopped_early) == (3, False)
+    assert all(torch.equal(result.best[name], result.last[name]) for name in result.last)
 
 
 @pytest.mark.parametrize(

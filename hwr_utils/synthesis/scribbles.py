@@ -1,22 +1,23 @@
 """Draw scribbles: strokes that are no character, for which a model should offer none.
 
-Five kinds, in turn: a tangle of smooth lines, coils, zigzags, straight lines across each other, and scattered dots. The
-same seed gives the same strokes on every machine: only uniform random numbers are used, and coordinates are rounded.
+Eight kinds, in turn: a tangle of smooth lines, coils, zigzags, straight lines across each other, scattered dots, waves,
+strokes of characters thrown together, and two characters over each other. The same seed gives the same strokes on every
+machine: only uniform random numbers are used, and coordinates are rounded.
 """
 
 import numpy as np
 
-from hwr_utils.synthesis.strokes import Floats, path
+from hwr_utils.synthesis.strokes import Floats, path, strokes_for, table
 
 Scribble = list[Floats]  # strokes in the order of drawing, each (M, 2): x and y in 0..1, y downwards
 
 SPACING = 0.01  # between the points of a stroke, as a part of the pad
-KINDS = ("tangle", "coil", "zigzag", "lines", "dots")
+KINDS = ("tangle", "coil", "zigzag", "lines", "dots", "wave", "jumble", "pair")
 
 
 def draw(n: int, seed: int) -> list[Scribble]:
-    """Return `n` scribbles; number i is of kind i modulo 5, and a smaller `n` gives the first of the same."""
-    makers = (_tangle, _coil, _zigzag, _lines, _dots)
+    """Return `n` scribbles; number i is of kind i modulo 8, and a smaller `n` gives the first of the same."""
+    makers = (_tangle, _coil, _zigzag, _lines, _dots, _wave, _jumble, _pair)
     found = []
     for number in range(n):
         rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(number,))))
@@ -51,9 +52,7 @@ def _zigzag(rng: np.random.Generator) -> Scribble:
     count = int(rng.integers(6, 15))
     along = np.linspace(-0.5, 0.5, count) * (0.3 + 0.7 * rng.random())
     across = np.where(np.arange(count) % 2, 0.5, -0.5) * (0.3 + 0.7 * rng.random(count))
-    turn = 2 * np.pi * rng.random()
-    axes = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
-    corners = 0.5 + 0.9 * np.stack([along, across], axis=1) @ axes + 0.04 * (rng.random((count, 2)) - 0.5)
+    corners = 0.5 + 0.9 * _turned(np.stack([along, across], axis=1), rng) + 0.04 * (rng.random((count, 2)) - 0.5)
     return [_curve(corners, True)]
 
 
@@ -65,6 +64,47 @@ def _lines(rng: np.random.Generator) -> Scribble:
 def _dots(rng: np.random.Generator) -> Scribble:
     """Three to twelve dots."""
     return [_points(rng, 1) for _ in range(int(rng.integers(3, 13)))]
+
+
+def _wave(rng: np.random.Generator) -> Scribble:
+    """Three to seven waves along a line, as one signs."""
+    count = int(rng.integers(3, 8))
+    time = np.linspace(0, 1, 100 * count)[:, None]
+    height = 0.05 + 0.25 * rng.random()
+    return [_turned(np.concatenate([time, height * np.sin(2 * np.pi * count * time)], axis=1), rng)]
+
+
+def _jumble(rng: np.random.Generator) -> Scribble:
+    """Two to six strokes of any characters, each turned and somewhere else."""
+    found = []
+    for _ in range(int(rng.integers(2, 7))):
+        strokes = _character(rng)
+        stroke = strokes[rng.integers(len(strokes))]
+        found.append((0.5 + rng.random()) * _turned(stroke - stroke.mean(axis=0), rng) + 0.4 * rng.random(2))
+    return found
+
+
+def _pair(rng: np.random.Generator) -> Scribble:
+    """Two characters over each other."""
+    return [*slanted(_character(rng), rng), *slanted(_character(rng), rng)]
+
+
+def _character(rng: np.random.Generator) -> Scribble:
+    """One that the project draws, of any script."""
+    characters = [character for script in table().values() for character in script]
+    variants = strokes_for(characters[rng.integers(len(characters))])
+    return variants[rng.integers(len(variants))]
+
+
+def slanted(strokes: Scribble, rng: np.random.Generator) -> Scribble:
+    """Return strokes slanted and squeezed at random."""
+    slant, wide = 0.5 * (rng.random() - 0.5), 0.7 + 0.6 * rng.random()
+    return [stroke @ np.array([[wide, 0], [-slant, 1]]) for stroke in strokes]
+
+
+def _turned(points: Floats, rng: np.random.Generator) -> Floats:
+    turn = 2 * np.pi * rng.random()
+    return points @ np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
 
 
 def _points(rng: np.random.Generator, count: int) -> Floats:
