@@ -4,6 +4,7 @@ import re
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from functools import cache
+from html import escape
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -54,11 +55,14 @@ def plain(text: str, figure: bool = False) -> str:
     return text.replace("$", r"\$") if figure else re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", text)
 
 
-def show_table(frame: pd.DataFrame) -> None:
-    """Show a data frame in a notebook as a plain table without row numbers; its cells are shown as they are."""
-    from IPython.display import Markdown, display
+def show_table(frame: pd.DataFrame, caption: str, index: bool = True) -> None:
+    """Show a data frame in a notebook as a table with a caption; its cells are shown as they are."""
+    from IPython.display import HTML, display
 
-    display(Markdown(frame.astype(str).to_markdown(index=False, disable_numparse=True)))
+    sentences = frame.map(lambda cell: len(str(cell)) > 30).any(axis=None)  # which should wrap, as numbers should not
+    with pd.option_context("display.max_colwidth", None):
+        table = frame.to_html(index=index, border=0, na_rep="–", classes="sentences" if sentences else None)
+    display(HTML(table.replace(">", f"><caption>{escape(caption)}</caption>", 1)))
 
 
 def offer(contents: Mapping[str, str]) -> None:
