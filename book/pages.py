@@ -82,8 +82,8 @@ def _name_korean_pages(app: Sphinx) -> None:
 
     builder.get_target_uri = lambda name, typ=None: korean(name, uri(name, typ))
     builder.get_outfilename = lambda name: korean(name, file(name))
-    write = builder.write
-    builder.write = lambda *_: write(pages, [], "specific")  # the others stay English
+    write, builder.search = builder.write, False
+    builder.write = lambda *_: write(pages, [], "specific")  # the others stay English, and so does the search
 
 
 def _switch_language(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
