@@ -55,7 +55,7 @@ def plain(text: str, figure: bool = False) -> str:
 def show_table(frame: pd.DataFrame, caption: str, index: bool = True) -> None:
     """Show a data frame in a notebook as a table with a caption; its cells are shown as they are."""
     sentences = frame.map(lambda cell: len(str(cell)) > 30).any(axis=None)  # which should wrap, as numbers should not
-    if frame.index.nlevels == frame.columns.nlevels == 1:  # the index's name beside those of the columns
+    if index and frame.index.nlevels == frame.columns.nlevels == 1:  # the index's name beside those of the columns
         frame = frame.rename_axis(index=None, columns=str(frame.index.name or frame.columns.name or ""))
     with pd.option_context("display.max_colwidth", None):
         table = frame.to_html(index=index, border=0, na_rep="–", classes="sentences" if sentences else None)
