@@ -82,6 +82,8 @@ def _name_korean_pages(app: Sphinx) -> None:
 
     builder.get_target_uri = lambda name, typ=None: korean(name, uri(name, typ))
     builder.get_outfilename = lambda name: korean(name, file(name))
+    write, builder.search = builder.write, False
+    builder.write = lambda *_: write(pages, [], "specific")  # the others stay English, and so does the search
 
 
 def _switch_language(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
@@ -94,6 +96,21 @@ def _switch_language(app: Sphinx, pagename: str, templatename: str, context: dic
         url, code, text = f"{name}.html", "en", "English"
     context["metatags"] = context.get("metatags", "") + f'<link rel="alternate" hreflang="{code}" href="{url}">\n'
     context["header_buttons"].insert(0, {"type": "link", "url": url, "text": text, "label": f"language-{code}"})
+
+
+def _share_sidebar(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
+    """Make one sidebar for all pages that are not in it, such as the sources: it is what a page takes longest for."""
+    if pagename in app.env.found_docs or "generate_toctree_html" not in context:
+        return
+    make, sidebars, depth = context["generate_toctree_html"], vars(app).setdefault("sidebars", {}), pagename.count("/")
+
+    def shared(*how: Any, **given: Any) -> Any:
+        key = (depth, how, tuple(given.items()))
+        if key not in sidebars:
+            sidebars[key] = make(*how, **given)
+        return sidebars[key]
+
+    context["generate_toctree_html"] = shared
 
 
 def _head_of_playground(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
@@ -135,6 +152,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("html-page-context", _switch_language, priority=900)
     app.connect("html-page-context", _drop_source_buttons, priority=900)
     app.connect("html-page-context", _drop_scripts, priority=900)
+    app.connect("html-page-context", _share_sidebar, priority=900)
     app.connect("html-page-context", _head_of_playground)
     app.connect("doctree-resolved", _drop_kernel, priority=900)
     app.connect("build-finished", _mend_pages, priority=900)

@@ -4,12 +4,15 @@ import re
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from functools import cache
+from html import escape
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import mplfonts
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from IPython.display import HTML, display
 from matplotlib import font_manager
 from matplotlib.figure import Figure
 
@@ -19,15 +22,10 @@ from hwr_utils.results import Run
 # Okabe and Ito's colours, told apart with any colour vision
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 
-MAX_CONFUSED = 48  # classes whose names can still be read beside a heat map
-PAIRS = 20  # pairs that are shown where there are more classes
-
 
 @cache
 def use_style() -> None:
     """Set matplotlib's defaults for the study, once a process."""
-    import mplfonts
-
     # The package only ships the file: its own activation would rewrite the user's matplotlib configuration.
     path = Path(mplfonts.__file__).parent / "fonts" / "NotoSansCJKsc-Regular.otf"
     font_manager.fontManager.addfont(path)
@@ -54,17 +52,18 @@ def plain(text: str, figure: bool = False) -> str:
     return text.replace("$", r"\$") if figure else re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", text)
 
 
-def show_table(frame: pd.DataFrame) -> None:
-    """Show a data frame in a notebook as a plain table without row numbers; its cells are shown as they are."""
-    from IPython.display import Markdown, display
-
-    display(Markdown(frame.astype(str).to_markdown(index=False, disable_numparse=True)))
+def show_table(frame: pd.DataFrame, caption: str, index: bool = True) -> None:
+    """Show a data frame in a notebook as a table with a caption; its cells are shown as they are."""
+    sentences = frame.map(lambda cell: len(str(cell)) > 30).any(axis=None)  # which should wrap, as numbers should not
+    if index and frame.index.nlevels == frame.columns.nlevels == 1:  # the index's name beside those of the columns
+        frame = frame.rename_axis(index=None, columns=str(frame.index.name or frame.columns.name or ""))
+    with pd.option_context("display.max_colwidth", None):
+        table = frame.to_html(index=index, border=0, na_rep="–", classes="sentences" if sentences else None)
+    display(HTML(table.replace(">", f"><caption>{escape(caption)}</caption>", 1)))
 
 
 def offer(contents: Mapping[str, str]) -> None:
     """Show links in a notebook, and in the page made of it, that save texts as files; their names are the keys."""
-    from IPython.display import HTML, display
-
     links = [
         f'<a download="{name}" href="data:text/plain;charset=utf-8;base64,{b64encode(content.encode()).decode()}">'
         f"{name}</a>"
@@ -97,10 +96,10 @@ def history(run: Run) -> Figure:
 def confusion(run: Run) -> Figure:
     """Draw the errors on the test set: the share of each true class that went to each other one.
 
-    Of more than `MAX_CONFUSED` classes it draws the pairs that were taken for each other most often.
+    Of more than 48 classes it draws the pairs that were taken for each other most often.
     """
     use_style()
-    if len(run.classes) > MAX_CONFUSED:
+    if len(run.classes) > 48:  # whose names cannot be read beside a heat map
         return _confused_pairs(run)
     counts, classes = run.confusion, [plain(name, figure=True) for name in run.classes]
     n = counts.sum(axis=1, keepdims=True)
@@ -128,7 +127,7 @@ def confusion(run: Run) -> Figure:
 
 
 def _confused_pairs(run: Run) -> Figure:
-    pairs = evaluation.most_confused(run.confusion, run.classes, PAIRS)
+    pairs = evaluation.most_confused(run.confusion, run.classes, 20)
     figure, axis = plt.subplots(figsize=(7, 0.3 * len(pairs) + 1.2))
     names = [plain(pair, figure=True) for pair in pairs["pair"]]
     first, second = pairs["first_as_second"], pairs["second_as_first"]

@@ -13,6 +13,7 @@ from hwr_utils.errors import InputError, reading
 
 # what file managers, macOS and network disks leave beside the data, besides names that begin with a dot
 LEFT_BEHIND = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "@eadir", "__macosx", "$recycle.bin", "#recycle"}
+LEFT_BEHIND |= {"system volume information", "lost+found"}
 AGAIN = "Download or copy it again."
 
 
@@ -39,7 +40,7 @@ def part_of(name: str) -> str | None:
 
 def listing(folder: Path) -> list[Path]:
     """Return what lies in a folder, by name, without what is no data."""
-    with reading(folder, "a folder", "Check its name."):
+    with reading(folder, "a folder", "Check its name; of an archive, give the folder that it unpacks to."):
         return sorted((path for path in folder.iterdir() if is_data(path.name)), key=lambda path: normal(path.name))
 
 

@@ -408,7 +408,7 @@ LEFT = [
     "train/b/THUMBS.db",
     "test/.ipynb_checkpoints/1.png",
 ]
-LEFT += ["train/__MACOSX/1.png", "train/b/Icon\r", "train/desktop.ini"]
+LEFT += ["train/__MACOSX/1.png", "train/b/Icon\r", "train/desktop.ini", "train/lost+found/1.png"]
 
 
 def test_own_class_folders(tmp_path: Path, pictures: Path) -> None:

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import pandas as pd
 import pytest
+from bs4 import BeautifulSoup
 from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers import LIMIT, write_easy
-from hwr_utils import cli, notebooks, records
+from hwr_utils import cli, notebooks, plots, records
 from hwr_utils.errors import InputError
 
 REAL = sorted(notebooks.FOLDER.glob("*.ipynb"))
@@ -252,3 +254,13 @@ def test_the_performance_notebook_measures_where_it_is_asked_to(tmp_path: Path) 
     assert record["ratio"]["median"] == pytest.approx(seconds["usual"] / seconds["ours"], rel=0.05)
     assert record["ours"]["images_per_second"] == pytest.approx(128 / seconds["ours"], rel=0.01)
     assert "✓ **After one epoch in the same order, both loops have the same mean loss.**" in output.read_text("utf-8")
+
+
+def test_a_table_has_its_caption_and_shows_what_it_holds_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[Any] = []
+    monkeypatch.setattr(plots, "display", shown.append)
+    frame = pd.DataFrame({"class": ["<b>"]}, pd.Index(["a"], name="run"))
+    for index, names in ((True, ["run", "class"]), (False, ["class"])):
+        plots.show_table(frame, "1 < 2", index)
+        table = BeautifulSoup(shown.pop().data, "html.parser")
+        assert [cell.text for cell in table.select("thead th, caption, td")] == ["1 < 2", *names, "<b>"]
