@@ -88,7 +88,7 @@ def models(results: Path = RESULTS) -> list[Model]:
                 f"`hwr quantize {folder}`."
             )
         record = records.read_json(folder / "record.json")
-        also = reports.read(folder, reports.evaluation(entry["also_on"])) if "also_on" in entry else None
+        also = _measured(records.evaluation_path(folder, entry["also_on"])) if "also_on" in entry else None
         found.append(Model(entry, file, about, record, _test(folder, record, entry["accuracy_on"]), also))
     return found
 

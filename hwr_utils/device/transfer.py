@@ -46,6 +46,8 @@ def evaluate(
             f"{run.folder.name} was trained on {own.name}, which is of the same source as {name}: it may have seen "
             "these images. Give a dataset of another source."
         )
+    if not place.is_file():
+        raise InputError(f"{place} is missing. Make it with `hwr quantize {folder} --formats {FILE[6:]}`.")
     model = recognizer.load(place)
     if model.weights_sha256 != run.record["weights"]["sha256"]:
         raise InputError(f"{place} is of other weights than the run's record. Run `hwr quantize {folder}` again.")
