@@ -18,7 +18,6 @@ from helpers import LIMIT, write_easy
 from hwr_utils import cli, notebooks, records
 from hwr_utils.errors import InputError
 
-REAL = sorted(notebooks.FOLDER.glob("*.ipynb"))
 TINY = """\
 seed = 0  # a whole number
 rate = 0.5  # any number
@@ -130,16 +129,10 @@ def test_a_failing_cell_is_named_and_what_ran_is_kept(tiny: Path, tmp_path: Path
     ("name", "value", "told"),
     [
         ("sed", 3, "'sed' is unknown, expected one of seed, rate, name, flag, epochs, place; did you mean 'seed'?"),
-        ("ratio", 3, "did you mean 'rate'?"),
         ("seed", "three", "seed='three' is of type str, expected int; its default is 0"),
-        ("seed", 1.0, "expected int"),
         ("seed", True, "seed=True is of type bool, expected int"),
         ("seed", None, "seed=None is of type NoneType, expected int"),
-        ("rate", True, "expected float"),
-        ("name", 3, "expected str"),
-        ("flag", 1, "expected bool"),
         ("epochs", 2.5, "expected int; its default is None"),
-        ("place", 1, "expected str; its default is None"),
     ],
 )
 def test_a_wrong_parameter_is_refused_before_anything_runs(
@@ -151,12 +144,6 @@ def test_a_wrong_parameter_is_refused_before_anything_runs(
     assert list(tmp_path.iterdir()) == [tiny]
 
 
-def test_right_parameters_are_taken_as_they_are(tiny: Path) -> None:
-    values = {"seed": 5, "rate": 2, "name": "x", "flag": True, "epochs": None, "place": "there"}
-    checked = notebooks.check(tiny, values)
-    assert checked == values and type(checked["rate"]) is float
-
-
 def test_a_default_that_must_be_computed_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path, "a = print(1)")
     with pytest.raises(InputError, match=rf"{path} is damaged .*malformed node.*tagged `parameters`"):
@@ -165,17 +152,12 @@ def test_a_default_that_must_be_computed_is_refused(tmp_path: Path) -> None:
         notebooks.check(write(tmp_path), {"a": 1})
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"cells": [{}]}', "\x00"])
+@pytest.mark.parametrize("content", ["", '{"cells": [{}]}'])
 def test_a_file_that_is_no_notebook_is_refused(tmp_path: Path, content: str) -> None:
     path = tmp_path / "broken.ipynb"
     path.write_text(content)
     with pytest.raises(InputError, match=r"broken\.ipynb is damaged .*a notebook with parameters was expected"):
         notebooks.parameters(path)
-
-
-def test_an_unknown_notebook_is_told_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["notebook", "02_simple_cn"]) == 2
-    assert "did you mean '02_simple_cnn'?" in capsys.readouterr().err
 
 
 @given(value=st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False)))
@@ -191,16 +173,6 @@ def test_other_text_stays_text_and_gives_a_file_name(text: str) -> None:
     name, other = (notebooks.label(Path("tiny.ipynb"), {"place": value}) for value in (text, text + "é"))
     assert name == Path(name).name and len(name.encode()) <= 120
     assert name != other, "the second would overwrite the first"
-
-
-@pytest.mark.parametrize("path", REAL, ids=lambda path: path.stem)
-def test_the_parameters_cell_of_a_notebook_is_well_formed(path: Path) -> None:
-    known = notebooks.parameters(path)
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    cell = next(cell for cell in cells if "parameters" in cell["metadata"].get("tags", []))
-    lines = "".join(cell["source"]).splitlines()
-    assert len(lines) == len(known)
-    assert all("  # " in line for line in lines), "each parameter says what it is"
 
 
 # Found once; the tolerance is for other processors, whose sums differ in the last digits. Batch normalisation makes

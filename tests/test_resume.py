@@ -57,34 +57,21 @@ def epochs_kept(results_dir: Path, whole: Run) -> int:
     return len(torch.load(path, weights_only=True)["history"]) if path.exists() else 0
 
 
-def test_two_processes_give_the_same_bits(server: Server, root: Path, tmp_path: Path, whole: Run) -> None:
-    assert server.run(train_argv(tiny(), root, tmp_path)) == 0
-    assert check_same(tmp_path, whole).record["timing"]["sessions"] == 1
-
-
 # place, how-many-th passage there, epochs that are safe then
 # A run writes four checkpoints, the weights, its line of the log, predictions and errors, and then the record.
-MOMENTS = [
-    ("step", 1, 0),
-    ("step", STEPS // 2, 0),
-    ("step", STEPS, 0),  # the epoch is done, and not yet kept
-    ("step", STEPS + 1, 1),
-    ("step", 2 * STEPS + 4, 2),
-    ("step", 4 * STEPS, 3),
-    ("half written", 1, 0),
-    ("half written", 2, 1),
-    ("before fsync", 3, 2),
-    ("before replace", 1, 0),
-    ("before replace", 4, 3),
-    ("after replace", 1, 1),
-    ("after replace", 4, 4),
-    ("half written", 5, 4),
-    ("after replace", 6, 4),
-    ("before replace", 8, 4),
-]
-
-
-@pytest.mark.parametrize(("place", "count", "safe"), MOMENTS)
+@pytest.mark.parametrize(
+    ("place", "count", "safe"),
+    [
+        ("step", 1, 0),
+        ("step", STEPS, 0),  # the epoch is done, and not yet kept
+        ("step", 2 * STEPS + 4, 2),
+        ("half written", 2, 1),
+        ("before fsync", 3, 2),
+        ("before replace", 1, 0),
+        ("after replace", 4, 4),
+        ("before replace", 8, 4),
+    ],
+)
 def test_a_run_killed_at_any_moment_goes_on(
     server: Server, root: Path, tmp_path: Path, whole: Run, place: str, count: int, safe: int
 ) -> None:
