@@ -16,14 +16,6 @@ from hwr_utils import errors, files
 from hwr_utils.errors import InputError, InputWarning
 
 
-def test_what_is_written_replaces_what_was_there(tmp_path: Path) -> None:
-    path = tmp_path / "made" / "on the way" / "a.bin"
-    files.write_bytes(path, b"old" * 1000)
-    files.write_bytes(str(path), b"new")
-    assert path.read_bytes() == b"new"
-    assert list(path.parent.iterdir()) == [path]
-
-
 class Full(io.FileIO):
     """A file on a full disk, which takes a part of what it is given."""
 

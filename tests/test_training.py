@@ -309,9 +309,8 @@ def test_a_compiled_network_learns_the_same() -> None:
         assert row == pytest.approx(plain, rel=1e-4)
 
 
-@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_half_precision_learns_nearly_the_same(precision: str, tmp_path: Path) -> None:
-    config, execution = tiny(epochs=3, **PLAIN), training.Execution(precision=precision)
+def test_half_precision_learns_nearly_the_same(tmp_path: Path) -> None:
+    config, execution = tiny(epochs=3, **PLAIN), training.Execution(precision="float16")  # which scales its gradients
     plain = fit(config)
     result = training.fit(config, N_CLASSES, TRAIN, VALIDATION, execution, tmp_path / "checkpoint.pt")
     assert result.history[-1]["train_loss"] == pytest.approx(plain.history[-1]["train_loss"], rel=0.05)

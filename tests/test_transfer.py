@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from helpers import easy_images, tiny, write_easy, write_network
+from helpers import describe_network, easy_images, tiny, write_easy, write_network
 from hwr_utils import cli, data, files, preprocessing, records, runs
-from hwr_utils.device import recognizer, reports, transfer
+from hwr_utils.device import reports, transfer
 from hwr_utils.errors import InputError
 
 N_TEST = 40  # images of custom:other, ten of each class
@@ -36,16 +36,10 @@ def folder(made: Path, tmp_path: Path) -> Path:
 
 def describe(folder: Path, **changed: Any) -> None:
     """Write the model.json of the run's file; its framing is that of easy images."""
-    record = records.read_json(folder / "record.json")
-    description = {
-        "schema_version": 1,
-        "weights_sha256": record["weights"]["sha256"],
-        "classes": list("0123"),
-        "input": {"shape": [1, 1, 28, 28]},
-        "image": preprocessing.framing(easy_images(N_TEST, 11)[0]),
-        "files": {transfer.FILE: {"sha256": files.sha256(folder / transfer.FILE)}},
-    }
-    files.write_json(folder / recognizer.DESCRIPTION, description | changed)
+    weights = records.read_json(folder / "record.json")["weights"]["sha256"]
+    framing = preprocessing.framing(easy_images(N_TEST, 11)[0])
+    parts = {"weights_sha256": weights, "classes": list("0123"), "image": framing}
+    describe_network(folder / transfer.FILE, 28, **parts | changed)
 
 
 def name_classes(root: Path, *names: str) -> None:
@@ -137,14 +131,3 @@ def test_what_does_not_fit_is_told(folder: Path, root: Path, capsys: pytest.Capt
     told("cannot read")
     (folder / transfer.FILE).unlink()
     told(f"is missing. Make it with `hwr quantize {folder} --formats dynamic_int8.tflite`")
-
-
-def test_a_record_of_other_weights_is_told(folder: Path, root: Path) -> None:
-    assert reports.read(folder, reports.evaluation("custom:other")) is None
-    name_classes(root, *"0123")
-    transfer.evaluate(folder, "custom:other", 4, root)
-    record = records.read_json(folder / "record.json")
-    record["weights"]["sha256"] = "0" * 64
-    files.write_json(folder / "record.json", record)
-    with pytest.raises(InputError, match=r"is of other weights than the run has now\. Run `hwr evaluate"):
-        reports.read(folder, reports.evaluation("custom:other"))
