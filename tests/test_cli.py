@@ -81,13 +81,6 @@ def test_bad_input_is_told_in_one_message(
     assert not list(results.glob("custom*"))
 
 
-@pytest.mark.parametrize("words", [["--epoch", "3"], ["--see", "1"], ["--set", "epochs"]])
-def test_options_are_neither_guessed_nor_abbreviated(words: list[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        cli.main(["train", "--dataset", "mnist", *words])
-    assert ended.value.code == 2
-
-
 @pytest.mark.parametrize(
     ("raised", "code", "told"), [(FloatingPointError("step 9"), 2, "step 9"), (KeyboardInterrupt(), 130, "goes on")]
 )

@@ -1,15 +1,14 @@
 """Networks: the numbers of the classic example, counted and by hand, and what they take."""
 
-import numpy as np
 import pytest
 import torch
 import torchvision
 from torch import nn
 
 import helpers  # noqa: F401  sets one thread
-from hwr_utils import models, recipes
+from hwr_utils import models
 from hwr_utils.errors import InputError
-from hwr_utils.models import layer_table, to_input
+from hwr_utils.models import layer_table
 from hwr_utils.models.compact_hccr import Directions, Thin
 from hwr_utils.models.inception_hccr import MODULES, Inception
 from hwr_utils.models.resnet50 import ResNet50
@@ -63,20 +62,6 @@ def test_the_network_computes_what_its_text_says() -> None:
     assert [layer.p for layer in dropping.modules() if isinstance(layer, nn.Dropout)] == [0.25, 0.5]
     assert not torch.equal(dropping(images), dropping(images))
     assert torch.equal(dropping.eval()(images), book(images)), "it drops in training only"
-
-
-def test_every_architecture_is_built_by_its_name_and_options() -> None:
-    for name, options in recipes.MODEL_OPTIONS.items():
-        model = models.build(name, 7, 28, options)
-        assert model.eval()(torch.zeros(2, 1, 28, 28)).shape == (2, 7)
-
-
-def test_input_is_scaled_and_laid_out() -> None:
-    images = np.arange(2 * 28 * 28, dtype=np.uint32).reshape(2, 28, 28).astype(np.uint8)
-    batch = to_input(torch.from_numpy(images), 28)
-    assert batch.shape == (2, 1, 28, 28) and batch.dtype == torch.float32
-    assert batch.is_contiguous(memory_format=torch.channels_last)
-    assert np.array_equal(batch[:, 0].numpy(), images.astype(np.float32) / np.float32(255))
 
 
 def resnet(n_classes: int = 10, image_size: int = 64, pooling: str = "global") -> ResNet50:

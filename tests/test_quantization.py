@@ -18,7 +18,6 @@ from hwr_utils.device import export, quantization, recognizer, reports
 from hwr_utils.device.reports import FORMATS
 from hwr_utils.errors import InputError
 
-SIDE = 16
 CLASSIFIER = 4 * (128 * N_CLASSES + N_CLASSES)  # bytes, of its 32-bit floats
 
 
@@ -120,15 +119,6 @@ def test_the_same_weights_give_the_same_bytes(
     # model.json still knows the int4 file of the same weights, and no file that is not there
     known = recognizer.read_description(copy / "model.json")["files"]
     assert set(known) == {f"model.{name}" for name in [*names, "weight_only_int4.tflite"]}
-
-
-def test_conversion_asks_for_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
-    network = models.build("simple_cnn", 3, SIDE, {})
-    with pytest.raises(InputError, match=r"format 'int8' is unknown, expected some of safetensors, fp32\.tflite"):
-        export.convert(network, SIDE, np.zeros((1, 1, SIDE, SIDE), np.float32), ["int8"])
-    monkeypatch.setitem(sys.modules, "litert_torch", None)
-    with pytest.raises(InputError, match=r"converting needs litert_torch, .*make setup"):
-        export.convert(network, SIDE, np.zeros((1, 1, SIDE, SIDE), np.float32), ["fp32.tflite"])
 
 
 def trained_otherwise(run: results.Run, **training: Any) -> results.Run:
