@@ -73,31 +73,6 @@ def test_a_rejector_declines_few_characters_even_where_scribbles_are_alike() -> 
     assert (~rejector.accepts(fresh)).mean() < 2 * calibration.DECLINED
 
 
-def test_what_is_measured_fits_together(few_scribbles: None) -> None:
-    """A network that knows drawings of one level, too sure of itself: right in 3 of 4, with score 0.98."""
-    held_out = np.zeros((200, 28, 28), np.uint8)
-    held_out[:, 8:20, 8:20] = 200
-    labels = (np.arange(200) % 4 == 0).astype(np.int64)
-
-    def predict(images: np.ndarray) -> np.ndarray:
-        known = images.max(axis=(1, 2)) == 200
-        return np.stack([np.where(known, 4.0, 0.2), np.zeros(len(images))], axis=1).astype(np.float32)
-
-    found, rejector = calibration.measure(predict, FRAMING, "ab", (held_out, labels), (predict(held_out), labels))
-    assert found["temperature"] == pytest.approx(4 / math.log(3), abs=2e-4)
-    assert found["ece"]["before"] == pytest.approx(1 / (1 + math.exp(-4)) - 0.75)
-    assert found["ece"]["after"] < 1e-4
-    every = dict.fromkeys((*scribbles.KINDS, calibration.STRANGERS), 1)
-    assert found["declined"] == {
-        "test": 0,
-        "scribbles": 1,
-        "by_kind": every,
-        "unseen": every,
-        "by_score": {"test": 0, "scribbles": 1},
-    }
-    assert rejector.accepts(np.array([[4.0, 0.0], [0.2, 0.0]])).tolist() == [True, False]
-
-
 def test_the_pen_is_measured() -> None:
     images = np.zeros((3, 40, 40), np.uint8)
     images[0, 5:35, 10:13] = 255  # 3 of 30

@@ -128,14 +128,6 @@ def die(*_: object) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_chosen_classes_are_level_1_in_order_and_nested() -> None:
-    assert hanzi_gnt.choose(None) == "".join(gnt.LEVEL_1) == hanzi_gnt.choose(3755)
-    few, more = hanzi_gnt.choose(24), hanzi_gnt.choose(200)
-    assert len(few) == 24 and set(few) < set(more)
-    places = [gnt.LEVEL_1.index(character) for character in more]
-    assert places == sorted(places) and places[0] < 200 and places[-1] > 3555, "scattered over the list"
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -7,12 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from hwr_utils import data, facts, recipes, results, runs
 from hwr_utils.data import CATALOG, gnt, hwdb
-from hwr_utils.data.splits import writer_split
 from hwr_utils.errors import InputError
 from hwr_utils.sources import Source
 
@@ -87,16 +84,6 @@ def test_the_writer_split_leaks_nobody(make: Make) -> None:
         train = np.setdiff1d(np.arange(150), found.test_indices)
         assert not set(whole.writers[train]) & set(found.test_writers)
         assert np.array_equal(whole.images[train], found.train_images)
-
-
-@given(st.lists(st.integers(0, 12), min_size=2).filter(lambda writers: len(set(writers)) > 1), st.integers(0, 2**32))
-def test_no_writer_is_on_both_sides(writers: list[int], seed: int) -> None:
-    array = np.array(writers, np.int64)
-    train, test = writer_split(array, 0.2, seed)
-    assert np.array_equal(np.sort(np.concatenate([train, test])), np.arange(len(array)))
-    assert not set(array[train]) & set(array[test])
-    people = len(set(writers))
-    assert len(set(array[test])) == max(1, int(0.2 * people + 0.5)) < people
 
 
 def test_files_that_are_no_writers_refuse_to_be_split_by_them(make: Make) -> None:
