@@ -1,7 +1,6 @@
 """Calibration: temperature, its error and the limit by hand; scribbles as a network sees them."""
 
 import math
-from typing import Any
 
 import numpy as np
 import pytest
@@ -10,8 +9,6 @@ from hwr_utils import files
 from hwr_utils.device import calibration
 from hwr_utils.synthesis import scribbles
 from hwr_utils.synthesis.strokes import strokes_for
-
-FRAMING: dict[str, Any] = {"size": 28, "margin": 4, "centre": "box"}
 
 
 def logits_of(n: int, wrong: int, high: float) -> tuple[np.ndarray, np.ndarray]:
