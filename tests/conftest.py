@@ -1,22 +1,26 @@
 """Fixtures and settings that all tests share."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 
 from hwr_utils.data import CATALOG, Dataset, load
+from hwr_utils.files import REPOSITORY
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, BrowserContext, Page
 
 # `make test` draws the same examples every time; `make test-all` sets HWR_FUZZ_EXAMPLES and draws new ones
 EXAMPLES = os.environ.get("HWR_FUZZ_EXAMPLES")
-settings.register_profile("hwr", max_examples=int(EXAMPLES or 300), deadline=None, derandomize=EXAMPLES is None)
+settings.register_profile("hwr", max_examples=int(EXAMPLES or 150), deadline=None, derandomize=EXAMPLES is None)
 settings.load_profile("hwr")
 
 
@@ -63,6 +67,18 @@ def few_scribbles() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session")
+def book() -> Path:
+    """Return the HTML of the committed tree, built by the Snakefile where it is not up to date."""
+    command = [sys.executable, "-m", "snakemake", "book", "--config", "profile=paper"]
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    (REPOSITORY / "_build").mkdir(exist_ok=True)
+    with FileLock(REPOSITORY / "_build" / "book.lock"):  # of two workers, the second finds it built
+        done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return REPOSITORY / "_build" / "html"
+
+
 @pytest.fixture(scope="module")  # and not longer: it leaves a running event loop, which other tests could not bear
 def browser() -> "Iterator[Browser]":
     """Return a Chromium; skip where there is none, but fail where CI requires it."""
@@ -81,3 +97,21 @@ def browser() -> "Iterator[Browser]":
         chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield chromium
         chromium.close()
+
+
+@pytest.fixture
+def new_page(browser: "Browser") -> "Iterator[Callable[..., Page]]":
+    """Return a function that opens an empty page in a window of its own, after `before` was done to the window."""
+    contexts: list[BrowserContext] = []
+
+    def new(before: "Callable[[BrowserContext], object]" = lambda _: None, **options: Any) -> "Page":
+        # without motion, or a colour could be read on its way to another
+        options = {"viewport": {"width": 1280, "height": 900}, "reduced_motion": "reduce"} | options
+        contexts.append(browser.new_context(**options))
+        contexts[-1].set_default_timeout(60_000)
+        before(contexts[-1])
+        return contexts[-1].new_page()
+
+    yield new
+    for context in contexts:
+        context.close()

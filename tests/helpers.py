@@ -5,7 +5,7 @@ importing torch are spent once.
 """
 
 import importlib.util
-import io
+import itertools
 import json
 import os
 import shutil
@@ -118,7 +118,7 @@ class Server:
 
         Args:
             argv: arguments of `hwr`.
-            where: a place of `PLACES`, or nothing.
+            where: "step", "before replace", "after replace", or nothing.
             count: the how-many-th passage there stops it, from 1.
             gate: a FIFO to wait at when stopped, until its writer closes it; without one, it kills itself there.
         """
@@ -160,6 +160,16 @@ def write_network(path: Path, weights: np.ndarray, shape: tuple[int, ...]) -> No
     path.write_bytes(builder.Output())
 
 
+def describe_network(path: Path, size: int, **parts: Any) -> None:
+    """Write the model.json of a network's file that takes images of a size; `parts` are at least classes and image."""
+    description = {
+        "schema_version": 1,
+        "input": {"shape": [1, 1, size, size]},
+        "files": {path.name: {"sha256": files.sha256(path)}},
+    }
+    files.write_json(path.with_name("model.json"), description | parts)
+
+
 MADE_HERE = {".git", ".venv", "_build", "data", "node_modules", ".hypothesis", ".snakemake"}
 
 
@@ -194,58 +204,30 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def _patch(where: str, stop: Callable[[], None], count: int) -> None:
-    """Call `stop` at the `count`-th passage of a place."""
+    """Call `stop` after the `count`-th step of the optimizer, or before or after the `count`-th file is replaced."""
     from hwr_utils import training
 
-    passages = 0
+    passages = itertools.count(1)
+    replace = os.replace
 
-    def here() -> bool:
-        nonlocal passages
-        passages += 1
-        return passages == count
+    class Bar(training.tqdm):  # type: ignore[misc,name-defined]
+        def update(self, n: float | None = 1) -> None:
+            super().update(n)
+            if next(passages) == count:
+                stop()
 
-    replace, fsync, fdopen = os.replace, os.fsync, os.fdopen
+    def replace_or_stop(source: str, target: str) -> None:
+        here = next(passages) == count
+        if here and where == "before replace":
+            stop()
+        replace(source, target)
+        if here:
+            stop()
 
-    if where == "step":  # after a step of the optimizer
-
-        class Bar(training.tqdm):  # type: ignore[misc,name-defined]
-            def update(self, n: float | None = 1) -> None:
-                super().update(n)
-                if here():
-                    stop()
-
+    if where == "step":
         training.tqdm = Bar  # type: ignore[misc]
-    elif where == "half written":
-
-        class Half(io.FileIO):
-            def write(self, data: Any) -> int:
-                super().write(data[: len(data) // 2])
-                stop()
-                return len(data)
-
-        os.fdopen = lambda handle, mode: Half(handle, mode) if here() else fdopen(handle, mode)  # type: ignore
-    elif where == "before fsync":
-
-        def fsync_or_stop(handle: int) -> None:
-            if here():
-                stop()
-            fsync(handle)
-
-        os.fsync = fsync_or_stop  # type: ignore[assignment]
     else:
-
-        def replace_or_stop(source: str, target: str) -> None:
-            now = here()
-            if now and where == "before replace":
-                stop()
-            replace(source, target)
-            if now:
-                stop()
-
         os.replace = replace_or_stop  # type: ignore[assignment]
-
-
-PLACES = ("step", "half written", "before fsync", "before replace", "after replace")
 
 
 def _child(request: dict[str, Any]) -> int:

@@ -9,6 +9,10 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
+import numpy as np
+from fontTools.pens.recordingPen import RecordingPen
+from fontTools.svgLib.path import parse_path
+
 Stroke = list[tuple[float, float]]
 
 PAD = 109  # side of KanjiVG's canvas
@@ -34,37 +38,15 @@ def read(character: str) -> list[Stroke]:
 
 def flatten(path: str) -> Stroke:
     """Turn an SVG path of moves, lines and Bezier curves into points."""
-    words = re.findall(r"[A-Za-z]|[-+]?(?:\d*\.\d+|\d+\.?)(?:e[-+]?\d+)?", path)
-    points: list[complex] = []
-    place = control = 0j
-    command, at = "", 0
-
-    def take(count: int) -> list[complex]:
-        nonlocal at
-        numbers = [float(word) for word in words[at : at + 2 * count]]
-        at += 2 * count
-        origin = place if command.islower() else 0j
-        return [origin + complex(x, y) for x, y in zip(numbers[::2], numbers[1::2], strict=True)]
-
-    while at < len(words):
-        if words[at].isalpha():
-            command, at = words[at], at + 1
-        kind = command.lower()
-        if kind in "ml":
-            (place,) = take(1)
-            control = place
-            points.append(place)
-            continue
-        if kind == "c":
-            first, second, end = take(3)
-        elif kind == "s":
-            first = 2 * place - control
-            second, end = take(2)
-        else:
-            raise ValueError(f"{command!r} is no command that KanjiVG's paths have")
-        for step in range(1, STEPS + 1):
-            t = step / STEPS
-            u = 1 - t
-            points.append(u**3 * place + 3 * u * u * t * first + 3 * u * t * t * second + t**3 * end)
-        place, control = end, second
-    return [(point.real / PAD, point.imag / PAD) for point in points]
+    pen = RecordingPen()
+    parse_path(path, pen)
+    points: list[np.ndarray] = []
+    for command, ends in pen.value:
+        if command == "curveTo":
+            corners = [points[-1], *map(np.array, ends)]
+            t = np.arange(1, STEPS + 1)[:, None] / STEPS
+            weights = (1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t**2 * (1 - t), t**3
+            points += [*sum(weight * corner for weight, corner in zip(weights, corners, strict=True))]
+        elif command != "endPath":
+            points += map(np.array, ends)
+    return [(float(x), float(y)) for x, y in np.array(points) / PAD]

@@ -8,37 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
-from helpers import environment, until
+from helpers import LIMIT, environment, until
 from hwr_utils import errors, files
 from hwr_utils.errors import InputError, InputWarning
-
-
-def test_what_is_written_replaces_what_was_there(tmp_path: Path) -> None:
-    path = tmp_path / "made" / "on the way" / "a.bin"
-    files.write_bytes(path, b"old" * 1000)
-    files.write_bytes(str(path), b"new")
-    assert path.read_bytes() == b"new"
-    assert list(path.parent.iterdir()) == [path]
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_json_has_no_nan(tmp_path: Path, value: float) -> None:
-    with pytest.raises(ValueError):
-        files.write_json(tmp_path / "a.json", {"loss": value})
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("mask", [0o022, 0o077])
-def test_rights_are_those_that_open_would_give(tmp_path: Path, mask: int) -> None:
-    before = os.umask(mask)
-    try:
-        files.write_bytes(tmp_path / "a", b"")
-        (tmp_path / "b").open("wb").close()
-    finally:
-        os.umask(before)
-    assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode
 
 
 class Full(io.FileIO):
@@ -65,7 +40,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("name", ["file/b.json", "folder", "x" * 300])
+@pytest.mark.parametrize("name", ["file/b.json", "folder"])
 def test_what_is_in_the_way_is_named_and_kept(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_text("in the way")
     (tmp_path / "folder" / "kept").mkdir(parents=True)
@@ -123,13 +98,6 @@ def test_a_failed_rename_keeps_the_old_folder(tmp_path: Path, monkeypatch: pytes
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
 
-def test_a_file_in_the_folders_place_is_kept(tmp_path: Path) -> None:
-    (tmp_path / "set").write_text("mine")
-    with pytest.raises(InputError, match="set is a file"):
-        put(tmp_path / "set", "new")
-    assert (tmp_path / "set").read_text() == "mine"
-
-
 KILLED = """
 import os, sys
 from pathlib import Path
@@ -144,27 +112,19 @@ with files.new_folder(sys.argv[1]) as part:
 """
 
 
-def alive(process: int) -> bool:
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="only Linux tells the children of a process")
 def test_a_killed_process_leaves_no_half_and_no_workers(tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     os.mkfifo(gate)
     started = subprocess.Popen(
         [sys.executable, "-c", KILLED, tmp_path / "set", gate], env=environment(), cwd=files.REPOSITORY
     )
-    children = Path(f"/proc/{started.pid}/task/{started.pid}/children")
+    process = psutil.Process(started.pid)
     with gate.open("w"):  # which returns when the first worker waits there
-        until(lambda: len(children.read_text().split()) == 2)
-        workers = [int(number) for number in children.read_text().split()]
+        until(lambda: len(process.children()) == 2)
+        workers = process.children()
         started.kill()
         started.wait()
-        until(lambda: not any(map(alive, workers)))
+        assert psutil.wait_procs(workers, LIMIT)[1] == []
     assert not (tmp_path / "set").exists() and (tmp_path / ".set.part" / "half").exists()
     put(tmp_path / "set", "whole")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["gate", "set"]

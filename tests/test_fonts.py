@@ -8,7 +8,7 @@ import pytest
 
 from hwr_utils.data import gnt
 from hwr_utils.errors import InputError
-from hwr_utils.synthesis import fonts, hanzi
+from hwr_utils.synthesis import fonts
 
 SHEET = "@fontsource/long-cang/400.css"
 
@@ -40,20 +40,6 @@ def test_a_hole_is_seen(holed: Path) -> None:
     assert fonts.draw(SHEET, "一", holed) is not None
     assert fonts.draw(SHEET, "人", holed) is None, "named by no file"
     assert fonts.draw(SHEET, "鼎", holed) is None, "named, and a box in the file"
-
-
-def test_a_hole_is_left_out_of_a_drawn_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    draw = fonts.draw
-    monkeypatch.setattr(fonts, "draw", lambda sheet, character: None if character == "人" else draw(sheet, character))
-    one, hole, country = hanzi.draw_from_font(0, 1, SHEET, "一人国")
-    assert hole is None and one is not None and country is not None
-    assert one.shape[0] < one.shape[1] / 3 and 50 < max(country.shape) <= hanzi.WIDE
-
-
-def test_the_same_writer_bends_a_font_in_the_same_way() -> None:
-    first, second = hanzi.draw_from_font(0, 1, SHEET, "国"), hanzi.draw_from_font(0, 1, SHEET, "一国")
-    other = hanzi.draw_from_font(0, 2, SHEET, "国")
-    assert np.array_equal(first[0], second[1]) and not np.array_equal(first[0], other[0])  # type: ignore[arg-type]
 
 
 def test_fonts_that_are_missing_altered_or_damaged_are_told(holed: Path) -> None:

@@ -1,6 +1,5 @@
 """GNT files: known answers by hand, round trips, real files, and bytes that nobody meant to be one."""
 
-import os
 import struct
 import zipfile
 from collections.abc import Callable
@@ -8,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -64,10 +63,8 @@ DAMAGED = {
     "header cut": (RECORD + RECORD[:7], r"at byte 16 declares 16 bytes and an image of 3x0, and 7 bytes are left"),
     "image cut": (RECORD + RECORD[:-1], r"at byte 16 declares 16 bytes and an image of 3x2, and 15 bytes are left"),
     "size": (b"\x11" + RECORD[1:] + b"\0", r"at byte 0 declares 17 bytes and an image of 3x2"),
-    "no width": (struct.pack("<I2sHH", 10, b"\xb0\xa1", 0, 2), r"an image of 0x2"),
     "absurd": (struct.pack("<I2sHH", 10 + 5000 * 2, b"\xb0\xa1", 5000, 2) + bytes(10_000), r"image of 5000x2"),
     "a picture": (b"\x89PNG\r\n\x1a\n" + b"\0" * 8, r"it is a PNG picture"),
-    "a zip archive": (b"PK\x03\x04" + bytes(30), r"it is a zip archive"),
     "zeros": (RECORD + bytes(512), r"after its last record come 512 zero bytes, which have to be cut off"),
 }
 
@@ -78,10 +75,6 @@ def test_damage_is_told_with_its_place(content: bytes, message: str) -> None:
         list(gnt.parse(content, "file"))
 
 
-FUZZ = int(os.environ.get("HWR_FUZZ_EXAMPLES", "50")) * 20  # 1,000 in `make test`, 100,000 in `make test-all`
-
-
-@settings(max_examples=FUZZ)
 @given(st.data())
 def test_any_bytes_end_in_records_or_a_message(data: st.DataObject) -> None:
     """Random bytes, and sound files with bytes changed or added: no other error, and never more than they hold."""
@@ -147,20 +140,14 @@ def holding(content: bytes) -> Callable[[Path], object]:
 
 
 PLACES: dict[str, tuple[str, Callable[[Path], object], str]] = {
-    "absent": ("absent.gnt", lambda _: None, r"cannot read .*absent\.gnt: No such file"),
     "long": ("x" * 300, lambda _: None, r"x: File name too long"),
-    "folder": ("folder", lambda path: path.mkdir(), r"folder: none of the 0 files"),
     "alz": ("a.alz", holding(b"ALZ"), r"a\.alz is an archive that has to be unpacked first"),
-    "rar": ("a.RAR", holding(b"Rar!"), r"a\.RAR is an archive that has to be unpacked first"),
     "gntx": ("a.gntx", holding(b"x"), r"a\.gntx is GNTX, another format"),
-    "dgrl": ("a.dgrl", holding(b"x"), r"a\.dgrl is DGRL, whole pages of text"),
     "other": ("a.png", holding(b"x"), r"a\.png: none of the 1 files"),
     "no zip": ("a.zip", holding(b"PK\x03\x04nothing"), r"a\.zip is damaged.*zip archive was expected"),
-    "no gnt": ("a.zip", zipped("a.txt"), r"a\.zip: none of the 1 files"),
     "zip in zip": ("a.zip", zipped("b.zip"), r"a\.zip: b\.zip is an archive that has to be unpacked first"),
     "bomb": ("a.zip", zipped("a.gnt", bytes(10**6)), r"a\.zip: a\.gnt has more than 100 bytes"),
     "crc": ("a.zip", bad_crc, r"a\.zip: a\.gnt is damaged.*Bad CRC-32"),
-    "too large": ("a.gnt", holding(RECORD * 9), r"a\.gnt has more than 100 bytes"),
 }
 
 
@@ -173,24 +160,3 @@ def test_what_is_no_source_is_told(tmp_path: Path, name: str, make: Callable[[Pa
     if name.endswith((".alz", ".gntx")):  # beside what can be read, they are told and left out
         with pytest.warns(InputWarning, match=message):
             assert read(tmp_path) == [("b.gnt", RECORD)]
-
-
-def test_the_real_subset_is_read_and_written_byte_for_byte(data_root: Path) -> None:
-    folder = data_root / "HWDB-subset"
-    if not folder.is_dir():
-        pytest.skip(f"HWDB-subset is not under {data_root}")
-    counts, characters = {}, set()
-    for part in ("trn", "tst"):
-        sources = gnt.find(folder / f"HWDB-subset-{part}_gnt.zip")
-        counts[part] = 0
-        for number, source in enumerate(sources):
-            content = source.read("a GNT file", gnt.MAX_BYTES)
-            samples = list(gnt.parse(content, source))
-            counts[part] += len(samples)
-            characters |= {sample.character for sample in samples}
-            if number % 10 == 0:
-                assert gnt.serialize((sample.code, sample.image) for sample in samples) == content
-                # dark ink on light paper, cut out along the ink
-                assert np.mean([sample.image.mean() for sample in samples]) > 128
-    assert counts == {"trn": 36_702, "tst": 9_076}  # as the folder's description has it
-    assert len(characters) == 64 and characters <= set(gnt.LEVEL_1)

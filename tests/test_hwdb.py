@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hwr_utils import cli, files
+from hwr_utils import files
 from hwr_utils.data import gnt, hwdb
 from hwr_utils.data.hwdb import Options, import_gnt
 from hwr_utils.errors import InputError
@@ -120,8 +120,6 @@ def test_what_does_not_fit_is_not_begun(plain: Path, tmp_path: Path, monkeypatch
 
 REFUSED: dict[str, tuple[Callable[[Path], object], Options, str]] = {
     "size": (lambda _: None, Options(size=8), "size=8, margin=3.*: a size of 16 to 512"),
-    "margin": (lambda _: None, Options(16, 8), "size=16, margin=8.*: .* leaves room"),
-    "damaged": (lambda plain: (plain / "3.gnt").write_bytes(b"abc"), SMALL, r"3\.gnt is no sound GNT file"),
     "twice": (lambda plain: shutil.copy(plain / "3.gnt", plain / "6.gnt"), SMALL, r"6\.gnt has the same content as"),
     "others": (
         lambda plain: write(plain / "3.gnt", [("，", bar(3, 3))]),
@@ -144,17 +142,6 @@ def test_what_cannot_be_imported_is_told(
     with pytest.raises(InputError, match=message):
         import_gnt([plain], tmp_path / "out", options)
     assert not (tmp_path / "out").exists()
-
-
-def test_the_command_asks_before_it_leaves_out(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / "out"
-    argv = ["import-hwdb", str(folder / "1001.gnt"), str(folder / "1002.gnt"), "--out", str(out), "--size", "16"]
-    assert cli.main(argv) == 2 and "--drop-others" in capsys.readouterr().err
-    assert cli.main([*argv, "--drop-others"]) == 0
-    assert "3 samples of 2 files; 1 of other characters left out" in capsys.readouterr().out
-    assert len(content(out)["images"]) == 3
 
 
 def test_the_real_subset_is_what_the_records_name(data_root: Path, tmp_path: Path) -> None:

@@ -38,19 +38,10 @@ def test_what_is_written_comes_back(path: Path, array: np.ndarray, compress: boo
         assert path.read_bytes() == first
 
 
-@pytest.mark.parametrize("content", [PLAIN, ZIPPED])
-@pytest.mark.parametrize("name", ["a-ubyte", "a-ubyte.gz"])
+@pytest.mark.parametrize(("name", "content"), [("a-ubyte", ZIPPED), ("a-ubyte.gz", PLAIN)])
 def test_content_decides_about_gzip_not_the_name(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
     assert np.array_equal(idx.read_idx(tmp_path / name, ndim=3), IMAGES)
-
-
-def test_reads_what_torchvision_reads(data_root: Path, path: Path) -> None:
-    from torchvision.datasets.mnist import read_sn3_pascalvincent_tensor
-
-    for file in sorted(data_root.glob("*/*/raw/t*-ubyte.gz")):
-        path.write_bytes(gzip.decompress(file.read_bytes()))
-        assert np.array_equal(idx.read_idx(file), read_sn3_pascalvincent_tensor(str(path)).numpy()), file
 
 
 def header(*sizes: int, kind: int = 8) -> bytes:
@@ -60,17 +51,13 @@ def header(*sizes: int, kind: int = 8) -> bytes:
 DAMAGED = {
     "empty": (b"", "is empty"),
     "web page": (b"\n<!DOCTYPE html>", "is a web page"),
-    "wrong magic": (b"\0\1" + PLAIN[2:], "IDX file of uint8 was expected"),
     "wrong type": (header(3, kind=13) + bytes(12), "IDX file of uint8 was expected"),
-    "four dimensions": (header(1, 1, 1, 1) + b"a", "IDX file of uint8 was expected"),
     "labels for images": (header(3) + b"abc", "has 1 dimension.*3 was expected"),
-    "nothing declared": (header(0, 28, 28), "1 to 4294967296 bytes"),
     "too much declared": (header(2**32 - 1, 2**32 - 1, 2**32 - 1), "1 to 4294967296 bytes"),
     "truncated": (PLAIN[:-1], r"declares \(2, 3, 4\), which is 24 bytes, and holds only 23"),
     "trailing bytes": (PLAIN + b"\n", "holds more"),
     "gz truncated": (ZIPPED[:-9], "is damaged"),
     "gz wrong CRC": (ZIPPED[:-8] + bytes([ZIPPED[-8] ^ 1]) + ZIPPED[-7:], "is damaged.*CRC"),
-    "gz with trailing bytes": (ZIPPED + b"more", "is damaged"),
     "gz in gz": (gzip.compress(ZIPPED), "is a gzip file"),
 }
 

@@ -1,18 +1,16 @@
 """Datasets that are imports of GNT files: what may be their test set, and what is found damaged."""
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from helpers import write_easy
 from hwr_utils import data, facts, recipes, results, runs
 from hwr_utils.data import CATALOG, gnt, hwdb
-from hwr_utils.data.splits import writer_split
 from hwr_utils.errors import InputError
 from hwr_utils.sources import Source
 
@@ -89,21 +87,6 @@ def test_the_writer_split_leaks_nobody(make: Make) -> None:
         assert np.array_equal(whole.images[train], found.train_images)
 
 
-@given(st.lists(st.integers(0, 12), min_size=2).filter(lambda writers: len(set(writers)) > 1), st.integers(0, 2**32))
-def test_no_writer_is_on_both_sides(writers: list[int], seed: int) -> None:
-    array = np.array(writers, np.int64)
-    train, test = writer_split(array, 0.2, seed)
-    assert np.array_equal(np.sort(np.concatenate([train, test])), np.arange(len(array)))
-    assert not set(array[train]) & set(array[test])
-    people = len(set(writers))
-    assert len(set(array[test])) == max(1, int(0.2 * people + 0.5)) < people
-
-
-def test_one_writer_cannot_be_split() -> None:
-    with pytest.raises(InputError, match="found 1 writers"):
-        writer_split(np.zeros(9, np.int64), 0.2, 0)
-
-
 def test_files_that_are_no_writers_refuse_to_be_split_by_them(make: Make) -> None:
     root = make("hwdb-subset")
     with pytest.raises(InputError, match=r"hwdb-subset cannot be split by writers: its files are not one writer's"):
@@ -129,17 +112,6 @@ def test_a_set_with_its_own_test_set_may_be_split_anew(tmp_path: Path) -> None:
         data.load("custom:easy", tmp_path, split="writer")
 
 
-def test_a_class_that_is_in_the_test_set_alone(tmp_path: Path) -> None:
-    ink = np.zeros((5, 5), np.uint8)
-    for part, characters in (("trn", "啊"), ("tst", "啊阿")):
-        path = tmp_path / "sources" / part / "1.gnt"
-        path.parent.mkdir(parents=True)
-        path.write_bytes(gnt.serialize((gnt.encode(character), ink) for character in characters))
-    hwdb.import_gnt([tmp_path / "sources"], tmp_path / "custom" / "lonely", SMALL, workers=1)
-    with pytest.raises(InputError, match=r"1 classes \(阿\) are in the test set alone"):
-        data.load("custom:lonely", tmp_path)
-
-
 def test_who_is_only_tested_is_all_test_set_and_never_trained_on(make: Make) -> None:
     root = make("icdar2013-c016")
     dataset = data.load("icdar2013-c016", root)
@@ -158,8 +130,6 @@ def test_other_samples_under_the_published_name_are_refused(make: Make) -> None:
 
 
 def test_the_published_counts_are_known(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    import dataclasses
-
     root = make("hwdb1.1")
     small = dataclasses.replace(CATALOG["hwdb1.1"], n_train=120, n_test=30, writers=(8, 2))
     monkeypatch.setitem(CATALOG, "hwdb1.1", small)
@@ -185,11 +155,7 @@ def test_damaged_arrays_are_found(make: Make) -> None:
     np.save(folder / "labels.npy", np.zeros(149, np.uint16))
     with pytest.raises(InputError, match=r"labels\.npy is damaged: it is not what was written"):
         data.load("custom:hands", root)
-
-
-def test_an_import_of_another_version(make: Make) -> None:
-    root = make()
-    manifest = root / "custom" / "hands" / "manifest.json"
+    manifest = folder / "manifest.json"
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"schema_version": 0}))
     with pytest.raises(InputError, match=r"schema_version is 0.*version 1 was expected.*import it again"):
         data.load("custom:hands", root)
@@ -213,15 +179,9 @@ def test_the_name_of_an_import_is_its_samples(make: Make, tmp_path: Path) -> Non
 
 def test_the_facts_of_an_import(make: Make, tmp_path: Path) -> None:
     root = make()
-    folder = facts.record("custom:hands", tmp_path / "results", root)
+    facts.record("custom:hands", tmp_path / "results", root)
     found, sheet = (read("custom:hands", tmp_path / "results") for read in (results.facts, results.samples))
-    assert sheet.shape == (3, 10, 16, 16)
     assert pictures(sheet.reshape(-1, 16, 16)) <= pictures(hwdb.read_import(root / "custom" / "hands").images)
-    assert (
-        folder.name == "custom-hands"
-        and found["published"] is False
-        and found["files"] == data.checksums("custom:hands", root)
-    )
     assert (found["n"], found["classes"], found["per_class"]) == (150, list(CHARACTERS), [50, 50, 50])
     assert found["writers"] == [15] * 10 and found["parts"] == {"train": 120, "test": 30} and found["others"] == 0
     assert found["strokes"] == [10, 7, 10]  # of 啊, 阿 and 埃 as they are printed

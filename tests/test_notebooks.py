@@ -17,10 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers import LIMIT, write_easy
-from hwr_utils import cli, notebooks, plots, records
+from hwr_utils import notebooks, plots, records
 from hwr_utils.errors import InputError
 
-REAL = sorted(notebooks.FOLDER.glob("*.ipynb"))
 TINY = """\
 seed = 0  # a whole number
 rate = 0.5  # any number
@@ -58,31 +57,22 @@ def printed(path: Path) -> str:
     return "".join(output.get("text", "") for output in outputs)
 
 
-def test_it_runs_with_the_given_values(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    source = tiny.read_bytes()
-    output = tmp_path / "out" / "done.ipynb"
-    values = [
-        word for name, value in {"seed": "3", "rate": "1", "flag": "true"}.items() for word in ("-p", name, value)
-    ]
-    assert cli.main(["notebook", str(tiny), *values, "--output", str(output)]) == 0
-    assert capsys.readouterr().out.strip() == str(output)
-    assert printed(output) == f"3 1.0 a True None None 1 {Path.cwd()}\n"
-    assert tiny.read_bytes() == source
-    assert [path.name for path in output.parent.iterdir()] == [output.name]
-    assert str(tmp_path) not in output.read_text(), "the executed notebook tells where it was made"
-
-
-def test_it_runs_on_a_bare_account(tiny: Path, tmp_path: Path) -> None:
+def test_it_runs_with_the_given_values_on_a_bare_account(tiny: Path, tmp_path: Path) -> None:
     """Execute it without a home that can be written, with ASCII alone, and with another kernel first on the path."""
     foreign = tmp_path / "jupyter" / "kernels" / "python3" / "kernel.json"
     foreign.parent.mkdir(parents=True)
     foreign.write_text(json.dumps({"argv": ["false", "{connection_file}"], "display_name": "", "language": "python"}))
     environment = {"HOME": str(tiny / "none"), "LC_ALL": "C", "JUPYTER_PATH": str(tmp_path / "jupyter")}
-    output = tmp_path / "手.ipynb"
-    command = [sys.executable, "-m", "hwr_utils", "notebook", str(tiny), "-p", "name", "手", "--output", str(output)]
+    source, output = tiny.read_bytes(), tmp_path / "out" / "手.ipynb"
+    values = {"seed": "3", "rate": "1", "flag": "true", "name": "手"}
+    command = [sys.executable, "-m", "hwr_utils", "notebook", str(tiny), "--output", str(output)]
+    command += [word for name, value in values.items() for word in ("-p", name, value)]
     done = subprocess.run(command, env=os.environ | environment, capture_output=True, timeout=LIMIT)
     assert done.returncode == 0, done.stderr.decode()
-    assert printed(output).startswith("0 0.5 手 False")
+    assert printed(output) == f"3 1.0 手 True None None 1 {Path.cwd()}\n"
+    assert tiny.read_bytes() == source
+    assert [path.name for path in output.parent.iterdir()] == [output.name]
+    assert str(tmp_path) not in output.read_text(), "the executed notebook tells where it was made"
 
 
 def test_papermills_own_command_runs_it_too(tiny: Path, tmp_path: Path) -> None:
@@ -132,16 +122,10 @@ def test_a_failing_cell_is_named_and_what_ran_is_kept(tiny: Path, tmp_path: Path
     ("name", "value", "told"),
     [
         ("sed", 3, "'sed' is unknown, expected one of seed, rate, name, flag, epochs, place; did you mean 'seed'?"),
-        ("ratio", 3, "did you mean 'rate'?"),
         ("seed", "three", "seed='three' is of type str, expected int; its default is 0"),
-        ("seed", 1.0, "expected int"),
         ("seed", True, "seed=True is of type bool, expected int"),
         ("seed", None, "seed=None is of type NoneType, expected int"),
-        ("rate", True, "expected float"),
-        ("name", 3, "expected str"),
-        ("flag", 1, "expected bool"),
         ("epochs", 2.5, "expected int; its default is None"),
-        ("place", 1, "expected str; its default is None"),
     ],
 )
 def test_a_wrong_parameter_is_refused_before_anything_runs(
@@ -153,31 +137,15 @@ def test_a_wrong_parameter_is_refused_before_anything_runs(
     assert list(tmp_path.iterdir()) == [tiny]
 
 
-def test_right_parameters_are_taken_as_they_are(tiny: Path) -> None:
-    values = {"seed": 5, "rate": 2, "name": "x", "flag": True, "epochs": None, "place": "there"}
-    checked = notebooks.check(tiny, values)
-    assert checked == values and type(checked["rate"]) is float
-
-
 def test_a_default_that_must_be_computed_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path, "a = print(1)")
     with pytest.raises(InputError, match=rf"{path} is damaged .*malformed node.*tagged `parameters`"):
         notebooks.check(path, {})
     with pytest.raises(InputError, match="parameter 'a' is unknown"):
         notebooks.check(write(tmp_path), {"a": 1})
-
-
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"cells": [{}]}', "\x00"])
-def test_a_file_that_is_no_notebook_is_refused(tmp_path: Path, content: str) -> None:
-    path = tmp_path / "broken.ipynb"
-    path.write_text(content)
-    with pytest.raises(InputError, match=r"broken\.ipynb is damaged .*a notebook with parameters was expected"):
+    path.write_text('{"cells": [{}]}')
+    with pytest.raises(InputError, match=r"tiny\.ipynb is damaged .*a notebook with parameters was expected"):
         notebooks.parameters(path)
-
-
-def test_an_unknown_notebook_is_told_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["notebook", "02_simple_cn"]) == 2
-    assert "did you mean '02_simple_cnn'?" in capsys.readouterr().err
 
 
 @given(value=st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False)))
@@ -193,16 +161,6 @@ def test_other_text_stays_text_and_gives_a_file_name(text: str) -> None:
     name, other = (notebooks.label(Path("tiny.ipynb"), {"place": value}) for value in (text, text + "é"))
     assert name == Path(name).name and len(name.encode()) <= 120
     assert name != other, "the second would overwrite the first"
-
-
-@pytest.mark.parametrize("path", REAL, ids=lambda path: path.stem)
-def test_the_parameters_cell_of_a_notebook_is_well_formed(path: Path) -> None:
-    known = notebooks.parameters(path)
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    cell = next(cell for cell in cells if "parameters" in cell["metadata"].get("tags", []))
-    lines = "".join(cell["source"]).splitlines()
-    assert len(lines) == len(known)
-    assert all("  # " in line for line in lines), "each parameter says what it is"
 
 
 # Found once; the tolerance is for other processors, whose sums differ in the last digits. Batch normalisation makes

@@ -1,44 +1,36 @@
 """The playground, in a real browser: what it draws, reads, keeps and says, and what it sends (nothing)."""
 
 import base64
-import http.server
 import itertools
 import json
 import math
-import re
-import shutil
 import sys
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
 import numpy as np
 import pytest
-import yaml
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 import strokes
-from hwr_utils import files, preprocessing
+from browsing import Site, grave_faults
+from hwr_utils import preprocessing
 from hwr_utils.data import catalog, gnt
 from hwr_utils.device import canvas, recognizer
 from hwr_utils.errors import InputError
-from hwr_utils.synthesis import drawing, scribbles
+from hwr_utils.synthesis import scribbles
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "book"))
 
-import build  # noqa: E402
 import playground  # noqa: E402
 
-RESULTS = ROOT / "results"
 PREFIX = "/a-study/"  # GitHub Pages serves a book under its repository's name
 PAGE = "book/playground.html"
 VERSION = f"book/{playground.APP}/version.json"
 MODEL = f"book/{playground.APP}/models/digits/{playground.MODEL}"
-AXE = ROOT / "node_modules" / "axe-core" / "axe.min.js"
 
 # 200 characters whose strokes no network has seen. Those of hanzi are Japanese: every such character of the 3,755 that
 # KanjiVG has by the same code point, whether or not China writes it in the same way.
@@ -59,96 +51,23 @@ FORMS = {
 PENS = {entry["name"]: entry["pen"] for entry in playground.entries()}
 
 
-class Site:
-    """A server of a book under PREFIX.
-
-    `replaced` has other content for some paths, or None where they are missing; `asked` has what was asked for.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        """Serve a folder until `stop`."""
-        replaced: dict[str, bytes | None] = {}
-        asked: list[str] = []
-        self.replaced, self.asked = replaced, asked
-
-        class Handler(http.server.SimpleHTTPRequestHandler):
-            def log_message(self, *_: Any) -> None:
-                pass
-
-            def do_GET(self) -> None:
-                asked.append(self.path)
-                path = urlparse(self.path).path
-                if not path.startswith(PREFIX):
-                    return self.send_error(404)
-                name = path.removeprefix(PREFIX)
-                if name not in replaced:
-                    self.path = "/" + name
-                    return super().do_GET()
-                content = replaced[name]
-                if content is None:
-                    return self.send_error(404)
-                self.send_response(200)
-                self.send_header("Content-Type", self.guess_type(name))
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content)
-
-        self.server = http.server.ThreadingHTTPServer(
-            ("127.0.0.1", 0), lambda *arguments: Handler(*arguments, directory=str(folder))
-        )
-        self.address = f"http://127.0.0.1:{self.server.server_port}{PREFIX}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def stop(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-
-
-@pytest.fixture(scope="module")
-def html(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a small book of the playground's page with the models of results/, built as the whole one is."""
-    work = tmp_path_factory.mktemp("playground")
-    source = work / "source"
-    shutil.copytree(ROOT / "book", source / "book", ignore=shutil.ignore_patterns("__pycache__", "*.ipynb"))
-    for path in (source / "book").glob("*.md"):
-        if path.stem not in ("playground", "bibliography", "glossary"):
-            path.unlink()
-    api = "# API\n\n```{eval-rst}\n.. automodule:: hwr_utils.device.canvas\n   :members:\n```\n"
-    files.write_text(source / "book" / "api.md", api)
-    settings = build.configure(yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8")), quick=False)
-    files.write_text(source / "_config.yml", yaml.safe_dump(settings, allow_unicode=True, sort_keys=False))
-    pages = ["book/glossary", "book/bibliography", "book/api"]
-    toc = {"format": "jb-book", "root": "book/playground", "chapters": [{"file": page} for page in pages]}
-    files.write_text(source / "_toc.yml", yaml.safe_dump(toc, sort_keys=False))
-    built = build.render(source, work)
-    playground.install(built, playground.models())
-    return built
-
-
 @pytest.fixture
-def site(html: Path) -> Iterator[Site]:
-    served = Site(html)
+def site(book: Path) -> Iterator[Site]:
+    served = Site(book, PREFIX)
     yield served
     served.stop()
 
 
 @pytest.fixture
-def open_page(browser: Browser, site: Site) -> Iterator[Callable[..., Page]]:
+def open_page(new_page: Callable[..., Page], site: Site) -> Callable[..., Page]:
     """Return a function that opens the playground in a window of its own."""
-    contexts: list[BrowserContext] = []
 
-    def open_one(before: Callable[[BrowserContext], Any] = lambda _: None, **options: Any) -> Page:
-        options = {"viewport": {"width": 1280, "height": 900}, "reduced_motion": "reduce"} | options
-        contexts.append(browser.new_context(**options))
-        contexts[-1].set_default_timeout(60_000)
-        before(contexts[-1])
-        page = contexts[-1].new_page()
+    def open_one(**options: Any) -> Page:
+        page = new_page(**options)
         page.goto(site.address + PAGE)
         return page
 
-    yield open_one
-    for context in contexts:
-        context.close()
+    return open_one
 
 
 @pytest.fixture
@@ -190,13 +109,16 @@ def status(page: Page) -> Any:
 # ---- what it draws ----
 
 
-def test_the_page_speaks_korean_where_it_is_korean(html: Path, site: Site, open_page: Callable[..., Page]) -> None:
-    site.replaced[PAGE] = (html / PAGE).read_bytes().replace(b'<html lang="en"', b'<html lang="ko"', 1)
+def test_the_page_speaks_korean_where_it_is_korean(book: Path, site: Site, open_page: Callable[..., Page]) -> None:
+    site.replaced[PAGE] = (book / PAGE).read_bytes().replace(b'<html lang="en"', b'<html lang="ko"', 1)
     page = open_page()
     ready(page)
     status(page).to_have_text("판에 글자를 하나 그리세요.")
     expect(page.locator("#playground-models label").first).to_have_text("숫자")
     expect(page.locator("#playground-knows")).to_contain_text("숫자 0부터 9까지")
+
+
+ODD: list[Any] = [[], [[(0.5, 0.5)]], [[(0.2, 0.2), (0.2, 0.2)]], [[(0, 0), (1, 0)], [(1, 1)]]]
 
 
 def test_javascript_prepares_what_python_prepares(open_page: Callable[..., Page]) -> None:
@@ -207,6 +129,7 @@ def test_javascript_prepares_what_python_prepares(open_page: Callable[..., Page]
         for left, right in itertools.pairwise(sets[:10]):
             halves = ((0, left), (0.6, right))
             sets.append([[(start + 0.4 * x, 0.5 * y) for x, y in stroke] for start, half in halves for stroke in half])
+        sets += ODD
         found = page.evaluate(
             """async ({ sets, pen, form, shape }) => {
               const p = await import(new URL("playground-app/preprocessing.js", location.href));
@@ -218,9 +141,8 @@ def test_javascript_prepares_what_python_prepares(open_page: Callable[..., Page]
             }""",
             {"sets": sets, "pen": PENS[name], "form": form, "shape": shape},
         )
-        pairs = len(sets) - len(RECORDED[name])
-        assert sum(several for *_, several in found[-pairs:]) > 0.8 * pairs
-        names = [*RECORDED[name], *["a pair"] * pairs]
+        assert sum(several for *_, several in found[len(RECORDED[name]) : -len(ODD)]) >= 8, "of nine pairs"
+        names = [*RECORDED[name], *["a pair"] * 9, *map(str, ODD)]
         for character, set_, (drawn, prepared, given, several) in zip(names, sets, found, strict=True):
             image = canvas.prepare(set_, PENS[name], **form)
             assert base64.b64decode(drawn) == canvas.draw(set_, PENS[name]).tobytes(), character
@@ -229,30 +151,9 @@ def test_javascript_prepares_what_python_prepares(open_page: Callable[..., Page]
             assert np.abs(theirs.astype(int) - image).max() <= 1, character
             ours = preprocessing.to_input(image, shape).ravel()
             assert np.abs(np.array(given) - ours).max() <= 1 / 255 + 1e-6, character
-            assert ours.max() > 0.5
+            assert ours.any() == bool(set_)
             compared += 1
     assert compared >= 200
-
-
-@pytest.mark.parametrize("set_", [[], [[(0.5, 0.5)]], [[(0.2, 0.2), (0.2, 0.2)]], [[(0, 0), (1, 0)], [(1, 1)]]])
-def test_javascript_draws_odd_strokes_as_python_does(open_page: Callable[..., Page], set_: list[Any]) -> None:
-    drawn = open_page().evaluate(
-        """async (set) => {
-          const p = await import(new URL("playground-app/preprocessing.js", location.href));
-          return [...p.prepare(set, 0.1, { size: 28, margin: 4, centre: "mass" }).pixels];
-        }""",
-        set_,
-    )
-    ours = canvas.prepare(set_, 0.1, 28, 4, "mass")
-    assert np.abs(np.array(drawn) - ours.ravel()).max() <= 1
-    assert bool(ours.any()) == bool(set_)
-
-
-def test_place_and_size_on_the_pad_make_no_difference() -> None:
-    seven = strokes.read("7")
-    small = [[(0.7 + 0.125 * x, 0.1 + 0.125 * y) for x, y in stroke] for stroke in seven]
-    one, other = (canvas.draw(set_, 0.12).astype(int) for set_ in (seven, small))
-    assert np.abs(one - other).max() <= 1
 
 
 def test_the_pen_is_as_wide_as_it_is_told() -> None:
@@ -262,25 +163,6 @@ def test_the_pen_is_as_wide_as_it_is_told() -> None:
     for pen in (0, -1, 0.6, float("nan")):
         with pytest.raises(InputError, match="pen="):
             canvas.draw([], pen)
-
-
-def _training_images(name: str) -> np.ndarray:
-    """Return images that a model learned from, or drawn as those were."""
-    if name in ("digits", "hanzi"):
-        folder = {"digits": "mnist", "hanzi": "hanzi-synthetic"}[name]
-        samples = np.load(RESULTS / "datasets" / folder / "samples.npz")["samples"]
-        return samples.reshape(-1, *samples.shape[2:])
-    dataset = f"{name}-synthetic"
-    labels = drawing.draw_labels(dataset, 6 * drawing.BATCH, 0, "train").reshape(-1, drawing.BATCH)
-    return np.concatenate([drawing.draw_batch(dataset, part, 0, "train", i) for i, part in enumerate(labels)])
-
-
-@pytest.mark.parametrize("name", list(RECORDED))
-def test_the_pen_is_that_of_the_training_images(name: str) -> None:
-    form, _ = FORMS[name]
-    drawn = np.stack([canvas.prepare(strokes.read(c), PENS[name], **form) for c in RECORDED[name][:40]])
-    ratio = np.median(canvas.pen_width(drawn)) / np.median(canvas.pen_width(_training_images(name)))
-    assert 0.9 < ratio < 1.1
 
 
 def drawn(page: Page) -> list[list[tuple[float, float]]]:
@@ -373,6 +255,9 @@ def test_few_points_become_what_was_meant(digits: Page) -> None:
     assert any(near(point, (0.6, 0.4)) for point in arc)  # a curve through all three, over the line between them
     assert max(x - 0.3 - 3 * (y - 0.3) for x, y in arc if y < 0.39) > 0.02
     assert max(math.dist(a, b) for stroke in drawn(digits) for a, b in itertools.pairwise(stroke)) < 0.05
+    digits.locator("#playground-clear").click()
+    hand.line((0.5, 0.5), (0.5, 0.5))  # a dot is no digit
+    status(digits).to_contain_text("No candidate is likely")
 
 
 def test_events_that_came_together_all_count(digits: Page) -> None:
@@ -433,11 +318,6 @@ def test_a_stroke_that_leaves_the_pad_is_not_drawn_along_its_edge(digits: Page) 
     assert not inked
 
 
-def test_a_dot_is_no_character(digits: Page) -> None:
-    Hand(digits).line((0.5, 0.5), (0.5, 0.5))
-    status(digits).to_contain_text("No candidate is likely")
-
-
 def test_the_drawing_can_be_saved_and_outlives_a_reload(digits: Page, tmp_path: Path) -> None:
     draw(digits, "4")
     candidates(digits)
@@ -456,7 +336,7 @@ def test_the_drawing_can_be_saved_and_outlives_a_reload(digits: Page, tmp_path: 
 # ---- what it reads ----
 
 
-def test_strokes_that_no_network_has_seen(open_page: Callable[..., Page], capsys: pytest.CaptureFixture[str]) -> None:
+def test_strokes_that_no_network_has_seen(open_page: Callable[..., Page]) -> None:
     """Nine of ten over all of them, and no model far behind: hanzi have twins, such as 土 and 士."""
     models = {model.entry["name"]: model for model in playground.models()}
     page = open_page()
@@ -484,70 +364,18 @@ def test_strokes_that_no_network_has_seen(open_page: Callable[..., Page], capsys
         answers, likely = [answer for answer, _ in found], np.array([accepted for _, accepted in found])
         n = len(characters)
         right = sum(answer[0] == character for answer, character in zip(answers, characters, strict=False))
-        among = sum(character in answer for answer, character in zip(answers, characters, strict=False))
-        declined, scribbles_declined = 1 - likely[:n].mean(), 1 - likely[n:].mean()
-        with capsys.disabled():
-            print(f"\nKanjiVG's {name}: {right} of {n} right, {among} of {n} among the ten, {declined:.0%} declined;")
-            print(f"of scribbles {scribbles_declined:.0%} declined", end=" ")
         n_right += right
         assert all(len(set(answer)) == 10 for answer in answers)
         assert right >= 0.85 * n
-        assert declined <= 0.2 and scribbles_declined >= 0.7
+        assert likely[:n].mean() >= 0.8, "few characters are declined"
+        assert likely[n:].mean() <= 0.3, "and most scribbles"
 
         ours = recognizer.load(models[name].file)
         pictures = (canvas.prepare(set_, PENS[name], **ours.form) for set_ in sets)
         logits = np.stack([ours.network(preprocessing.to_input(one, ours.network.input_shape)) for one in pictures])
         assert (ours.rejector.accepts(logits) == likely).mean() > 0.95  # but for roundings, where it is a close thing
     n = sum(map(len, RECORDED.values()))
-    with capsys.disabled():
-        print(f"\nof all {n}: {n_right} right", end=" ")
     assert n >= 200 and n_right >= 0.9 * n
-
-
-def test_the_page_agrees_with_hwr_predict(digits: Page, tmp_path: Path) -> None:
-    """The browser's LiteRT and that of Python read the same picture with the same scores, up to rounding."""
-    model = playground.models()[0]
-    draw(digits, "5")
-    shown = candidates(digits)
-    drawn = digits.evaluate(
-        """() => { const c = document.getElementById("playground-seen");
-          return [...c.getContext("2d").getImageData(0, 0, c.width, c.height).data].filter((_, i) => i % 4 === 0); }"""
-    )
-    from PIL import Image
-
-    Image.fromarray(np.array(drawn, np.uint8).reshape(28, 28)).save(tmp_path / "5.png")
-    (ours,) = recognizer.predict([tmp_path / "5.png"], model.file)
-    assert shown[:2] == [one for one, _ in ours.candidates[:2]]
-
-
-def test_candidates_come_with_every_stroke(digits: Page) -> None:
-    status(digits).to_have_text("Draw a character on the pad.")
-    draw(digits, "4", n_strokes=1)
-    assert len(candidates(digits)) == 10
-    before = candidates(digits)
-    draw(digits, "7")
-    expect(digits.locator("#playground-candidates")).not_to_have_text("".join(before))
-    shares = digits.locator("#playground-candidates small").all_inner_texts()
-    values = [float(re.sub(r"[^\d]", "", share)) - 0.5 * share.startswith("<") for share in shares]
-    assert values == sorted(values, reverse=True)
-
-
-def test_a_click_copies_the_character(digits: Page) -> None:
-    draw(digits, "3")
-    second = candidates(digits)[1]
-    digits.locator("#playground-candidates button").nth(1).click()
-    expect(digits.locator("#playground-copied[role=status]")).to_have_text(f"{second} is copied.")
-    assert digits.evaluate("navigator.clipboard.readText()") == second
-
-
-def test_the_pen_can_be_changed(digits: Page) -> None:
-    draw(digits, "8")
-    candidates(digits)
-    ink = """() => { const c = document.getElementById("playground-seen");
-      return c.getContext("2d").getImageData(0, 0, c.width, c.height).data.reduce((a, b) => a + b); }"""
-    before = digits.evaluate(ink)
-    digits.locator("#playground-pen").fill("0.2")
-    digits.wait_for_function(f"() => ({ink})() > 1.1 * {before}")  # the page evaluates no text
 
 
 def test_models_say_what_they_are_and_what_they_know(digits: Page) -> None:
@@ -598,26 +426,20 @@ def test_by_keyboard(digits: Page) -> None:
 # ---- what it keeps, and sends ----
 
 
-def test_nothing_leaves_the_page(open_page: Callable[..., Page], site: Site) -> None:
+def test_it_fetches_the_chosen_model_alone_nothing_twice_and_sends_nothing(
+    open_page: Callable[..., Page], site: Site
+) -> None:
     asked: list[str] = []
     page = open_page(before=lambda context: context.on("request", lambda request: asked.append(request.url)))
-    ready(page)
-    page.wait_for_selector("#playground-offline[data-ready]")
-    assert any(playground.MODEL in url for url in asked)
+    page.wait_for_selector("#playground-offline[data-ready='Digits']")
     assert [url for url in asked if not url.startswith((site.address, "data:", "blob:"))] == []
     asked.clear()
     page.on("websocket", lambda socket: asked.append(socket.url))
-    for character in "28":
-        draw(page, character)
-        candidates(page)
+    draw(page, "2")
+    candidates(page)
     page.locator("#playground-candidates button").first.click()
     page.locator("#playground-clear").click()
     assert asked == []
-
-
-def test_it_fetches_the_chosen_model_alone_and_nothing_twice(open_page: Callable[..., Page], site: Site) -> None:
-    page = open_page()
-    page.wait_for_selector("#playground-offline[data-ready='Digits']")
     twice = {path for path, times in Counter(site.asked).items() if times > 1}
     assert {path for path in twice if playground.WORKER not in path} == set()
     models = [path.partition("?")[0] for path in site.asked if playground.MODEL in path]
@@ -652,23 +474,14 @@ def test_it_works_without_a_network(open_page: Callable[..., Page], site: Site) 
     assert [url for url in failed if not url.endswith((playground.WORKER, "cjk.otf"))] == []
 
 
-def _kept(page: Page) -> list[str]:
-    found: list[str] = page.evaluate(
-        """async () => (await Promise.all((await caches.keys()).map(async (name) =>
-          (await (await caches.open(name)).keys()).map((request) => request.url)))).flat()"""
-    )
-    return found
-
-
-def test_a_new_edition_replaces_the_kept_one(open_page: Callable[..., Page], site: Site, html: Path) -> None:
+def test_a_new_edition_replaces_the_kept_one(open_page: Callable[..., Page], site: Site, book: Path) -> None:
     page = open_page()
     page.wait_for_selector("#playground-offline[data-ready]")
-    site.replaced[PAGE] = (html / PAGE).read_bytes().replace(b"Draw a character", b"Please draw a character", 1)
+    site.replaced[PAGE] = (book / PAGE).read_bytes().replace(b"Draw a character", b"Please draw a character", 1)
     site.replaced[VERSION] = b'{"version": "newer"}'
     page.reload()
     expect(page.locator("article")).to_contain_text("Please draw")
     page.wait_for_selector("#playground-offline[data-ready]")
-    assert sum(playground.MODEL in url for url in _kept(page)) == 1
     site.stop()
     page.reload()
     ready(page)
@@ -689,34 +502,14 @@ def test_a_book_that_has_no_playground_any_more_takes_the_worker_away(
     )
 
 
-def test_the_service_worker_leaves_the_rest_of_the_book_alone(open_page: Callable[..., Page], site: Site) -> None:
-    page = open_page()
-    page.wait_for_selector("#playground-offline[data-ready]")
-    page.goto(site.address + "book/glossary.html")
-    assert page.evaluate("navigator.serviceWorker.controller") is None
-
-
-def test_it_can_be_installed(open_page: Callable[..., Page], html: Path) -> None:
-    page = open_page()
-    found = page.context.new_cdp_session(page).send("Page.getAppManifest")
-    assert found["errors"] == [] and json.loads(found["data"])["display"] == "standalone"
-    icons = json.loads(found["data"])["icons"]
-    assert {"192x192", "512x512"} <= {icon["sizes"] for icon in icons}
-    for icon in icons:
-        assert (html / "book" / playground.APP / icon["src"]).is_file()
-    page.wait_for_selector("#playground-offline[data-ready]")
-    problems = page.context.new_cdp_session(page).send("Page.getInstallabilityErrors")["installabilityErrors"]
-    assert [one["errorId"] for one in problems if one["errorId"] != "in-incognito"] == []
-
-
 # ---- what it says when something is wrong ----
 
 
-def _truncated(content: bytes) -> bytes:
+def cut_off(content: bytes) -> bytes:
     return content[: len(content) // 2]
 
 
-def _flipped(content: bytes) -> bytes:
+def with_a_bit_flipped(content: bytes) -> bytes:
     middle = len(content) // 2
     return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
 
@@ -724,54 +517,25 @@ def _flipped(content: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("path", "damage", "message"),
     [
-        (MODEL, _truncated, "The file of the model “Digits” is damaged"),
-        (MODEL, _flipped, "The file of the model “Digits” is damaged"),
+        (MODEL, with_a_bit_flipped, "The file of the model “Digits” is damaged"),
         (MODEL, lambda _: None, "The file of the model “Digits” is missing"),
-        (f"book/{playground.APP}/models.json", _truncated, "The list of models is missing or damaged"),
-        (f"book/{playground.APP}/models.json", lambda _: None, "The list of models is missing or damaged"),
-        (f"book/{playground.APP}/litert/core.js", lambda _: None, "LiteRT did not start"),
-        (f"book/{playground.APP}/litert/litert_wasm_internal.js", lambda _: None, "LiteRT did not start"),
+        (f"book/{playground.APP}/models.json", cut_off, "The list of models is missing or damaged"),
         (f"book/{playground.APP}/litert/litert_wasm_internal.wasm", lambda _: None, "LiteRT did not start"),
-        (f"book/{playground.APP}/worker.js", lambda _: None, "LiteRT did not start"),
         (f"book/{playground.APP}/pad.js", lambda _: None, "The playground did not start"),
     ],
 )
 def test_files_that_are_missing_or_damaged(
-    open_page: Callable[..., Page], site: Site, html: Path, path: str, damage: Callable[[bytes], Any], message: str
+    open_page: Callable[..., Page], site: Site, book: Path, path: str, damage: Callable[[bytes], Any], message: str
 ) -> None:
-    site.replaced[path] = damage((html / path).read_bytes())
+    site.replaced[path] = damage((book / path).read_bytes())
     page = open_page()
     status(page).to_contain_text(message, timeout=60_000)
 
 
-def test_a_browser_that_cannot_run_it(open_page: Callable[..., Page]) -> None:
-    page = open_page(before=lambda context: context.add_init_script("delete window.WebAssembly"))
-    status(page).to_contain_text("This browser cannot run the networks")
-    expect(page.locator("#playground-app")).to_be_hidden()
-
-
-def _with_scores(html: Path, **scores: Any) -> bytes:
-    path = html / "book" / playground.APP / "models.json"
-    content = json.loads(path.read_text(encoding="utf-8"))
-    content["models"][0]["scores"] |= scores
-    return json.dumps(content).encode()
-
-
-def test_what_resembles_nothing_is_declined(open_page: Callable[..., Page], site: Site, html: Path) -> None:
-    # so warm that all scores are nearly a tenth
-    nothing = {"weights": [0] * 30, "bias": -1}
-    site.replaced[f"book/{playground.APP}/models.json"] = _with_scores(html, temperature=1e6, rejector=nothing)
-    page = open_page()
-    ready(page)
-    draw(page, "7")
-    status(page).to_contain_text("No candidate is likely")
-    assert set(page.locator("#playground-candidates small").all_inner_texts()) == {"10 %"}
-
-
-def test_opened_as_a_file_it_says_what_to_do(browser: Browser, html: Path) -> None:
+def test_opened_as_a_file_it_says_what_to_do(browser: Browser, book: Path) -> None:
     page = browser.new_page()
-    page.goto((html / PAGE).as_uri())
-    status(page).to_contain_text(f'python3 -m http.server --directory "{html}/" 8000')
+    page.goto((book / PAGE).as_uri())
+    status(page).to_contain_text(f'python3 -m http.server --directory "{book}/" 8000')
     page.close()
 
 
@@ -785,7 +549,7 @@ SHIFTS = """window.shifted = 0; new PerformanceObserver((list) => {
 }).observe({ type: "layout-shift", buffered: true });"""
 
 
-@pytest.mark.parametrize("options", [{}, PHONE, SMALL, LYING], ids=["wide", "phone", "small", "lying"])
+@pytest.mark.parametrize("options", [PHONE, SMALL, LYING], ids=["phone", "small", "lying"])
 def test_pad_and_candidates_are_in_one_view(open_page: Callable[..., Page], options: dict[str, Any]) -> None:
     page = open_page(before=lambda context: context.add_init_script(SHIFTS), **TOUCH | options)
     page.wait_for_selector("#playground-offline[data-ready]")
@@ -808,38 +572,29 @@ def test_pad_and_candidates_are_in_one_view(open_page: Callable[..., Page], opti
     assert min(buttons) >= 44  # wide enough for a finger
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("options", [{}, PHONE], ids=["wide", "phone"])
+@pytest.mark.parametrize(("scheme", "options"), [("light", {}), ("dark", PHONE)], ids=["wide", "phone"])
 def test_accessibility(open_page: Callable[..., Page], scheme: str, options: dict[str, Any]) -> None:
     page = open_page(color_scheme=scheme, **options)
     ready(page)
     draw(page, "6")
     candidates(page)
     page.wait_for_function(f"document.documentElement.dataset.theme === '{scheme}'")
-    page.evaluate(AXE.read_text(encoding="utf-8"))
-    rules = "['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'best-practice', 'experimental']"
-    found = page.evaluate(f"async () => (await axe.run({{ runOnly: {rules} }})).violations")
-    grave = [
-        (one["id"], [node["html"] for node in one["nodes"]])
-        for one in found
-        if one["impact"] in ("serious", "critical")
-    ]
-    assert grave == []
+    assert grave_faults(page) == []
 
 
 VIOLATIONS = """window.refused = [];
 document.addEventListener("securitypolicyviolation", (event) => window.refused.push(event.violatedDirective));"""
 
 
-def test_no_page_runs_a_script_that_its_content_brings(open_page: Callable[..., Page], site: Site, html: Path) -> None:
-    for path in html.rglob("*.html"):
+def test_no_page_runs_a_script_that_its_content_brings(open_page: Callable[..., Page], site: Site, book: Path) -> None:
+    for path in book.rglob("*.html"):
         assert "_static" in path.parts or "Content-Security-Policy" in path.read_text(encoding="utf-8")
     page = open_page(before=lambda context: context.add_init_script(VIOLATIONS))
     page.wait_for_selector("#playground-offline[data-ready]")
     page.locator(".btn-fullscreen-button").click()
     assert page.evaluate("refused") == []
     hostile = b'<img src="x" onerror="owned = 1"><script>owned = 1</script></article>'
-    site.replaced[PAGE] = (html / PAGE).read_bytes().replace(b"</article>", hostile, 1)
+    site.replaced[PAGE] = (book / PAGE).read_bytes().replace(b"</article>", hostile, 1)
     page.reload()
     ready(page)
     assert page.evaluate("typeof owned") == "undefined" and len(page.evaluate("refused")) == 2
@@ -848,57 +603,11 @@ def test_no_page_runs_a_script_that_its_content_brings(open_page: Callable[..., 
 # ---- what the build does ----
 
 
-@pytest.fixture
-def results(tmp_path: Path) -> Path:
-    """Return a results folder with the runs of the playground."""
-    for model in playground.models():
-        shutil.copytree(model.file.parent, tmp_path / model.entry["run"])
-    return tmp_path
-
-
-def test_a_damaged_or_missing_model_fails_the_build(results: Path) -> None:
-    (path,) = results.glob(f"mnist-*/{playground.MODEL}")
-    path.write_bytes(_flipped(path.read_bytes()))
-    with pytest.raises(InputError, match=re.escape(str(path))):
-        playground.models(results)
-    path.unlink()
-    with pytest.raises(InputError, match=re.escape(playground.entries()[0]["command"])):
-        playground.models(results)
-
-
-def test_what_was_not_measured_is_not_said(results: Path) -> None:
-    measured = playground.facts(playground.models(results)[2])
-    for path in results.glob("hiragana-*/evaluation.*.json"):
-        path.unlink()
-    unmeasured = playground.facts(playground.models(results)[2])
-    assert unmeasured.items() < measured.items()
-    assert {"accuracy", "n", "note", "also"} <= measured.keys() - unmeasured.keys()
-
-
-def test_the_version_is_that_of_the_contents(html: Path, tmp_path: Path) -> None:
-    for name, change in (("same", b""), ("other", b" ")):
-        shutil.copytree(html, tmp_path / name, ignore=shutil.ignore_patterns(playground.APP))
-        (tmp_path / name / PAGE).write_bytes((html / PAGE).read_bytes() + change)
-        playground.install(tmp_path / name, playground.models())
-    older, same, other = (
-        json.loads((root / VERSION).read_text()) for root in (html, tmp_path / "same", tmp_path / "other")
-    )
-    assert older == same != other
-
-
-def test_other_versions_of_litert_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(playground, "REPOSITORY", tmp_path)
-    with pytest.raises(InputError, match="make setup"):
-        playground._litert(tmp_path / "app")
-    core = tmp_path / "node_modules" / "@litertjs" / "core" / "dist" / "index.js"
-    core.parent.mkdir(parents=True)
-    core.write_text("export {};")
-    with pytest.raises(InputError, match="0 times"):
-        playground._litert(tmp_path / "app")
-
-
-def test_pictures_of_pages_are_prepared_as_files_are() -> None:
-    """What the page sees of a drawing is what `hwr predict` sees of a picture of it."""
-    drawn = canvas.draw(strokes.read("3"), 0.12)
-    prepared = preprocessing.prepare(preprocessing.white_on_black(255 - drawn), 28, 4, "box")
-    assert (prepared == canvas.prepare(strokes.read("3"), 0.12, 28, 4, "box")).all()
+def test_the_version_is_that_of_the_contents(tmp_path: Path) -> None:
+    versions = []
+    for folder, page in (("a", "one"), ("b", "one"), ("c", "another")):
+        (tmp_path / folder / "book").mkdir(parents=True)
+        (tmp_path / folder / PAGE).write_text(page)
+        playground.install(tmp_path / folder, [])
+        versions.append(json.loads((tmp_path / folder / VERSION).read_text()))
+    assert versions[0] == versions[1] != versions[2]

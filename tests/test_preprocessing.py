@@ -1,10 +1,12 @@
 """Any picture becomes a square of white ink on black, and what is no picture is named."""
 
+import io
 import struct
 import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from hwr_utils.errors import InputError
 SHAPE = np.zeros((60, 50), np.uint8)
 SHAPE[10:50, 20:26] = 255
 SHAPE[44:50, 20:40] = 255
+FORM: dict[str, Any] = {"size": 28, "margin": 4, "centre": "box"}
 WANTED = preprocessing.to_square(SHAPE)
 
 
@@ -44,14 +47,6 @@ def test_any_array_becomes_a_square_whatever_its_polarity(image: np.ndarray) -> 
     assert not square[:4].any() and not square[-4:].any() and not square[:, :4].any() and not square[:, -4:].any()
     if preprocessing.is_dark_on_light(image) != preprocessing.is_dark_on_light(255 - image):
         assert np.array_equal(preprocessing.white_on_black(255 - image), preprocessing.white_on_black(image))
-
-
-@given(any_image, st.integers(1, 40), st.integers(1, 40))
-def test_scaling_stays_between_the_levels_of_the_image(image: np.ndarray, height: int, width: int) -> None:
-    scaled = preprocessing.resize(image, height, width)
-    assert scaled.shape == (height, width)
-    assert image.min() <= scaled.min() and scaled.max() <= image.max()
-    assert np.array_equal(preprocessing.resize(image, *image.shape), image)
 
 
 def test_scaling_is_what_pillow_does() -> None:
@@ -113,33 +108,9 @@ def test_kinds_of_files_give_the_same_character(tmp_path: Path) -> None:
     for mode in ("L", "RGB", "CMYK"):
         assert close(save(tmp_path / "picture.jpg", dark.convert(mode), quality=95), tolerance=40), mode
     assert close(save(tmp_path / "really-a-jpeg.png", dark, format="JPEG", quality=95), tolerance=40)
-
-
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_turned_photograph_is_upright(tmp_path: Path, orientation: int) -> None:
-    undo = {
-        2: Image.Transpose.FLIP_LEFT_RIGHT,
-        3: Image.Transpose.ROTATE_180,
-        4: Image.Transpose.FLIP_TOP_BOTTOM,
-        5: Image.Transpose.TRANSPOSE,
-        6: Image.Transpose.ROTATE_90,
-        7: Image.Transpose.TRANSVERSE,
-        8: Image.Transpose.ROTATE_270,
-    }
-    image = Image.fromarray(255 - SHAPE)
-    stored = image.transpose(undo[orientation]) if orientation in undo else image
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    assert close(save(tmp_path / "photo.png", stored, exif=exif))
-
-
-def test_prepared_images_are_only_turned_to_white_on_black(tmp_path: Path) -> None:
-    rng = np.random.Generator(np.random.PCG64(0))
-    prepared = np.zeros((28, 28), np.uint8)
-    prepared[2:20, 5:12] = rng.integers(0, 200, (18, 7))
-    assert np.array_equal(save(tmp_path / "a.png", Image.fromarray(prepared)), prepared)
-    assert np.array_equal(save(tmp_path / "a.png", Image.fromarray(255 - prepared)), prepared)
-    assert not save(tmp_path / "a.png", Image.fromarray(np.full((28, 28), 255, np.uint8))).any()
+    turned = Image.Exif()  # as a telephone writes it that was held upright
+    turned[0x0112] = 6
+    assert close(save(tmp_path / "photo.png", dark.transpose(Image.Transpose.ROTATE_90), exif=turned))
 
 
 def chunk(kind: bytes, content: bytes) -> bytes:
@@ -151,21 +122,25 @@ def png(width: int, height: int, content: bytes) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(content)) + chunk(b"IEND", b"")
 
 
+def written(kind: str, *images: Image.Image) -> bytes:
+    content = io.BytesIO()
+    images[0].save(content, kind, **({"save_all": True, "append_images": images[1:]} if images[1:] else {}))
+    return content.getvalue()
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         (b"", "is empty, and no picture"),
         (b"GIF89a" + bytes(20), "is a GIF picture.*PNG, JPEG, WEBP, BMP, TIFF were expected"),
         (bytes(4) + b"ftypheic" + bytes(20), "is a HEIC or AVIF picture.*Save it as PNG"),
+        (written("PNG", Image.new("L", (50, 50), 200)), "is blank: no ink"),
+        (written("PNG", Image.new("RGBA", (50, 50))), "is blank: no ink"),
+        (written("PNG", Image.fromarray(SHAPE), Image.fromarray(255 - SHAPE)), "is animated: it has 2 pictures"),
         (png(50_000_000, 1, b""), "50000000 x 1 pixels; at most .* 20,000 a side"),
         (png(8000, 8000, b""), "has 8000 x 8000 pixels; at most 50,000,000"),
-        (png(10_000, 10_000, b""), "10000 x 10000 pixels"),
-        (png(60_000, 60_000, b""), "pixels"),
         (png(2**31, 2**31, b""), "."),
-        (png(0, 5, b""), "."),
-        (png(30, 30, b"")[:60], "."),
         (png(30, 30, b"abc"), "."),
-        (png(30, 30, bytes(31 * 30)).replace(b"IDAT", b"IDAU"), "."),
     ],
 )
 def test_what_is_no_image_or_too_large_is_named(tmp_path: Path, content: bytes, message: str) -> None:
@@ -174,7 +149,7 @@ def test_what_is_no_image_or_too_large_is_named(tmp_path: Path, content: bytes, 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(InputError, match=message) as error:
-            preprocessing.from_file(path)
+            preprocessing.from_picture(path, **FORM)
     assert str(path) in str(error.value)
 
 
@@ -194,9 +169,6 @@ def test_any_damage_gives_an_image_or_an_input_error(
             assert preprocessing.from_file(path).shape == (28, 28)
     except InputError as error:
         assert str(path) in str(error)
-
-
-FORM = {"size": 28, "margin": 4, "centre": "box"}
 
 
 def picture(tmp_path: Path, paper: np.ndarray) -> np.ndarray:

@@ -1,8 +1,5 @@
 """Quantization: real files in every format, what they cost, and what is said of a run that does not fit."""
 
-import json
-import logging
-import os
 import shutil
 import sys
 import time
@@ -21,7 +18,6 @@ from hwr_utils.device import export, quantization, recognizer
 from hwr_utils.device.export import FORMATS
 from hwr_utils.errors import InputError
 
-SIDE = 16
 CLASSIFIER = 4 * (128 * N_CLASSES + N_CLASSES)  # bytes, of its 32-bit floats
 
 
@@ -57,25 +53,21 @@ def test_every_format_is_there_and_recorded(run: results.Run, record: dict[str, 
     for name, row in rows(record).items():
         assert row["bytes"] == len(content(run, name))
         assert row["sha256"] == files.sha256(content(run, name))
+        for place in (str(files.REPOSITORY), str(run.folder), sys.prefix, "Traceback"):
+            assert place.encode() not in content(run, name), f"{name} tells where it was made"
     assert not list(run.folder.glob(f".*{files.UNFINISHED}"))
-    schema = json.loads(Path(records.__file__).with_name("quantization.schema.json").read_text())
-    assert schema["properties"]["formats"]["items"]["properties"]["format"]["enum"] == list(FORMATS)
-
-
-def test_sizes_are_what_the_bits_say(record: dict[str, Any]) -> None:
-    sizes = {name: row["bytes"] for name, row in rows(record).items()}
-    shares = {name: size / sizes["fp32." + name.rpartition(".")[2]] for name, size in sizes.items() if "." in name}
-    assert 0.5 < shares["fp16.tflite"] < 0.52
-    for name in ("dynamic_int8.tflite", "weight_only_int8.tflite", "static_int8.onnx"):
-        assert 0.25 < shares[name] < 0.29, name
-    assert 0.125 < shares["weight_only_int4.tflite"] < 0.16
+    assert record["weights_sha256"] == run.record["weights"]["sha256"]
+    scores = record["scores"]
+    assert (scores["held_out"], scores["images"]) == ("validation", 16)
+    loaded = recognizer.load(run.folder / "model.fp32.tflite")
+    assert loaded.rejector is not None and loaded.temperature == scores["temperature"]
 
 
 def test_bytes_are_accounted_for(run: results.Run, record: dict[str, Any]) -> None:
     network, parts_of = runs.network(run), load_tool("export_sizes").parts
     whole = 4 * sum(parameter.numel() for parameter in network.parameters())
     for name, row in rows(record).items():
-        parts = parts_of(name, content(run, name), network, SIDE)
+        parts = parts_of(name, content(run, name), network, run.config.training["image_size"])
         assert sum(parts.values()) == row["bytes"]
         assert 0 < parts["overhead"] < 8000, name
         bits = 4 if "int4" in name else 8 if "int8" in name else 16 if "fp16" in name else 32
@@ -100,20 +92,6 @@ def test_all_test_images_count_and_the_floats_agree(run: results.Run, record: di
     assert table["fp32.tflite"]["latency"]["ratio"] == {"median": 1, "low": 1, "high": 1}
 
 
-def test_the_record_says_what_it_was_made_with(run: results.Run, record: dict[str, Any]) -> None:
-    assert record["run_id"] == run.record["run_id"] == run.folder.name
-    assert record["weights_sha256"] == run.record["weights"]["sha256"]
-    assert record["environment"]["threads"] == 1
-    assert record["environment"]["versions"]["ai-edge-litert"].count(".") == 2
-    assert record["calibration_images"] == 144  # all that it was trained on
-
-
-def test_no_file_knows_the_machine(run: results.Run, record: dict[str, Any]) -> None:
-    for name in FORMATS:
-        for place in (str(files.REPOSITORY), str(run.folder), sys.prefix, "Traceback", "/python3"):
-            assert place.encode() not in content(run, name), name
-
-
 def test_the_same_weights_give_the_same_bytes(
     run: results.Run, record: dict[str, Any], root: Path, copy: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -133,12 +111,6 @@ def test_the_same_weights_give_the_same_bytes(
     assert all(name in output.out for name in names) and "on 20 of 40 test images" in output.out
     assert not any(word in output.err for word in ("LiteRT", "Quantiz", "Warning", "DONE", "XNNPACK"))
     assert set(recognizer.read_description(copy / "model.json")["files"]) == {f"model.{name}" for name in names}
-
-
-def test_an_unknown_format_is_told() -> None:
-    network = models.build("simple_cnn", 3, SIDE, {})
-    with pytest.raises(InputError, match=r"format 'int8' is unknown, expected one of safetensors, fp32\.tflite"):
-        export.convert(network, SIDE, np.zeros((1, 1, SIDE, SIDE), np.float32), ["int8"])
 
 
 def trained_otherwise(run: results.Run, **training: Any) -> results.Run:
@@ -187,27 +159,6 @@ def test_scores_are_calibrated_by_what_was_held_out(run: results.Run, root: Path
     assert source is None and len(nothing) == 0
 
 
-def test_no_more_images_than_needed_are_held_out(run: results.Run, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quantization, "HELD_OUT_IMAGES", 8)
-    dataset = data.load("custom:easy", root)
-    labels = dataset.train_labels[quantization._held_out(dataset, run)[0]]
-    assert np.bincount(labels).tolist() == [2] * N_CLASSES
-
-
-def test_scores_are_recorded(run: results.Run, record: dict[str, Any]) -> None:
-    scores = record["scores"]
-    assert (scores["held_out"], scores["images"]) == ("validation", 16)
-    assert 0.1 <= scores["temperature"] <= 10
-    assert all(0 <= value <= 1 for part in (scores["ece"], scores["declined"]["unseen"]) for value in part.values())
-    description = recognizer.read_description(run.folder / "model.json")
-    loaded = recognizer.load(run.folder / "model.fp32.tflite")
-    assert description["scores"] == {
-        "temperature": scores["temperature"],
-        "rejector": {"weights": loaded.rejector.weights.tolist(), "bias": loaded.rejector.bias},
-    }
-    assert loaded.temperature == scores["temperature"]
-
-
 def test_without_held_out_images_nothing_is_set(run: results.Run, record: dict[str, Any], root: Path) -> None:
     """The test images would do, and would then no longer test."""
     bare = trained_otherwise(run, validation_fraction=None)
@@ -216,8 +167,6 @@ def test_without_held_out_images_nothing_is_set(run: results.Run, record: dict[s
     scores, used = quantization._scores(bare, nobody, data.load("custom:easy", root), {}, test)
     assert scores == {"held_out": None, "images": 0, "temperature": 1} and used == {"temperature": 1}
     records.validate(record | {"scores": scores}, Path("quantization.json"))
-    with pytest.raises(InputError, match=r"quantization\.json: record\.scores must contain"):
-        records.validate(record | {"scores": scores | {"held_out": "validation"}}, Path("quantization.json"))
 
 
 def test_prediction_agrees_with_the_run(run: results.Run, record: dict[str, Any], tmp_path: Path) -> None:
@@ -288,54 +237,20 @@ def test_sizes_without_training() -> None:
     assert list(parts) == [10, 26, 3755]
     assert [parts[n]["classifier"] for n in parts] == [4 * 129 * n for n in parts]
     assert parts[10]["backbone"] == parts[26]["backbone"] == parts[3755]["backbone"]
-    small, large, _ = sizes.measure("simple_cnn", ["dynamic_int8.tflite"])["rows"]
-    # a byte for each of the 128 weights, and for the class a scale, a zero point and a bias
-    assert large["parts"]["classifier"] - small["parts"]["classifier"] == 16 * (128 + 4 + 8 + 4)
-    assert large["bytes"] == sum(large["parts"].values())
 
 
-def flip(path: Path) -> None:
-    damaged = bytearray(path.read_bytes())
-    damaged[len(damaged) // 2] ^= 1
-    path.write_bytes(damaged)
-
-
-@pytest.mark.parametrize("damage", ["missing", "truncated", "flipped", "empty"])
+@pytest.mark.parametrize("damage", ["missing", "flipped"])
 def test_weights_that_do_not_fit_are_told(copy: Path, root: Path, damage: str) -> None:
     path = copy / "model.safetensors"
-    if damage == "missing":
-        path.unlink()
-    elif damage == "flipped":
-        flip(path)
-    else:
-        path.write_bytes(path.read_bytes()[: 1000 if damage == "truncated" else 0])
+    content = path.read_bytes()
+    path.unlink()
+    if damage == "flipped":
+        path.write_bytes(content[:5000] + bytes([content[5000] ^ 1]) + content[5001:])
     before = (copy / "quantization.json").read_bytes()
     with pytest.raises(InputError, match=r"model\.safetensors.*(No such file|not the file that the record)") as error:
         quantization.quantize(copy, data_root=root)
     assert f"remove {copy / 'record.json'} and run `hwr train --dataset custom:easy" in str(error.value)
-    assert f"--results-dir {copy.parent}`" in str(error.value)
     assert (copy / "quantization.json").read_bytes() == before
-
-
-def test_weights_of_another_network_are_told(copy: Path, root: Path) -> None:
-    record = records.read_json(copy / "record.json")
-    record["dataset"]["classes"].append("e")
-    files.write_json(copy / "record.json", record)
-    with pytest.raises(
-        InputError, match=r"size mismatch.*weights that fit simple_cnn as it is now .*Check out revision"
-    ):
-        quantization.quantize(copy, data_root=root)
-
-
-def test_a_folder_without_a_record_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["quantize", str(tmp_path)]) == 2
-    assert f"cannot read {tmp_path / 'record.json'}" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("images", [0, 41])
-def test_a_number_of_images_that_is_not_there_is_told(copy: Path, root: Path, images: int) -> None:
-    with pytest.raises(InputError, match=f"images={images} is out of range, expected 1 to 40"):
-        quantization.quantize(copy, images=images, data_root=root)
 
 
 def test_other_data_is_told(copy: Path, tmp_path: Path) -> None:
@@ -344,48 +259,13 @@ def test_other_data_is_told(copy: Path, tmp_path: Path) -> None:
         quantization.quantize(copy, data_root=tmp_path / "other")
 
 
-def test_a_record_of_other_weights_is_told(copy: Path) -> None:
-    record = records.read_json(copy / "record.json")
+def test_a_record_of_other_weights_or_another_form_is_told(copy: Path) -> None:
+    record, quantized = (records.read_json(copy / f"{name}.json") for name in ("record", "quantization"))
     record["weights"]["sha256"] = "0" * 64
     files.write_json(copy / "record.json", record)
     with pytest.raises(InputError, match=r"quantization\.json is of other weights than the run has now"):
         records.read(copy / "quantization.json")
-
-
-@pytest.mark.parametrize(
-    ("path", "value"),
-    [
-        (("formats", 0, "bytes"), 0),
-        (("formats", 3, "test", "accuracy"), 1.5),
-        (("formats", 1, "format"), "int7.tflite"),
-        (("weights_sha256",), "abc"),
-        (("environment", "threads"), 2),
-        (("extra",), 1),
-    ],
-)
-def test_a_record_that_breaks_the_schema_is_told(copy: Path, path: tuple[Any, ...], value: Any) -> None:
-    record = records.read_json(copy / "quantization.json")
-    place = record
-    for step in path[:-1]:
-        place = place[step]
-    place[path[-1]] = value
-    files.write_json(copy / "quantization.json", record)
+    quantized["formats"][3]["test"]["accuracy"] = 1.5
+    files.write_json(copy / "quantization.json", quantized)
     with pytest.raises(InputError, match=r"quantization\.json: record"):
         records.read(copy / "quantization.json")
-
-
-def test_quiet_hides_and_gives_back(capfd: pytest.CaptureFixture[str]) -> None:
-    def talk() -> None:
-        print("printed")
-        print("told", file=sys.stderr)
-        os.write(1, b"written")
-        logging.getLogger("other").error("logged")
-
-    with recognizer.quiet():
-        talk()
-    assert capfd.readouterr() == ("", "")
-    with pytest.raises(RuntimeError), recognizer.quiet():
-        raise RuntimeError("broken")
-    talk()
-    output = capfd.readouterr()
-    assert "printed" in output.out and "written" in output.out and "told" in output.err

@@ -128,14 +128,18 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], subproces
     return run
 
 
-def test_first_block_holds_the_two_commands() -> None:
-    assert FENCES[0] == ("bash", "make study\nmake test\n")
-
-
 def test_blocks_are_of_known_kinds() -> None:
     """A block of another kind would hide commands from these tests."""
     assert {kind for kind, _ in FENCES} <= {"bash", "text"}
     assert README.count("```") == 2 * len(FENCES)
+    assert FENCES[0] == ("bash", "make study\nmake test\n")
+
+
+def test_links_and_places_exist() -> None:
+    table = README.partition("| place |")[2].partition("\n\n")[0].splitlines()[2:-1]  # the last is what commands make
+    places = [place for row in table for place in re.findall(r"`([^`]+)`", row.split("|")[1])]
+    for link in [*re.findall(r"\]\(([^)]+)\)", README), *places]:
+        assert (ROOT / link).exists(), f"README: {link} is not there"
 
 
 def test_every_command_has_a_rule_and_every_rule_a_command() -> None:
@@ -160,34 +164,3 @@ def test_ci_runs_the_first_commands() -> None:
     steps = [step.get("run", "") for flow in workflows for job in flow["jobs"].values() for step in job["steps"]]
     assert {".ci/run", "make study", "make book"} <= set(steps)
     assert "exec make test\n" in (ROOT / ".ci" / "run").read_text()
-
-
-def test_links_lead_somewhere() -> None:
-    links = re.findall(r"\]\(([^)]+)\)", README)
-    assert links
-    for link in links:
-        assert (ROOT / link).exists(), f"README: {link} is not there"
-
-
-def test_picture() -> None:
-    """The README shows the book, to those who cannot see it too, and stays quick to load."""
-    pictures = re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", README)
-    assert len(pictures) == 1
-    text, path = pictures[0]
-    assert len(text) > 20
-    assert (ROOT / path).stat().st_size <= 300_000
-    with Image.open(ROOT / path) as image:
-        assert image.format == "PNG"
-
-
-def test_places_exist() -> None:
-    """The table of places names what is there."""
-    table = README.partition("| place |")[2].partition("\n\n")[0]
-    for row in table.splitlines()[2:-1]:  # the last row is what commands make
-        for place in re.findall(r"`([^`]+)`", row.split("|")[1]):
-            assert (ROOT / place).exists(), f"README: {place} is not there"
-
-
-def test_no_result_is_typed() -> None:
-    """Accuracies belong to records; a number typed here would grow old."""
-    assert not re.search(r"\d[.,]\d+ ?%|0\.\d{2,}", README)

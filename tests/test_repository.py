@@ -1,6 +1,5 @@
 """What the repository promises about itself: its size, what never enters it, and files that have to agree."""
 
-import json
 import re
 import subprocess
 import tomllib
@@ -14,8 +13,6 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
-
-import hwr_utils
 
 ROOT = Path(__file__).resolve().parents[1]
 MAX_TREE = 30 * 2**20
@@ -80,78 +77,8 @@ def test_nothing_belongs_to_one_machine(pattern: re.Pattern[bytes]) -> None:
     assert not list(occurrences(pattern))
 
 
-@pytest.mark.parametrize(
-    ("text", "wrong"),
-    [
-        ('open("{}/data")', True),
-        ("file://{}/study", True),
-        ("https://example.org{}/page", False),
-        ("results{}/file", False),
-    ],
-)
-def test_machine_paths_are_recognised(text: str, wrong: bool) -> None:
-    assert bool(MACHINE_PATHS.search(text.format("/root").encode())) is wrong
-
-
 def test_nothing_is_unpickled() -> None:
     assert not list(occurrences(PICKLE, (".py", ".ipynb", ".md")))
-
-
-def test_notebooks_hold_no_errors() -> None:
-    for path in tracked():
-        if path.suffix == ".ipynb":
-            for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
-                errors = [output for output in cell.get("outputs", []) if output["output_type"] == "error"]
-                assert not errors, f"{path.relative_to(ROOT)}: {errors[0]['ename']}: {errors[0]['evalue']}"
-
-
-def test_versions_agree() -> None:
-    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
-    assert citation["version"] == hwr_utils.__version__ == project()["version"]
-    newest = re.search(r"^## (\S+?),? ", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
-    assert newest and newest[1] == hwr_utils.__version__
-
-
-def test_citation_is_complete() -> None:
-    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
-    assert {"cff-version", "message", "title", "authors"} <= citation.keys()
-    reproduced = [reference["authors"][0]["family-names"] for reference in citation["references"]]
-    assert reproduced == ["Song", "Kim"]
-    assert all({"type", "title", "authors"} <= reference.keys() for reference in citation["references"])
-
-
-def test_codemeta_agrees_with_the_citation() -> None:
-    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
-    codemeta = json.loads((ROOT / "codemeta.json").read_text(encoding="utf-8"))
-    assert codemeta["identifier"] == project()["name"]
-    assert [codemeta[key] for key in ("name", "version", "keywords")] == [
-        citation[key] for key in ("title", "version", "keywords")
-    ]
-    assert codemeta["description"] == citation["abstract"]
-    assert [author["name"] for author in codemeta["author"]] == [author["name"] for author in citation["authors"]]
-    assert [Path(address).name for address in codemeta["license"]] == citation["license"]
-    reproduced = [work["name"] for work in codemeta["referencePublication"]]
-    assert reproduced == [reference["title"] for reference in citation["references"]]
-
-
-def test_licences() -> None:
-    assert (ROOT / "LICENSE").read_text().startswith("MIT License") and project()["license"] == "MIT"
-    text = (ROOT / "LICENSE-text").read_text(encoding="utf-8")
-    assert "CC-BY-4.0" in text and "creativecommons.org/licenses/by/4.0/legalcode" in text
-    # whoever's images the pages show is named with his terms
-    for name in ("MNIST", "KMNIST", "EMNIST"):
-        assert re.search(rf"^- {name}\b", text, re.MULTILINE)
-    assert "Arphic Public License" in text  # of the strokes that hanzi are drawn from
-    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
-    assert citation["license"] == ["MIT", "CC-BY-4.0"]
-
-
-def test_requirements_pin_everything() -> None:
-    assert pins(), "requirements.txt is empty"
-    for alternatives in pins().values():
-        for pin in alternatives:
-            assert re.fullmatch(r"==[0-9][\w.+!]*", str(pin.specifier)), f"{pin} is not one version"
-            assert pin.url is None
 
 
 def test_requirements_lie_in_the_ranges() -> None:
@@ -179,12 +106,10 @@ def test_the_running_environment_is_the_pinned_one() -> None:
                 assert pin.specifier.contains(installed, prereleases=True), f"{name} {installed} is there, not {pin}"
 
 
-def test_ci_runs_the_documented_commands() -> None:
-    assert (ROOT / ".ci" / "run").stat().st_mode & 0o111, ".ci/run is not executable"
-    assert re.search(r"^exec make test$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
+def test_workflows_have_no_more_rights_than_they_need() -> None:
     for path in (ROOT / ".github" / "workflows").glob("*.yml"):
         workflow = yaml.safe_load(path.read_text())
-        assert workflow["permissions"] == {"contents": "read"}, f"{path.name}: more rights than it needs"
+        assert workflow["permissions"] == {"contents": "read"}, path.name
         for job in workflow["jobs"].values():
             for step in job["steps"]:
                 used = step.get("uses")  # a tag can be moved, and a commit cannot

@@ -8,7 +8,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,10 +20,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers import N_CLASSES, environment, tiny, train_argv, write_easy, write_hands
-from hwr_utils import cli, data, distributed, evaluation, facts, files, models, recipes, records, runs, training
+from hwr_utils import cli, data, distributed, evaluation, files, models, recipes, records, runs, training
 from hwr_utils import results as reading
 from hwr_utils.data import idx
-from hwr_utils.errors import InputError, MissingFiles, MissingRecord
+from hwr_utils.errors import InputError, MissingRecord
 from hwr_utils.recipes import configure
 from hwr_utils.records import RunConfig
 from hwr_utils.results import Run, find
@@ -82,31 +81,20 @@ def test_for_other_classes_the_last_layer_begins_afresh(done: Run, results: Path
 
 
 @pytest.mark.parametrize(
-    ("letters", "changed", "message"),
+    ("changed", "weights", "message"),
     [
-        (-1, {}, "init=.* is unknown, .*; did you mean"),
-        (None, {"image_size": 20}, "is a network of another shape: simple_cnn with image_size=16"),
-        (None, {"weights": b""}, r"model\.safetensors is not the file that the record describes"),
-        (None, {"weights": None}, r"cannot read .*model\.safetensors: No such file"),
+        ({"init": "custom-easy-simple_cnn-custom-s0"}, None, "init=.* is unknown, .*; did you mean"),
+        ({"image_size": 20}, None, "is a network of another shape: simple_cnn with image_size=16"),
+        ({}, b"", r"model\.safetensors is not the file that the record describes"),
     ],
 )
 def test_a_run_that_no_training_can_begin_with_is_told(
-    done: Run, results: Path, letters: int | None, changed: dict[str, Any], message: str
+    done: Run, results: Path, changed: dict[str, Any], weights: bytes | None, message: str
 ) -> None:
-    name = done.folder.name
-    weights = results / name / "model.safetensors"
-    content = changed.pop("weights", weights.read_bytes())
-    weights.unlink()
-    if content is not None:
-        weights.write_bytes(content)
+    if weights is not None:
+        (results / done.folder.name / "model.safetensors").write_bytes(weights)
     with pytest.raises(InputError, match=message):
-        runs.initial_weights(tiny(init=name[:letters], **changed), done.classes, results)
-
-
-def test_a_network_of_another_kind_is_no_beginning(done: Run, results: Path) -> None:
-    config = configure("custom:easy", "resnet50", "quick", init=done.folder.name)
-    with pytest.raises(InputError, match="is a network of another shape: simple_cnn"):
-        runs.initial_weights(config, done.classes, results)
+        runs.initial_weights(tiny(**{"init": done.folder.name} | changed), done.classes, results)
 
 
 # what a run leaves
@@ -177,10 +165,8 @@ def test_the_last_epoch_is_measured_beside_the_best(
         model = models.build("simple_cnn", N_CLASSES, 16, {"dropout": True})
         model.load_state_dict(weights)
         logits = models.predict_logits(model, torch.from_numpy(dataset.test_images), 16)
-        found = models.rank(logits, torch.from_numpy(dataset.test_labels))
-        answers = found.classes.numpy(), found.losses.numpy()
-        expected = evaluation.summarise_test(dataset.test_labels, *answers, N_CLASSES)
-        assert run.record[key] == pytest.approx(expected, abs=1e-4)
+        loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(dataset.test_labels))
+        assert run.record[key]["loss"] == pytest.approx(float(loss), abs=1e-4)
     assert run.record["best_epoch"] == 1 and run.record["test"]["loss"] > run.record["test_last_epoch"]["loss"] + 0.01
     assert run.record["validation"]["loss"] == run.history["validation_loss"][0]
 
@@ -266,11 +252,6 @@ def test_where_nothing_chooses_the_last_epoch_counts(hands: Path, tmp_path: Path
     assert run.gallery is not None and run.gallery["images"].shape[1:] == (28, 28)
 
 
-def test_a_share_for_choosing_comes_out_of_the_training_set(hands: Path, tmp_path: Path) -> None:
-    run = train_run(hanzi(validation_fraction=0.25, patience=1), tmp_path, hands, "cpu")
-    assert (run.record["dataset"]["n_train"], run.record["validation"]["n"], run.record["test"]["n"]) == (96, 32, 32)
-
-
 def test_the_seed_and_the_split_decide_what_is_held_out(hands: Path, tmp_path: Path) -> None:
     found = {
         (split, seed): train_run(hanzi(seed, epochs=1, split=split), tmp_path, hands, "cpu").predictions
@@ -279,19 +260,6 @@ def test_the_seed_and_the_split_decide_what_is_held_out(hands: Path, tmp_path: P
     held_out = [tuple(predictions["test_indices"]) for predictions in found.values()]
     assert len(set(held_out)) == 3
     assert len(set(found["writer", 0]["writers"])) == 2 and len(set(found["random", 0]["writers"])) > 2
-
-
-def test_a_hanzi_runs_command_makes_that_run() -> None:
-    changes = [{}, {"split": "writer"}, {"split": "official"}, {"validation_fraction": 0.1, "patience": 2}]
-    made = [configure("hwdb1.1", "inception_hccr", "paper", 2, **changed) for changed in changes]  # type: ignore[arg-type]
-    for config in (*made, configure("hwdb1.1", "compact_hccr", "best", augmentation="none", ema=0.0, weight_decay=0.0)):
-        given = cli._parser().parse_args(shlex.split(reading.command(config))[1:])
-        assert configure(given.dataset, given.architecture, given.recipe, given.seed, **dict(given.set)) == config
-
-
-def test_a_network_that_takes_one_size_alone_does_not_grow_its_images(root: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="simple_cnn takes no images of 20 pixels"):
-        train_run(tiny(image_size=28, start_size=20), tmp_path, root, "cpu")
 
 
 def split(labels: np.ndarray, **changed: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -313,24 +281,9 @@ def test_train_size_is_exact_and_stratified(sizes: list[int], share: float, seed
     assert len(train) == len(np.unique(train)) == size
     assert np.array_equal(np.sort(train), train) and set(train) <= set(all_train)
     assert np.array_equal(validation, same_validation)
+    assert set(split(labels, seed=seed, train_size=10)[0]) <= set(train), "a smaller one takes from the larger"
     quotas = np.bincount(labels[all_train], minlength=5) * size / len(all_train)
     assert (np.abs(np.bincount(labels[train], minlength=5) - quotas) < 1).all()
-
-
-def test_a_smaller_train_size_takes_from_the_larger() -> None:
-    labels = np.repeat(np.arange(5), 100)
-    small, large = split(labels, train_size=100)[0], split(labels, train_size=200)[0]
-    assert set(small) < set(large)
-
-
-def test_1000_images_of_mnist_are_1000(real: Callable[[str], data.Dataset]) -> None:
-    dataset = real("mnist")
-    train, _ = runs.training_split(dataset, configure("mnist", "simple_cnn", train_size=1000))
-    assert len(train) == 1000
-    counts = np.bincount(dataset.train_labels[train])
-    assert (np.abs(counts - np.bincount(dataset.train_labels) / 60) < 1).all()
-    # largest remainder: 1000 training images in the proportions 9.87 : 11.24 : 9.93 : ...
-    assert counts.tolist() == [99, 112, 99, 102, 97, 90, 99, 105, 98, 99]
 
 
 def test_a_train_size_beyond_the_data_is_told(root: Path, tmp_path: Path) -> None:
@@ -338,11 +291,6 @@ def test_a_train_size_beyond_the_data_is_told(root: Path, tmp_path: Path) -> Non
         train_run(tiny(train_size=145), tmp_path, root, "cpu")
     run = train_run(tiny(train_size=144, epochs=1), tmp_path, root, "cpu")
     assert run.record["dataset"]["n_train"] == 144
-
-
-def test_one_image_a_class_leaves_nothing_for_validation() -> None:
-    with pytest.raises(InputError, match="custom:a: no class has two training images"):
-        split(np.arange(5))
 
 
 def test_spare_outputs_are_classes_without_images(root: Path, tmp_path: Path) -> None:
@@ -369,13 +317,6 @@ def test_a_runs_name_knows_no_place_and_no_machine(
     assert run.record["environment"]["threads"] == 16
     assert run.folder.name == done.folder.name
     assert run.record["config"] == done.record["config"]
-
-
-def test_other_data_is_another_run(done: Run, tmp_path: Path) -> None:
-    write_easy(tmp_path, seed=1)
-    run = train_run(tiny(**SHORT), tmp_path / "results", tmp_path, "cpu")
-    assert run.record["config"] == done.record["config"]
-    assert run.folder.name != done.folder.name
 
 
 OVERRIDES = st.fixed_dictionaries(
@@ -430,41 +371,13 @@ def test_a_record_that_exists_is_not_trained_again(
     assert snapshot(results) == before
 
 
-@pytest.mark.parametrize("there", [True, False])
-def test_never_means_never(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool) -> None:
+def test_never_means_never(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HWR_TRAIN", "never")
     monkeypatch.setattr(training, "fit", never)
-    data_root = root if there else tmp_path / "no data"
     for config in (tiny(), configure("mnist", "simple_cnn")):
         with pytest.raises(MissingRecord, match=re.escape(reading.command(config))):
-            load_or_train(config, tmp_path / "results", data_root)
+            load_or_train(config, tmp_path / "results", root)
     assert not (tmp_path / "results").exists()
-
-
-def test_what_is_missing_is_trained(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("HWR_TRAIN", raising=False)
-    run = load_or_train(tiny(epochs=1), tmp_path, root, "cpu")
-    assert run is not None and run.folder.parent == tmp_path
-    monkeypatch.setenv("HWR_TRAIN", "never")
-    again = load_or_train(tiny(epochs=1), tmp_path, root)
-    assert again is not None and again.record == run.record
-
-
-def test_data_that_is_missing_is_told_when_it_is_needed(results: Path, tmp_path: Path) -> None:
-    run = load_or_train(tiny(**SHORT), results, tmp_path / "no data")  # the record is there, and enough
-    assert run is not None
-    with pytest.raises(MissingFiles, match=r"custom:easy: .* lacks train-images-idx3-ubyte\.gz"):
-        load_or_train(tiny(), results, tmp_path / "no data", "cpu")
-
-
-def test_a_record_of_changed_data_is_not_the_answer(
-    results: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HWR_TRAIN", "never")
-    write_easy(tmp_path, seed=1)
-    with pytest.raises(MissingRecord):
-        load_or_train(tiny(**SHORT), results, tmp_path)
-    assert load_or_train(tiny(**SHORT), results, root) is not None
 
 
 def test_published_records_are_shown_without_reading_the_data(
@@ -496,35 +409,7 @@ def test_two_records_of_one_config_need_the_data_to_decide(
     assert find(tiny(), results) is None
 
 
-def test_an_unknown_dataset_is_told_with_the_nearest(tmp_path: Path) -> None:
-    config = configure("mnits", "simple_cnn")
-    for attempt in (lambda: load_or_train(config, tmp_path, tmp_path), lambda: train_run(config, tmp_path, tmp_path)):
-        with pytest.raises(InputError, match=r"'mnits' is unknown, .*did you mean 'mnist'"):
-            attempt()
-    assert not list(tmp_path.iterdir())
-
-
 # what goes wrong, and what is left then
-
-
-def test_absent_cuda_is_told_before_anything_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    monkeypatch.setattr(data, "load", never)
-    with pytest.raises(InputError, match="device='cuda' is not there"):
-        train_run(tiny(), tmp_path, tmp_path, "cuda")
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("place", ["results", "results/.locks"])
-def test_a_results_folder_that_cannot_be_written_is_told_at_once(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
-) -> None:
-    monkeypatch.setattr(training, "fit", never)
-    (tmp_path / place).parent.mkdir(exist_ok=True)
-    (tmp_path / place).write_text("a file of another's")
-    with pytest.raises(InputError, match=f"cannot write {tmp_path}/results/.locks/.*make .* writable"):
-        train_run(tiny(), tmp_path / "results", root, "cpu")
-    assert (tmp_path / place).read_text() == "a file of another's"
 
 
 # a run of two epochs writes two checkpoints, the weights, its line of the log, two arrays and the record
@@ -539,7 +424,7 @@ WRITES = [
 ]
 
 
-@pytest.mark.parametrize("number", range(1, len(WRITES) + 1))
+@pytest.mark.parametrize("number", [1, 2, 3, 7])
 def test_a_full_disk_loses_nothing(
     done: Run, results: Path, root: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
@@ -587,51 +472,7 @@ def test_a_record_that_is_damaged_is_told_and_left(results: Path, root: Path, mo
     assert snapshot(results) == before
 
 
-def test_damaged_predictions_are_told(results: Path) -> None:
-    folder = next(results.glob("custom*"))
-    run = Run(folder, records.read(folder / "record.json"))
-    (folder / "predictions.npz").write_bytes((folder / "predictions.npz").read_bytes()[:-50])
-    with pytest.raises(InputError, match=r"predictions\.npz is damaged"):
-        _ = run.confusion
-    (folder / "predictions.npz").unlink()
-    with pytest.raises(InputError, match=r"cannot read .*predictions\.npz: No such file"):
-        _ = run.predictions
-
-
 # the world around
-
-
-def test_source_hash_follows_the_sources(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    package = tmp_path / "hwr_utils"
-    shutil.copytree(Path(runs.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
-    assert (first := runs.source_hash()) == runs.source_hash()
-    monkeypatch.setattr(runs, "__file__", str(package / "runs.py"))
-    assert runs.source_hash() == first
-    with (package / "recipes.toml").open("a") as file:
-        file.write("# another\n")
-    assert runs.source_hash() != first
-
-
-def test_the_revision_is_told_where_there_is_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))  # or a checkout around it would answer
-    monkeypatch.setattr(runs, "__file__", str(tmp_path / "runs.py"))
-    assert runs._git_revision() == "unknown"
-    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@example.org"]
-    for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "a"]):
-        subprocess.run([*git, *words], check=True)
-    revision = runs._git_revision()
-    (tmp_path / "a").write_text("")
-    assert len(revision) == 40 and runs._git_revision() == f"{revision}-modified"
-
-
-def test_the_facts_of_a_dataset_are_read_without_it(root: Path, tmp_path: Path) -> None:
-    with pytest.raises(MissingRecord, match="hwr describe custom:easy"):
-        reading.facts("custom:easy", tmp_path)
-    facts.record("custom:easy", tmp_path, root)
-    found = reading.facts("custom:easy", tmp_path)
-    assert (found["train"]["n"], found["test"]["n"]) == (160, 40)
-    assert reading.samples("custom:easy", tmp_path).shape == (4, 10, 28, 28)
-    assert list(records.read_all(tmp_path)) == []  # facts are no runs
 
 
 def test_training_needs_no_library_of_the_book(root: Path, tmp_path: Path) -> None:

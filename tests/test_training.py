@@ -16,7 +16,7 @@ import torch
 from torch.nn import functional as F
 
 from helpers import N_CLASSES, STEPS, easy_images, tiny
-from hwr_utils import distributed, evaluation, models, recipes, training
+from hwr_utils import distributed, models, recipes, training
 from hwr_utils.errors import DeviceError, InputError
 from hwr_utils.records import RunConfig
 from hwr_utils.training import FitResult
@@ -84,7 +84,7 @@ def test_a_tiny_run_learns() -> None:
 
 def test_the_engine_agrees_with_the_textbook_loop() -> None:
     """Compare with a loop that shares nothing with `fit` but the seed: plain Adam, plain layout, plain floats."""
-    config = tiny(epochs=2, **PLAIN)
+    config = tiny(epochs=2, batch_size=50, **PLAIN)  # which leaves a smaller last batch
     result = fit(config)
 
     torch.manual_seed(config.seed)
@@ -97,73 +97,24 @@ def test_the_engine_agrees_with_the_textbook_loop() -> None:
 
     for row in result.history:
         model.train()
-        losses, order = [], torch.randperm(144).numpy()
-        for start in range(0, 144, 16):
-            index = order[start : start + 16]
-            loss = F.cross_entropy(model(batch(TRAIN[0][index])), torch.tensor(TRAIN[1][index]))
+        loss_sum, right, order = 0.0, 0, torch.randperm(144).numpy()
+        for start in range(0, 144, 50):
+            index = order[start : start + 50]
+            logits, labels = model(batch(TRAIN[0][index])), torch.tensor(TRAIN[1][index])
+            loss = F.cross_entropy(logits, labels)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-            losses.append(float(loss.detach()))
-        assert row["train_loss"] == pytest.approx(np.mean(losses), rel=1e-4)
+            loss_sum += float(loss.detach()) * len(index)
+            right += int((logits.argmax(1) == labels).sum())
+        assert row["train_loss"] == pytest.approx(loss_sum / 144, rel=1e-4)
+        assert row["train_accuracy"] == pytest.approx(right / 144, abs=2 / 144)
         with torch.no_grad():
             validation = F.cross_entropy(model.eval()(batch(VALIDATION[0])), torch.tensor(VALIDATION[1]))
         assert row["validation_loss"] == pytest.approx(float(validation), rel=1e-4)
 
 
-def test_training_figures_are_means_over_images() -> None:
-    """At a rate that moves nothing they equal those of the weights at the start, a smaller last batch included."""
-    config = tiny(epochs=1, learning_rate=1e-8, batch_size=100, **PLAIN)
-    result = fit(config)
-    torch.manual_seed(config.seed)
-    model = models.build("simple_cnn", N_CLASSES, 16, PLAIN)
-    logits = models.predict_logits(model, torch.from_numpy(TRAIN[0]), 16)
-    found = models.rank(logits, torch.from_numpy(TRAIN[1]))
-    expected = evaluation.summarise_test(TRAIN[1], found.classes.numpy(), found.losses.numpy(), N_CLASSES)
-    assert result.history[0]["train_loss"] == pytest.approx(expected["loss"], rel=1e-4)
-    assert result.history[0]["train_accuracy"] == pytest.approx(expected["accuracy"], abs=2 / 144)
-
-
-def test_every_epoch_takes_every_image_once_in_a_new_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    numbered = np.zeros((144, 28, 28), np.uint8)
-    numbered[:, 0, 0] = np.arange(144)
-    to_input, seen = models.to_input, []
-
-    def watch(images: torch.Tensor, size: int) -> torch.Tensor:
-        if not torch.is_inference_mode_enabled():  # which evaluates
-            seen.append(images[:, 0, 0].tolist())
-        return to_input(images, size)
-
-    def orders(seed: int) -> list[list[int]]:
-        seen.clear()
-        config = tiny(epochs=3, seed=seed, batch_size=50)
-        training.fit(config, N_CLASSES, (numbered, TRAIN[1]), VALIDATION, training.Execution())
-        assert [len(batch) for batch in seen] == [50, 50, 44] * 3
-        return [[*seen[start], *seen[start + 1], *seen[start + 2]] for start in (0, 3, 6)]
-
-    monkeypatch.setattr(training.models, "to_input", watch)
-    epochs = orders(0)
-    for order in epochs:
-        assert sorted(order) == list(range(144)) != order
-    assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
-    assert orders(0) == epochs
-    assert orders(1) != epochs
-
-
 # what it keeps
-
-
-def test_best_weights_are_those_of_the_lowest_validation_loss() -> None:
-    """A rate so high that the loss goes up and down; then the kept weights are measured again."""
-    result = fit(tiny(epochs=10, learning_rate=3e-3))
-    losses = [row["validation_loss"] for row in result.history]
-    assert result.best_epoch == losses.index(min(losses)) + 1
-    model = models.build("simple_cnn", N_CLASSES, 16, {"dropout": True})
-    images, labels = map(torch.from_numpy, VALIDATION)
-    for weights, epoch in ((result.best, result.best_epoch), (result.last, 10)):
-        model.load_state_dict(weights)
-        logits = models.predict_logits(model.to(memory_format=torch.channels_last), images, 16)  # type: ignore[call-overload]
-        assert float(F.cross_entropy(logits, labels)) == losses[epoch - 1]
 
 
 def scripted(monkeypatch: pytest.MonkeyPatch, losses: list[float]) -> list[torch.Tensor]:
@@ -196,7 +147,6 @@ def test_without_patience_the_last_epoch_is_kept(monkeypatch: pytest.MonkeyPatch
     [
         ([1.0, 0.5, 0.7, 0.6, 0.5, 0.1], 3, 2, 5),  # the same loss again is not a better one
         ([1.0, 0.5, 0.7, 0.4, 0.6, 0.5, 0.1], 2, 4, 6),
-        ([0.9, 0.8, 0.7, 0.6, 0.5, 0.4], 1, 6, 6),
         ([0.5, 0.6, 0.7, 0.8, 0.9, 1.0], 5, 1, 6),  # patience and epochs run out together
     ],
 )
@@ -213,17 +163,15 @@ def test_patience(monkeypatch: pytest.MonkeyPatch, losses: list[float], patience
     assert best == ended or not torch.equal(result.best[first], result.last[first])
 
 
-@pytest.mark.parametrize("steps", [STEPS * 2 + 1, STEPS * 4])
-def test_patience_outlasts_a_stop(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, steps: int) -> None:
+def test_patience_outlasts_a_stop(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     losses = [1.0, 0.5, 0.7, 0.6, 0.8, 0.1]
     config, checkpoint = tiny(epochs=6, patience=3), tmp_path / "checkpoint.pt"
     with monkeypatch.context() as patch:
         scripted(patch, losses)
-        stop_after(patch, steps)
+        stop_after(patch, STEPS * 2 + 1)
         with pytest.raises(Stop):
             fit(config, checkpoint)
-    done = steps // STEPS if steps % STEPS else steps // STEPS - 1
-    scripted(monkeypatch, losses[done:])
+    scripted(monkeypatch, losses[2:])
     result = fit(config, checkpoint)
     assert (result.best_epoch, len(result.history), result.stopped_early) == (2, 5, True)
     # and once more, from a checkpoint that is out of patience: nothing is trained any more
@@ -231,37 +179,18 @@ def test_patience_outlasts_a_stop(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert same(fit(config, checkpoint), result)
 
 
-# it repeats itself
+# it repeats itself; test_resume.py kills it
 
 
-def test_the_same_config_gives_the_same_bits(whole: FitResult) -> None:
+def test_the_config_decides_every_bit(whole: FitResult) -> None:
     torch.rand(7)  # what was drawn before does not matter
     assert same(fit(tiny()), whole)
-
-
-CHANGES = [{"seed": 1}, {"dropout": False}, {"batch_size": 17}, {"learning_rate": 4e-4}, {"schedule": "cosine"}]
-
-
-@pytest.mark.parametrize("changed", CHANGES)
-def test_another_config_gives_others(whole: FitResult, changed: dict[str, Any]) -> None:
-    other = fit(tiny(**changed))
-    assert not any(torch.equal(whole.last[name], other.last[name]) for name in whole.last)
-
-
-@pytest.mark.parametrize("steps", [1, STEPS, STEPS + 1, 2 * STEPS + 4, 4 * STEPS - 1])
-def test_a_run_that_was_stopped_ends_as_one_that_was_not(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, whole: FitResult, steps: int
-) -> None:
-    checkpoint = tmp_path / "checkpoint.pt"
-    with monkeypatch.context() as patch:
-        stop_after(patch, steps)
-        with pytest.raises(Stop):
-            fit(tiny(), checkpoint)
-    assert checkpoint.exists() is (steps > STEPS)
-    result = fit(tiny(), checkpoint)
-    assert same(result, whole)
-    assert result.sessions == (2 if steps > STEPS else 1)
-    assert len(result.epoch_seconds) == len(result.history)
+    for changed in ({"seed": 1}, {"schedule": "cosine"}):
+        other = fit(tiny(**changed))
+        assert not any(torch.equal(whole.last[name], other.last[name]) for name in whole.last)
+    mean = fit(tiny(ema=0.9))  # of the weights, which a run then keeps: close to them, and the training is the same
+    assert whole.history[0]["train_loss"] == mean.history[0]["train_loss"]
+    assert 0 < max((whole.last[name] - mean.last[name]).abs().max() for name in whole.last) < 0.1
 
 
 BEST = {
@@ -274,16 +203,15 @@ BEST = {
 }
 
 
-@pytest.mark.parametrize("steps", [STEPS - 2, STEPS + 3])
 def test_a_run_that_was_stopped_amid_an_epoch_goes_on_from_there(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, steps: int
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """With all that the recipe `best` has: the mean of the weights, growing images, and new variants of them."""
     config, checkpoint = tiny(epochs=3, **BEST), tmp_path / "checkpoint.pt"
     whole = fit(config)
     monkeypatch.setattr(training, "SAVE_SECONDS", -1.0)  # after every step
     with monkeypatch.context() as patch:
-        stop_after(patch, steps)
+        stop_after(patch, STEPS + 3)
         with pytest.raises(Stop):
             fit(config, checkpoint)
     taken = 0
@@ -296,7 +224,7 @@ def test_a_run_that_was_stopped_amid_an_epoch_goes_on_from_there(
 
     monkeypatch.setattr(torch.optim.AdamW, "step", counted)
     assert same(fit(config, checkpoint), whole)
-    assert taken == 3 * STEPS - (steps - 1), "no step is taken twice but the one that was stopped"
+    assert taken == 3 * STEPS - (STEPS + 2), "no step is taken twice but the one that was stopped"
 
 
 def test_images_grow_over_the_epochs() -> None:
@@ -304,14 +232,6 @@ def test_images_grow_over_the_epochs() -> None:
     assert [training.input_size(config, epoch) for epoch in range(1, 10)] == [32, 32, 40, 40, 48, 48, 56, 56, 56]
     for size in (28, 56):
         assert {training.input_size(tiny(epochs=3, image_size=size), epoch) for epoch in (1, 2, 3)} == {size}
-
-
-def test_the_mean_of_the_weights_follows_them() -> None:
-    """It is what a run keeps: close to the weights, and not the weights."""
-    plain, mean = fit(tiny()), fit(tiny(ema=0.9))
-    assert plain.history[0]["train_loss"] == mean.history[0]["train_loss"], "the training is the same"
-    apart = [(plain.last[name] - mean.last[name]).abs().max() for name in plain.last]
-    assert 0 < max(apart) < 0.1
 
 
 def test_the_rate_warms_up_and_falls_to_nothing() -> None:
@@ -324,7 +244,7 @@ def test_the_rate_warms_up_and_falls_to_nothing() -> None:
     assert [training.cosine(step, 2) for step in range(2)] == [1, 1]
 
 
-def test_each_step_has_its_rate_and_a_stop_does_not_change_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_each_step_has_its_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     config, taken = tiny(epochs=3, schedule="cosine"), list[float]()
     step = torch.optim.Adam.step
 
@@ -333,16 +253,8 @@ def test_each_step_has_its_rate_and_a_stop_does_not_change_it(monkeypatch: pytes
         return step(optimizer, *arguments)
 
     monkeypatch.setattr(torch.optim.Adam, "step", noted)
-    unbroken = fit(config)
+    fit(config)
     expected = [config.training["learning_rate"] * training.cosine(step, 3 * STEPS) for step in range(3 * STEPS)]
-    assert taken == pytest.approx(expected)
-    taken.clear()
-    with monkeypatch.context() as patch:
-        stop_after(patch, STEPS + 3)
-        with pytest.raises(Stop):
-            fit(config, tmp_path / "checkpoint.pt")
-    del taken[STEPS:]  # the steps of the epoch that was lost
-    assert same(fit(config, tmp_path / "checkpoint.pt"), unbroken)
     assert taken == pytest.approx(expected)
 
 
@@ -363,21 +275,6 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_good_epoch(
         with pytest.raises(FloatingPointError, match=message):
             fit(tiny(), checkpoint)
     assert same(fit(tiny(), checkpoint), whole)
-
-
-def test_the_very_step_is_named_where_the_loss_stopped_being_a_number(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    cross_entropy, calls = F.cross_entropy, 0
-
-    def poisoned(*arguments: Any, **named: Any) -> torch.Tensor:
-        nonlocal calls
-        calls += 1  # one call a step, and one an epoch for the validation: the third step of the second epoch
-        return cross_entropy(*arguments, **named) * (math.nan if calls == STEPS + 1 + 3 else 1)
-
-    monkeypatch.setattr(F, "cross_entropy", poisoned)
-    with pytest.raises(FloatingPointError, match=rf"at step {STEPS + 3}, in epoch 2 .* The checkpoint of epoch 1 is"):
-        fit(tiny(), tmp_path / "checkpoint.pt")
 
 
 # failures of a GPU
@@ -414,19 +311,6 @@ def test_a_lost_gpu_is_told_and_the_run_goes_on_with_the_same_bits(
     assert same(fit(tiny(), checkpoint), whole)
 
 
-def test_a_compiler_that_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(model: torch.nn.Module, mode: str) -> Any:
-        def forward(images: torch.Tensor) -> torch.Tensor:
-            raise RuntimeError("no compiler\nand much more")
-
-        model.forward = forward
-        return model
-
-    monkeypatch.setattr(torch, "compile", broken)
-    with pytest.raises(InputError, match=r"torch.compile failed with compile_mode=default: no compiler Train without"):
-        training.fit(tiny(), N_CLASSES, TRAIN, VALIDATION, training.Execution(compile_mode="default"))
-
-
 @pytest.mark.slow
 def test_a_compiled_network_learns_the_same() -> None:
     config = tiny(epochs=2, **PLAIN)
@@ -444,18 +328,6 @@ def test_half_precision_learns_nearly_the_same(tmp_path: Path) -> None:
     assert all(value.dtype == torch.float32 for value in result.best.values())
     again = training.fit(config, N_CLASSES, TRAIN, VALIDATION, execution, tmp_path / "checkpoint.pt")
     assert same(again, result)
-
-
-@pytest.mark.parametrize(
-    ("asked", "message"),
-    [
-        ({"precision": "fp16"}, "precision='fp16' is unknown, expected one of float32, bfloat16"),
-        ({"compile_mode": "fast"}, "compile_mode='fast' is unknown, expected one of default, reduce-overhead, max-"),
-    ],
-)
-def test_an_unknown_way_to_compute_is_told(asked: dict[str, str], message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        training.choose_execution("cpu", **asked)
 
 
 # steps
@@ -512,19 +384,10 @@ class Trap:
         return os.mkdir, ("sprung",)
 
 
-def flip(place: float) -> Callable[[bytes], bytes]:
-    def flipped(content: bytes) -> bytes:
-        index = int(place * (len(content) - 1))
-        return content[:index] + bytes([content[index] ^ 16]) + content[index + 1 :]
-
-    return flipped
-
-
 DAMAGE: dict[str, Callable[[bytes], bytes]] = {
     "empty": lambda content: b"",
     "cut off": lambda content: content[:-1],
-    "longer": lambda content: content + b"\0",
-    **{f"a bit flipped at {place}": flip(place) for place in (0, 0.5, 1)},
+    "a bit flipped": lambda content: content[:5000] + bytes([content[5000] ^ 16]) + content[5001:],
 }
 
 
@@ -550,14 +413,11 @@ def test_a_checkpoint_runs_no_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
 
 
-@pytest.mark.parametrize(("changed", "message"), [({"seed": 1}, "'seed': 0"), ({"epochs": 5}, "'epochs': 4")])
-def test_a_checkpoint_of_another_config_is_refused_and_left(
-    tmp_path: Path, half: bytes, changed: dict[str, Any], message: str
-) -> None:
+def test_a_checkpoint_of_another_config_is_refused_and_left(tmp_path: Path, half: bytes) -> None:
     checkpoint = tmp_path / "checkpoint.pt"
     checkpoint.write_bytes(half)
-    with pytest.raises(InputError, match=f"belongs to another run, .*{message}"):
-        fit(tiny(**changed), checkpoint)
+    with pytest.raises(InputError, match=r"belongs to another run, .*'seed': 0"):
+        fit(tiny(seed=1), checkpoint)
     assert checkpoint.read_bytes() == half
     assert list(tmp_path.iterdir()) == [checkpoint]
 

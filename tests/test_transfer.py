@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from helpers import easy_images, tiny, write_easy, write_network
+from helpers import describe_network, easy_images, tiny, write_easy, write_network
 from hwr_utils import cli, data, files, preprocessing, records, runs
-from hwr_utils.device import recognizer, transfer
+from hwr_utils.device import transfer
 from hwr_utils.errors import InputError
 
 N_TEST = 40  # images of custom:other, ten of each class
@@ -36,16 +36,10 @@ def folder(made: Path, tmp_path: Path) -> Path:
 
 def describe(folder: Path, **changed: Any) -> None:
     """Write the model.json of the run's file; its framing is that of easy images."""
-    record = records.read_json(folder / "record.json")
-    description = {
-        "schema_version": 1,
-        "weights_sha256": record["weights"]["sha256"],
-        "classes": list("0123"),
-        "input": {"shape": [1, 1, 28, 28]},
-        "image": preprocessing.framing(easy_images(N_TEST, 11)[0]),
-        "files": {transfer.FILE: {"sha256": files.sha256(folder / transfer.FILE)}},
-    }
-    files.write_json(folder / recognizer.DESCRIPTION, description | changed)
+    weights = records.read_json(folder / "record.json")["weights"]["sha256"]
+    framing = preprocessing.framing(easy_images(N_TEST, 11)[0])
+    parts = {"weights_sha256": weights, "classes": list("0123"), "image": framing}
+    describe_network(folder / transfer.FILE, 28, **parts | changed)
 
 
 def name_classes(root: Path, *names: str) -> None:
@@ -82,27 +76,17 @@ def test_classes_are_matched_by_their_characters(folder: Path, root: Path) -> No
     assert record["per_class"] == [{"character": one, "n": 10, "correct": 0} for one in "02"]
 
 
-def test_matching_by_hand() -> None:
-    shared, labels = transfer.match(("b", "x", "a", "c"), ("a", "b", "c", "d"), np.array([0, 1, 2, 2, 0]))
-    assert shared == ["a", "b"]  # c has no image, d is of the model alone
-    assert labels.tolist() == [1, -1, 0, 0, 1]
-
-
 def test_wrong_answers_are_told_as_pairs(folder: Path, root: Path) -> None:
     name_classes(root, *"1032")  # each image now shows another character than the model says
     record = transfer.evaluate(folder, "custom:other", data_root=root)
     told = sorted((one["character"], one["answer"], one["n"]) for one in record["confusions"])
     assert told == [("0", "1", 10), ("1", "0", 10), ("2", "3", 10), ("3", "2", 10)]
-
-
-def test_images_can_be_fewer(folder: Path, root: Path) -> None:
-    name_classes(root, *"0123")
-    record = transfer.evaluate(folder, "custom:other", 12, root)
-    assert record["n"] == 12 and record["stratified"]
-    assert [one["n"] for one in record["per_class"]] == [3] * 4
-    for images in (0, N_TEST + 1):
-        with pytest.raises(InputError, match=f"images={images} is out of range, expected 1 to {N_TEST}"):
-            transfer.evaluate(folder, "custom:other", images, root)
+    describe(folder, scores={"temperature": 1, "rejector": {"weights": [0] * 12, "bias": -1}})
+    fewer = transfer.evaluate(folder, "custom:other", 12, root)
+    assert (fewer["n"], fewer["stratified"], fewer["declined"]) == (12, True, 1)
+    assert [one["n"] for one in fewer["per_class"]] == [3] * 4
+    with pytest.raises(InputError, match=f"images=0 is out of range, expected 1 to {N_TEST}"):
+        transfer.evaluate(folder, "custom:other", 0, root)
 
 
 def test_another_framing_is_put_right(folder: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,12 +99,6 @@ def test_another_framing_is_put_right(folder: Path, root: Path, monkeypatch: pyt
     assert record["framing"]["fitted_anew"] and record["framing"]["model"]["margin"] == 5
     test = data.load("custom:other", root).test_images
     assert all(np.array_equal(a, preprocessing.prepare(b, 28, 5, "box")) for a, b in zip(seen, test, strict=True))
-
-
-def test_what_is_declined_is_counted(folder: Path, root: Path) -> None:
-    name_classes(root, *"0123")
-    describe(folder, scores={"temperature": 1, "rejector": {"weights": [0] * 12, "bias": -1}})
-    assert transfer.evaluate(folder, "custom:other", data_root=root)["declined"] == 1
 
 
 def test_data_of_the_same_source_is_refused(folder: Path, root: Path) -> None:
@@ -151,30 +129,3 @@ def test_what_does_not_fit_is_told(folder: Path, root: Path, capsys: pytest.Capt
     told("cannot read")
     (folder / transfer.FILE).unlink()
     told(f"is missing. Make it with `hwr quantize {folder} --formats dynamic_int8.tflite`")
-
-
-@pytest.mark.parametrize(
-    ("path", "value"), [(("accuracy",), 1.5), (("extra",), 1), (("file", "name"), "x"), (("per_class",), [])]
-)
-def test_a_record_that_breaks_the_schema_is_told(folder: Path, root: Path, path: tuple[str, ...], value: Any) -> None:
-    name_classes(root, *"0123")
-    transfer.evaluate(folder, "custom:other", 4, root)
-    place = folder / "evaluation.custom-other.json"
-    record: Any = records.read_json(place)
-    part = record
-    for step in path[:-1]:
-        part = part[step]
-    part[path[-1]] = value
-    files.write_json(place, record)
-    with pytest.raises(InputError, match=r"custom-other\.json: record"):
-        records.read(place)
-
-
-def test_a_record_of_other_weights_is_told(folder: Path, root: Path) -> None:
-    name_classes(root, *"0123")
-    transfer.evaluate(folder, "custom:other", 4, root)
-    record = records.read_json(folder / "record.json")
-    record["weights"]["sha256"] = "0" * 64
-    files.write_json(folder / "record.json", record)
-    with pytest.raises(InputError, match=r"is of other weights than the run has now"):
-        records.read(folder / "evaluation.custom-other.json")
