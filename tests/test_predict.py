@@ -156,7 +156,7 @@ def test_a_network_that_is_damaged_or_something_else_is_told(own: Path) -> None:
     content = own.read_bytes()
     for length in (0, 3, 100, len(content) - 1):
         own.write_bytes(content[:length])
-        with pytest.raises(InputError, match=r"model\.fp32\.tflite.*(is not a TFLite file|It is damaged, or of)"):
+        with pytest.raises(InputError, match=r"model\.fp32\.tflite.*is no file that .*model\.json knows"):
             recognizer.load(own)
     rng = np.random.Generator(np.random.PCG64(0))
     for place in [0, 5, *rng.integers(0, len(content), 20)]:
@@ -178,7 +178,7 @@ def test_a_network_of_another_shape_is_told(own: Path) -> None:
         recognizer.load(own)
     write_network(own, np.ones((4, 7), np.float32), (1, 1, SIZE, SIZE))  # 400 pixels are no multiple of 7
     describe(own)
-    with pytest.raises(InputError, match=r"model\.fp32\.tflite: LiteRT's interpreter refuses it \(.+\)"):
+    with pytest.raises(InputError, match=r"model\.fp32\.tflite is damaged \(.+\)"):
         recognizer.load(own)
     write_network(own, np.ones((4, 10), np.float32), (1, 1, 20, 20))  # which gives 40 rows
     describe(own)
@@ -193,9 +193,9 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "too few classes": ({"classes": ["a", "b", "c"]}, "gives \\(1, 4\\)"),
     "an empty class": ({"classes": ["a", "b", "c", ""]}, "wrong classes"),
     "three channels": ({"input": {"shape": [1, 3, 20, 20]}}, "it takes"),
-    "an image that takes the memory": ({"input": {"shape": [1, 1, 10**9, 20]}}, "expected"),
-    "no files": ({"files": {}}, "expected a sha256 of each"),
-    "a temperature of 0": ({"scores": {"temperature": 0}}, "temperature is 0, expected a number above 0"),
+    "an image that takes the memory": ({"input": {"shape": [1, 1, 10**9, 20]}}, "it takes"),
+    "no files": ({"files": {}}, "is no file that"),
+    "a temperature of 0": ({"scores": {"temperature": 0}}, "wrong scores"),
     "a rejector of other classes": (
         {"scores": {"temperature": 1, "rejector": REJECTOR | {"weights": [0.5] * 11}}},
         "wrong rejector",
