@@ -149,7 +149,7 @@ def initial_weights(config: RunConfig, classes: Sequence[str], results_dir: Path
     if run.classes != list(classes):
         kept = {name: tensor for name, tensor in kept.items() if not name.startswith(f"{last}.")}
     try:
-        unknown = network.load_state_dict(kept, strict=False).unexpected_keys
+        unknown = network.load_state_dict(kept, strict=False, assign=True).unexpected_keys
     except RuntimeError:  # of shapes that differ
         unknown = [last]
     if unknown:

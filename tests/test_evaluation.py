@@ -73,9 +73,9 @@ def test_most_confused_by_hand() -> None:
 
 def test_top_predictions_by_hand() -> None:
     logits = torch.log(torch.tensor([[0.1, 0.6, 0.3], [0.5, 0.2, 0.3]]))
-    found = models.rank(logits, torch.tensor([1, 2]), k=2)
-    assert found.classes.tolist() == [[1, 2], [0, 2]]
-    assert found.scores.numpy() == pytest.approx(np.array([[0.6, 0.3], [0.5, 0.3]]), abs=1e-6)
+    found = models.rank(logits, torch.tensor([1, 2]))
+    assert found.classes.tolist() == [[1, 2, 0], [0, 2, 1]]
+    assert found.scores.numpy() == pytest.approx(np.array([[0.6, 0.3, 0.1], [0.5, 0.3, 0.2]]), abs=1e-6)
     assert found.losses.numpy() == pytest.approx(-np.log([0.6, 0.3]), abs=1e-6)
 
 
@@ -101,8 +101,8 @@ def test_prediction_is_the_same_in_any_batches() -> None:
     assert whole.shape == (11, 4) and whole.dtype == torch.float32
     assert not whole.requires_grad
     for batch_size in (1, 4, 11):
-        part = models.predict_logits(model, images, 16, batch_size)
-        assert torch.allclose(part, whole, atol=1e-5)
+        parts = [models.predict_logits(model, batch, 16) for batch in images.split(batch_size)]
+        assert torch.allclose(torch.cat(parts), whole, atol=1e-5)
 
 
 def test_a_clustered_difference_covers_the_truth_as_often_as_it_says() -> None:
