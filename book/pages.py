@@ -99,8 +99,8 @@ def _switch_language(app: Sphinx, pagename: str, templatename: str, context: dic
 
 
 def _share_sidebar(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
-    """Make one sidebar for all pages that are not in it, such as the sources: it is what a page takes longest for."""
-    if pagename in app.env.found_docs or "generate_toctree_html" not in context:
+    """Make one sidebar for all pages of sources in a folder, which are not in it: a page takes longest for that."""
+    if not pagename.startswith("_modules/"):
         return
     make, sidebars, depth = context["generate_toctree_html"], vars(app).setdefault("sidebars", {}), pagename.count("/")
 
