@@ -72,13 +72,13 @@ def choose(classes: int | str | None) -> str:
     if classes is None or (type(classes) is int and 1 <= classes <= len(gnt.LEVEL_1)):
         order = np.argsort(hanzi.keys_of(np.array([ord(character) for character in gnt.LEVEL_1])), kind="stable")
         return "".join(gnt.LEVEL_1[number] for number in sorted(order[:classes]))
-    others = "".join(sorted(set(str(classes)) - hwdb.LABELS.keys()))
-    if others or not classes:
+    others = "".join(sorted(set(classes) - hwdb.LABELS.keys())) if isinstance(classes, str) else ""
+    if others or not isinstance(classes, str) or not classes:
         raise InputError(
-            f"classes={classes!r}: 1 to {len(gnt.LEVEL_1)} was expected, or characters of GB 2312 level 1, of which "
-            f"{others!r} is none."
+            f"classes={classes!r}: 1 to {len(gnt.LEVEL_1)} was expected, or characters of GB 2312 level 1"
+            + (f", of which {others!r} is none." if others else ".")
         )
-    return "".join(sorted(set(str(classes)), key=hwdb.LABELS.__getitem__))
+    return "".join(sorted(set(classes), key=hwdb.LABELS.__getitem__))
 
 
 def hands(writers: int, per_font: int) -> dict[str, tuple[int, str]]:
