@@ -47,7 +47,7 @@ class Rule:
 # A run on the tiny set of the fixture in place of the published one, or of a drawn one of full size.
 TINY_RUN = "--set epochs=1 --set train_size=100"
 TINY_NOTEBOOK = "-p epochs 1 -p train_size 100"
-ON_CUDA = {"code": 0, "says": "test accuracy"} if torch.cuda.is_available() else {"code": 2, "says": "device='cuda' is not there"}
+ON_CUDA = {"code": 0, "says": "test accuracy"} if torch.cuda.is_available() else {"code": 2, "says": "is not there"}
 
 RULES = (
     # What a target runs is read off a dry run. CI runs study, book and test: see test_ci_runs_the_first_commands.
