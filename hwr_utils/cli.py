@@ -114,12 +114,14 @@ def _runs(results_dir: Path, filter: list[str], missing: str | None, format: str
         print(table[["accuracy", "n", "seconds", "created"]].to_string())
 
 
-def _quantize(run_folder: Path, formats: list[str] | None, images: int | None, data_root: Path) -> None:
+def _quantize(
+    run_folder: Path, formats: list[str] | None, images: int | None, data_root: Path, calibrate_on: str | None
+) -> None:
     import pandas as pd
 
     from hwr_utils.device import export, quantization
 
-    record = quantization.quantize(run_folder, formats or export.FORMATS, images, data_root)
+    record = quantization.quantize(run_folder, formats or export.FORMATS, images, data_root, calibrate_on)
     table, n = pd.json_normalize(record["formats"]).set_index("format"), record["test_images"]
     print(table.filter(["bytes", "test.accuracy", "change", "latency.p50_ms"]).to_string())
     print(f"on {n['n']:,} of {n['of']:,} test images. {run_folder / 'quantization.json'} says more, also of the scores")
@@ -240,6 +242,11 @@ def _parser() -> argparse.ArgumentParser:
     add("run_folder", type=Path, metavar="RUN", help="the folder of a run that has its weights")
     add("--formats", nargs="+", metavar="FORMAT", help="for instance dynamic_int8.tflite; default: all")
     add("--images", type=int, help="measure on so many test images, stratified; default: all")
+    add(
+        "--calibrate-on",
+        metavar="DATASET",
+        help="calibrate the scores on the test images of this dataset",
+    )
 
     add = command(_evaluate, "test a run on another dataset, as a record: one of drawn images on real ones", root)
     add("run_folder", type=Path, metavar="RUN", help="the folder of a run that `hwr quantize` has been given")

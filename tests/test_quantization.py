@@ -14,7 +14,7 @@ from PIL import Image
 
 from helpers import N_CLASSES, easy_images, load_tool, tiny, write_easy
 from hwr_utils import cli, data, files, models, preprocessing, records, results, runs
-from hwr_utils.device import export, quantization, recognizer
+from hwr_utils.device import calibration, export, quantization, recognizer
 from hwr_utils.device.export import FORMATS
 from hwr_utils.errors import InputError
 
@@ -159,12 +159,24 @@ def test_scores_are_calibrated_by_what_was_held_out(run: results.Run, root: Path
     assert source is None and len(nothing) == 0
 
 
+def test_scores_are_calibrated_on_another_dataset(copy: Path, root: Path, few_scribbles: None) -> None:
+    """All labels of the other set are wrong, so no temperature is high enough."""
+    write_easy(root, "strange", n_test=40, seed=9)
+    (root / "custom" / "strange" / "classes.txt").write_text("1\n2\n3\n0", "utf-8")
+    found = quantization.quantize(copy, ["safetensors"], data_root=root, calibrate_on="custom:strange")["scores"]
+    assert (found["held_out"], found["images"]) == ("custom:strange", 40)
+    assert found["temperature"] == pytest.approx(calibration.BOUNDS[1], rel=0.01)
+    with pytest.raises(InputError, match="of the same source"):
+        quantization.quantize(copy, ["safetensors"], data_root=root, calibrate_on="custom:easy")
+
+
 def test_without_held_out_images_nothing_is_set(run: results.Run, record: dict[str, Any], root: Path) -> None:
     """The test images would do, and would then no longer test."""
     bare = trained_otherwise(run, validation_fraction=None)
     nobody = torch.nn.Identity()  # it is not even asked
     test = np.zeros((4, 4), np.float32), np.zeros(4, np.int64)
-    scores, used = quantization._scores(bare, nobody, data.load("custom:easy", root), {}, test)
+    none = np.zeros((0, 16, 16), np.uint8), np.zeros(0, np.int64)
+    scores, used = quantization._scores(bare, nobody, {}, none, None, test)
     assert scores == {"held_out": None, "images": 0, "temperature": 1} and used == {"temperature": 1}
     records.validate(record | {"scores": scores}, Path("quantization.json"))
 

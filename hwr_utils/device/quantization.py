@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -40,6 +40,7 @@ def quantize(
     formats: Iterable[str] = export.FORMATS,
     images: int | None = None,
     data_root: str | Path | None = None,
+    calibrate_on: str | None = None,
 ) -> dict[str, Any]:
     """Write the files of a run in several formats, measure them, and write `model.json` and `quantization.json`.
 
@@ -48,6 +49,8 @@ def quantize(
         formats: names of `export.FORMATS`; those that these are compared with are added.
         images: how many test images, stratified; None takes all.
         data_root: None is `data.default_root()`.
+        calibrate_on: a dataset on whose test images, of characters that the run knows, the scores are calibrated; they
+            choose, and no longer test. None takes images that were held out of training, if there are any.
 
     Returns the record that `quantization.schema.json` describes. Raises an InputError where a format is unknown; the
     record, the weights or the data are missing or damaged; or there are not so many images.
@@ -55,7 +58,8 @@ def quantize(
     torch.set_num_threads(1)
     run = results.open_run(Path(folder))
     model, size = runs.network(run), run.config.training["image_size"]
-    dataset = runs.load_data(run.config, data_root or data.default_root())
+    root = data_root or data.default_root()
+    dataset = runs.load_data(run.config, root)
     if dataset.files != run.record["dataset"]["files"]:
         raise InputError(
             f"{dataset.name} is not the data that {run.folder.name} was trained on: the checksums differ. Put that "
@@ -68,7 +72,12 @@ def quantize(
     inputs, form = models.to_input(torch.from_numpy(seen), size).contiguous().numpy(), preprocessing.framing(seen)
     contents = export.convert(model, size, inputs, {*formats, REFERENCE, CLOCK})
     logits = models.predict_logits(model, test_images, size).numpy()
-    scores, used = _scores(run, model, dataset, form, (logits, labels))
+    indices, source = _held_out(dataset, run)
+    held_out = dataset.train_images[indices], dataset.train_labels[indices]
+    if calibrate_on:
+        others, source = foreign(run, form, calibrate_on, root), calibrate_on
+        held_out = others.images, others.labels
+    scores, used = _scores(run, model, form, held_out, source, (logits, labels))
     environment = runs.describe_environment(Execution()) | {"versions": versions()}
     environment["load"] = round(os.getloadavg()[0], 2)
     rows, interpreters = [], {}
@@ -116,6 +125,61 @@ def _at_most(n: int, indices: NDArray[np.int64], labels: Labels) -> NDArray[np.i
     return indices[splits.stratified_sample(labels[indices], min(n, len(indices)), seed=0)]
 
 
+class Foreign(NamedTuple):
+    """Test images of another dataset as a run's network takes them, of those characters that both have."""
+
+    dataset: data.Dataset
+    classes: list[str]  # the characters
+    images: NDArray[np.uint8]  # (N, size, size)
+    labels: Labels  # the run's
+    framing: Mapping[
+        str, Any
+    ]  # that of the dataset: images that had another than the run's are cropped and fitted anew
+    left_out: int  # images of characters that the run does not have
+
+
+def foreign(
+    run: results.Run, form: Mapping[str, Any], name: str, root: str | Path, images: int | None = None
+) -> Foreign:
+    """Read the test images of a dataset for a run of this form; so many of them, stratified, or all.
+
+    Raises an InputError where the dataset is missing, is of the same source as the run's own, or shares no character
+    with it; or there are not so many images.
+    """
+    own, other = data.entry(run.config.dataset), data.entry(name)
+    if name == own.name or (other.citation and other.citation == own.citation):  # a sample is of its whole
+        raise InputError(
+            f"{run.folder.name} was trained on {own.name}, which is of the same source as {name}: it may have seen "
+            "these images. Give a dataset of another source."
+        )
+    dataset = data.load(name, root)
+    classes, labels = match(dataset.classes, tuple(run.classes), dataset.test_labels)
+    shared = np.flatnonzero(labels >= 0)
+    if not len(shared):
+        raise InputError(
+            f"{run.folder.name} and {name} share no character: the model reads {' '.join(run.classes[:5])} and so on, "
+            f"and {name} has {' '.join(dataset.classes[:5])} and so on."
+        )
+    chosen = shared[some_of(labels[shared], images, f"{name}'s test images of shared characters")]
+    shown = dataset.test_images[chosen]
+    framing = preprocessing.framing(shown)
+    if framing != form:
+        shown = np.stack([preprocessing.prepare(image, **form) for image in shown])
+    return Foreign(dataset, classes, shown, labels[chosen], framing, len(labels) - len(shared))
+
+
+def match(
+    theirs: tuple[str, ...], ours: tuple[str, ...], labels: NDArray[np.int64]
+) -> tuple[list[str], NDArray[np.int64]]:
+    """Return the characters that both a dataset and a model have, and the model's labels of the dataset's (N,) images.
+
+    A label is -1 where the model does not have the character. Characters without images are left out.
+    """
+    known = {character: label for label, character in enumerate(ours)}
+    translated = np.array([known.get(character, -1) for character in theirs], np.int64)[labels]
+    return [ours[label] for label in np.unique(translated[translated >= 0])], translated
+
+
 def _held_out(dataset: data.Dataset, run: results.Run) -> tuple[NDArray[np.int64], str | None]:
     """Return training images that the run did not train on: its validation images, or what `train_size` left out."""
     trained, validation = runs.training_split(dataset, run.config)
@@ -127,14 +191,18 @@ def _held_out(dataset: data.Dataset, run: results.Run) -> tuple[NDArray[np.int64
 
 
 def _scores(
-    run: results.Run, model: nn.Module, dataset: data.Dataset, form: Mapping[str, Any], test: tuple[Logits, Labels]
+    run: results.Run,
+    model: nn.Module,
+    form: Mapping[str, Any],
+    held_out: tuple[NDArray[np.uint8], Labels],
+    source: str | None,
+    test: tuple[Logits, Labels],
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return what `calibration.measure` finds and on which images, and what of it model.json says under `scores`."""
-    indices, source = _held_out(dataset, run)
-    found: dict[str, Any] = {"held_out": source, "images": len(indices), "temperature": 1.0}
+    found: dict[str, Any] = {"held_out": source, "images": len(held_out[1]), "temperature": 1.0}
     if source is None:  # the test images would do for both, and would then no longer test
         return found, {"temperature": 1.0}
-    held_out, size = (dataset.train_images[indices], dataset.train_labels[indices]), run.config.training["image_size"]
+    size = run.config.training["image_size"]
     measured, rejector = calibration.measure(partial(predict, model, size), form, run.classes, held_out, test)
     told = {"weights": rejector.weights.tolist(), "bias": rejector.bias}
     return found | measured, {"temperature": measured["temperature"], "rejector": told}

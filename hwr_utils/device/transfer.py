@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from hwr_utils import data, files, preprocessing, records, results, runs
+from hwr_utils import data, files, records, results, runs
 from hwr_utils.device import calibration, quantization, recognizer
 from hwr_utils.errors import InputError
 from hwr_utils.training import Execution
@@ -40,59 +40,30 @@ def evaluate(
     missing or does not fit, or there are not so many images.
     """
     run = results.open_run(Path(folder))
-    own, other, place = data.entry(run.config.dataset), data.entry(name), run.folder / FILE
-    if name == own.name or (other.citation and other.citation == own.citation):  # a sample is of its whole
-        raise InputError(
-            f"{run.folder.name} was trained on {own.name}, which is of the same source as {name}: it may have seen "
-            "these images. Give a dataset of another source."
-        )
+    place = run.folder / FILE
     if not place.is_file():
         raise InputError(f"{place} is missing. Make it with `hwr quantize {folder} --formats {FILE[6:]}`.")
     model = recognizer.load(place)
     if model.weights_sha256 != run.record["weights"]["sha256"]:
         raise InputError(f"{place} is of other weights than the run's record. Run `hwr quantize {folder}` again.")
-    dataset = data.load(name, data_root or data.default_root())
-    classes, labels = match(dataset.classes, model.classes, dataset.test_labels)
-    shared = np.flatnonzero(labels >= 0)
-    if not len(shared):
-        raise InputError(
-            f"{run.folder.name} and {name} share no character: the model reads {' '.join(model.classes[:5])} and so "
-            f"on, and {name} has {' '.join(dataset.classes[:5])} and so on."
-        )
-    chosen = shared[quantization.some_of(labels[shared], images, f"{name}'s test images of shared characters")]
-    shown = dataset.test_images[chosen]
-    found = preprocessing.framing(shown)
-    if found != model.form:
-        shown = np.stack([preprocessing.prepare(image, **model.form) for image in shown])
-    logits = np.stack([model.logits(image) for image in tqdm(shown, desc=name, unit="image")])
-    full = quantization.predict(runs.network(run), run.config.training["image_size"], shown)
+    found = quantization.foreign(run, model.form, name, data_root or data.default_root(), images)
+    logits = np.stack([model.logits(image) for image in tqdm(found.images, desc=name, unit="image")])
+    full = quantization.predict(runs.network(run), run.config.training["image_size"], found.images)
     measured = {
         "file": {"name": FILE, "sha256": files.sha256(place)},
         "dataset": {
-            "name": dataset.name,
-            "published": dataset.published,
-            "files": dict(sorted(dataset.files.items())),
-            "n_test": len(dataset.test_labels),
-            "left_out": len(dataset.test_labels) - len(shared),
+            "name": found.dataset.name,
+            "published": found.dataset.published,
+            "files": dict(sorted(found.dataset.files.items())),
+            "n_test": len(found.dataset.test_labels),
+            "left_out": found.left_out,
         },
-        "framing": {"dataset": found, "model": model.form, "fitted_anew": found != model.form},
+        "framing": {"dataset": found.framing, "model": model.form, "fitted_anew": found.framing != model.form},
         "stratified": images is not None,
-        "classes": classes,
+        "classes": found.classes,
         "environment": runs.describe_environment(Execution()) | {"versions": quantization.versions()},
-    } | score(logits, full, labels[chosen], model)
+    } | score(logits, full, found.labels, model)
     return records.write_measured(records.evaluation_path(run.folder, name), run.record, measured)
-
-
-def match(
-    theirs: tuple[str, ...], ours: tuple[str, ...], labels: NDArray[np.int64]
-) -> tuple[list[str], NDArray[np.int64]]:
-    """Return the characters that both a dataset and a model have, and the model's labels of the dataset's (N,) images.
-
-    A label is -1 where the model does not have the character. Characters without images are left out.
-    """
-    known = {character: label for label, character in enumerate(ours)}
-    translated = np.array([known.get(character, -1) for character in theirs], np.int64)[labels]
-    return [ours[label] for label in np.unique(translated[translated >= 0])], translated
 
 
 def score(
