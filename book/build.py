@@ -221,7 +221,7 @@ def cut_font(texts: Iterable[str], cache: Path) -> Path:
     The face is Noto Sans CJK, under the SIL Open Font License, which travels in the file.
     """
     import mplfonts
-    from fontTools import subset  # type: ignore[import-untyped]
+    from fontTools import subset
 
     found = "".join(sorted({char for text in texts for char in CJK.findall(text)}))
     path = cache / f"{files.sha256(found.encode())}.otf"
