@@ -34,13 +34,13 @@ setup:  ## make .venv, or update it; the other commands do this by themselves
 	echo 'set-up: install one, or name one: make PYTHON=/path/to/python3 ...' >&2; \
 	exit 1
 
-study: setup  ## train on synthetic data and build the whole book of it: at most 5 minutes
+study: setup  ## train on synthetic data and build the whole book of it: about 7 minutes on 2 cores
 	$(SNAKEMAKE)
 
 book: setup  ## build the book from the committed notebooks and records
 	$(SNAKEMAKE) book --config profile=paper
 
-test: lint browser book  ## check everything: at most 8 minutes on 2 cores
+test: lint browser book  ## check everything: about 13 minutes on 2 cores
 	$(PYTEST) -m "not slow" tests
 	$(PYTEST) --nbval notebooks
 
