@@ -18,7 +18,7 @@ import yaml
 from hwr_utils import data, files, notebooks, recipes, records, results, synthesis
 from hwr_utils.data import catalog
 from hwr_utils.errors import InputError, MissingFiles, reading
-from hwr_utils.records import RunConfig
+from hwr_utils.recipes import RunConfig
 
 CONFIG = files.REPOSITORY / "config"
 PLAN = files.REPOSITORY / "book" / "plan.md"

@@ -20,8 +20,7 @@ import numpy as np
 
 from hwr_utils import files
 from hwr_utils.errors import InputError, reading
-from hwr_utils.recipes import DEFAULTS as DEFAULTS
-from hwr_utils.recipes import RunConfig as RunConfig
+from hwr_utils.recipes import RunConfig
 
 SCHEMA_VERSION = 1
 # A record is written by a command and never edited.

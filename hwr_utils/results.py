@@ -16,7 +16,7 @@ import pandas as pd
 from hwr_utils import evaluation, files, recipes, records
 from hwr_utils.data.splits import FOLDS
 from hwr_utils.errors import InputError, MissingRecord
-from hwr_utils.records import RunConfig
+from hwr_utils.recipes import RunConfig
 
 RESULTS_DIR = files.REPOSITORY / "results"
 
@@ -71,7 +71,7 @@ def open_run(folder: Path) -> Run:
 
 def changes(config: RunConfig) -> dict[str, Any]:
     """Return the values of a config that depart from its recipe's and its network's defaults; see `recipes.base`."""
-    base = records.DEFAULTS | recipes.RECIPES[recipes.base(config.recipe, config.architecture)][config.architecture]
+    base = recipes.DEFAULTS | recipes.RECIPES[recipes.base(config.recipe, config.architecture)][config.architecture]
     base |= recipes.MODEL_OPTIONS[config.architecture]
     values = dict(config.training) | dict(config.model)
     return {name: value for name, value in sorted(values.items()) if value != base.get(name)}

@@ -27,7 +27,7 @@ from hwr_utils import files, recipes
 from hwr_utils.data import gnt
 from hwr_utils.data.hwdb import Options, import_gnt
 from hwr_utils.data.idx import write_idx
-from hwr_utils.records import RunConfig
+from hwr_utils.recipes import RunConfig
 
 torch.set_num_threads(1)  # as in the processes below: how many there are may change the order of sums
 

@@ -13,7 +13,7 @@ from helpers import LIMIT, environment, tiny, train_argv, until
 from hwr_utils import records, runs
 from hwr_utils.distributed import ALONE, Processes, parallel
 from hwr_utils.errors import InputError
-from hwr_utils.records import RunConfig
+from hwr_utils.recipes import RunConfig
 from hwr_utils.results import Run
 from hwr_utils.training import _seed, choose_execution
 

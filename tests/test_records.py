@@ -15,8 +15,8 @@ import pytest
 
 from hwr_utils import files, records, results
 from hwr_utils.errors import InputError, MissingRecord
-from hwr_utils.recipes import configure
-from hwr_utils.records import RunConfig, run_id
+from hwr_utils.recipes import RunConfig, configure
+from hwr_utils.records import run_id
 
 RESULTS = files.REPOSITORY / "results"
 

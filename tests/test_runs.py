@@ -24,8 +24,7 @@ from hwr_utils import cli, data, distributed, evaluation, files, models, recipes
 from hwr_utils import results as reading
 from hwr_utils.data import idx
 from hwr_utils.errors import InputError, MissingRecord
-from hwr_utils.recipes import configure
-from hwr_utils.records import RunConfig
+from hwr_utils.recipes import RunConfig, configure
 from hwr_utils.results import Run, find
 from hwr_utils.runs import load_or_train, train_run
 

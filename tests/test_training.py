@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from helpers import N_CLASSES, STEPS, easy_images, tiny
 from hwr_utils import distributed, models, recipes, training
 from hwr_utils.errors import DeviceError, InputError
-from hwr_utils.records import RunConfig
+from hwr_utils.recipes import RunConfig
 from hwr_utils.training import FitResult
 
 CPU = torch.device("cpu")

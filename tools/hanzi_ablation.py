@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from hwr_utils import files, models, recipes, records, results, runs, synthesis, training
+from hwr_utils import files, models, recipes, results, runs, synthesis, training
 from hwr_utils.data import gnt, hwdb
 from hwr_utils.synthesis import hanzi
 
@@ -107,7 +107,7 @@ def main() -> None:
     architecture = changed.get("architecture", "compact_hccr")
     values = {key: value for key, value in (BASE | changed).items() if value is not None and key != "architecture"}
     model = recipes.MODEL_OPTIONS[architecture]
-    config = records.RunConfig.from_dict(
+    config = recipes.RunConfig.from_dict(
         {
             "dataset": synthesis.HANZI,
             "architecture": architecture,
