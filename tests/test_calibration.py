@@ -7,6 +7,7 @@ import pytest
 
 from hwr_utils import files
 from hwr_utils.device import calibration
+from hwr_utils.device.recognizer import Rejector, features
 from hwr_utils.synthesis import scribbles
 from hwr_utils.synthesis.strokes import strokes_for
 
@@ -49,16 +50,28 @@ def test_the_limit_declines_no_more_than_its_share() -> None:
 
 
 def clouds(n: int, centre: float) -> np.ndarray:
-    """Return logits (n, 4) around a centre."""
-    return (centre + np.random.default_rng(int(centre)).normal(size=(n, 4))).astype(np.float32)
+    """Return features (n, 4) around a centre."""
+    return centre + np.random.default_rng(int(centre)).normal(size=(n, 4))
 
 
-def test_a_rejector_tells_logits_apart() -> None:
+def declined(rejector: Rejector, rows: np.ndarray) -> float:
+    return float((rows @ rejector.weights + rejector.bias < 0).mean())
+
+
+def test_features_by_hand() -> None:
+    image = np.zeros((4, 4), np.uint8)
+    image[1:3, 1] = 255  # two pixels, one above the other: four edges across and two down
+    found = features(np.array([1.0, 3.0, -2.0]), image)
+    assert found.tolist() == [1, 3, -2, 1, 9, 4, 3, 1, -2, 0.5, 1, 0.5, 0.25, 1, 0.25]
+    both = features(np.array([[0.0, 1.0, 2.0], [1.0, 3.0, -2.0]]), np.stack([np.zeros_like(image), image]))
+    assert both.shape == (2, 15) and both[1].tolist() == found.tolist()
+
+
+def test_a_rejector_tells_features_apart() -> None:
     known, drawn = clouds(400, 9.0), clouds(200, 0.0)
     rejector = calibration.fit_rejector(known, drawn)
-    assert not rejector.accepts(clouds(50, 0.0)).any()
-    assert (~rejector.accepts(known)).mean() < 2 * calibration.DECLINED
-    assert len(rejector.weights) == 2 * 4 + 4
+    assert declined(rejector, clouds(50, 0.0)) == 1
+    assert declined(rejector, known) < 2 * calibration.DECLINED
     again = calibration.fit_rejector(known, drawn)
     assert np.array_equal(again.weights, rejector.weights) and again.bias == rejector.bias
 
@@ -66,8 +79,7 @@ def test_a_rejector_tells_logits_apart() -> None:
 def test_a_rejector_declines_few_characters_even_where_scribbles_are_alike() -> None:
     """It could have declined the half of both; the limit is of characters that it did not learn from."""
     rejector = calibration.fit_rejector(clouds(2000, 3.0), clouds(500, 3.0))
-    fresh = (3.0 + np.random.default_rng(99).normal(size=(4000, 4))).astype(np.float32)
-    assert (~rejector.accepts(fresh)).mean() < 2 * calibration.DECLINED
+    assert declined(rejector, 3.0 + np.random.default_rng(99).normal(size=(4000, 4))) < 2 * calibration.DECLINED
 
 
 def test_the_pen_is_measured() -> None:

@@ -88,14 +88,23 @@ async function run(values) {
 }
 
 /**
- * Does the picture show a character? As hwr_utils/device/recognizer.py does it: by the logits, their squares, and the greatest.
+ * Does the picture show a character? See `features` in hwr_utils/device/recognizer.py.
  *
  * @param {Float64Array} logits
+ * @param {import("./preprocessing.js").Picture} picture
  * @param {{ weights: number[], bias: number }} [rejector]
  */
-function accepts(logits, rejector) {
+function accepts(logits, { pixels, width }, rejector) {
   if (!rejector) return true;
-  const features = [...logits, ...logits.map((logit) => logit ** 2), ...logits.slice().sort().reverse()];
+  const shape = [0, 0, 0]; // the ink, and what changes from pixel to pixel across and down
+  pixels.forEach((pixel, place) => {
+    shape[0] += pixel;
+    if (place % width) shape[1] += Math.abs(pixel - pixels[place - 1]);
+    if (place >= width) shape[2] += Math.abs(pixel - pixels[place - width]);
+  });
+  const drawn = shape.map((sum) => sum / (255 * width));
+  const greatest = logits.slice().sort().reverse().slice(0, 10);
+  const features = [logits, logits.map((logit) => logit ** 2), greatest, drawn, drawn.map((one) => one ** 2)].flatMap((one) => [...one]);
   return rejector.weights.reduce((sum, weight, place) => sum + weight * features[place], rejector.bias) >= 0;
 }
 
@@ -118,7 +127,7 @@ async function recognize(strokes, pen) {
     .slice(0, 10);
   return {
     candidates,
-    likely: accepts(logits, model.scores.rejector),
+    likely: accepts(logits, picture, model.scores.rejector),
     several: preprocessing.isSeveral(picture),
     picture,
     milliseconds: performance.now() - began,

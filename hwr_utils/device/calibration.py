@@ -5,7 +5,7 @@ al., On Calibration of Modern Neural Networks, ICML 2017). The number is found o
 trained on nor is tested on.
 
 A good score does not make a picture a character: of 3,755 hanzi one resembles any scribble. So a `recognizer.Rejector`
-learns to tell the logits of those images from those of scribbles that the project draws, and of characters that the
+learns to tell those images and their logits from scribbles that the project draws, and from characters that the
 network does not know. To learn from what is no character is the idea of Hendrycks, Mazeika and Dietterich (Deep Anomaly
 Detection with Outlier Exposure, ICLR 2019); here it does not touch the network. How many are declined is measured on
 other scribbles, and on kinds that the rejector never saw.
@@ -26,7 +26,7 @@ from hwr_utils.device.recognizer import Rejector, features, softmax
 from hwr_utils.synthesis import scribbles
 from hwr_utils.synthesis.strokes import strokes_for, table
 
-DECLINED = 0.03  # share of characters that may be declined; of others, it is some tenths of a point more or less
+DECLINED = 0.025  # share of characters that may be declined; of others, it is some tenths of a point more or less
 BINS = 15  # of the expected calibration error, as Guo et al. have
 BOUNDS = (0.1, 10.0)  # of the temperature: where every answer is right, lower would always be better
 LEARNED, COUNTED = (400, 0), (100, 2)  # scribbles of each kind, and their seed; with seed 1 the kinds were chosen
@@ -38,6 +38,7 @@ STRENGTH = 1e3  # of the scribbles and characters against the rejector's prefere
 Images = NDArray[np.uint8]  # (N, H, W)
 Logits = NDArray[np.float32]  # (N, C)
 Labels = NDArray[np.int64]  # (N,)
+Features = NDArray[np.float64]  # (N, F), see `recognizer.features`
 Predict = Callable[[Images], Logits]  # of prepared images
 
 
@@ -46,28 +47,33 @@ def measure(
     form: Mapping[str, Any],
     classes: Sequence[str],
     held_out: tuple[Images, Labels],
-    test: tuple[Logits, Labels],
+    test: tuple[Images, Logits, Labels],
 ) -> tuple[dict[str, Any], Rejector]:
     """Find the temperature of a network and its rejector, and say what they achieve.
 
     The network reads images of a form, that is their size, margin and centre, and knows these classes. Both are found
-    on images that are held out: it was neither trained on them nor is tested on them. The test has logits and labels.
+    on images that are held out: it was neither trained on them nor is tested on them. The test has images, the
+    network's logits of them, and labels.
 
     Returns:
         What is recorded, described by `quantization.schema.json`, and the rejector.
     """
-    known, (tested, truth), width = predict(held_out[0]), test, pen(held_out[0])
+    logits, (images, tested, truth), width = predict(held_out[0]), test, pen(held_out[0])
+    known = features(logits, held_out[0])
     learned, counted = (
         _drawn(predict, form, classes, width, *number_and_seed) for number_and_seed in (LEARNED, COUNTED)
     )
-    heat, rejector = temperature(known, held_out[1]), fit_rejector(known, np.concatenate([*learned.values()]))
-    scribbled = np.concatenate([counted[name] for name in scribbles.KINDS])
-    shares: dict[str, Any] = {"test": _declined(rejector, tested), "scribbles": _declined(rejector, scribbled)}
-    shares["by_kind"] = {name: _declined(rejector, logits) for name, logits in counted.items()}
+    heat, rejector = temperature(logits, held_out[1]), fit_rejector(known, np.concatenate([*learned.values()]))
+    groups = {
+        "test": features(tested, images),
+        "scribbles": np.concatenate([counted[name] for name in scribbles.KINDS]),
+    }
+    shares: dict[str, Any] = {name: _declined(rejector, rows) for name, rows in groups.items()}
+    shares["by_kind"] = {name: _declined(rejector, rows) for name, rows in counted.items()}
     shares["unseen"] = {}
-    for name, logits in counted.items():
+    for name, rows in counted.items():
         others = np.concatenate([one for kind, one in learned.items() if kind != name])
-        shares["unseen"][name] = _declined(fit_rejector(known, others), logits)
+        shares["unseen"][name] = _declined(fit_rejector(known, others), rows)
     right, heats = tested.argmax(axis=1) == truth, {"before": 1.0, "after": heat}
     ece = {name: calibration_error(best_scores(tested, one), right) for name, one in heats.items()}
     return {"temperature": heat, "ece": ece, "declined": shares}, rejector
@@ -75,12 +81,13 @@ def measure(
 
 def _drawn(
     predict: Predict, form: Mapping[str, Any], classes: Sequence[str], width: float, n: int, seed: int
-) -> dict[str, Logits]:
-    """Return the logits of so many scribbles of each kind, and of as many strangers."""
+) -> dict[str, Features]:
+    """Return the features of so many scribbles of each kind, and of as many strangers."""
     found, rng = scribbles.draw(n * len(scribbles.KINDS), seed), np.random.Generator(np.random.PCG64(seed))
     kinds = {name: found[number :: len(scribbles.KINDS)] for number, name in enumerate(scribbles.KINDS)}
     kinds[STRANGERS] = strangers(classes, n, seed)
-    return {name: predict(pictures(one, form, width * rng.uniform(*PENS, n))) for name, one in kinds.items()}
+    drawn = {name: pictures(one, form, width * rng.uniform(*PENS, n)) for name, one in kinds.items()}
+    return {name: features(predict(images), images) for name, images in drawn.items()}
 
 
 def strangers(classes: Sequence[str], n: int, seed: int) -> list[scribbles.Scribble]:
@@ -100,23 +107,23 @@ def strangers(classes: Sequence[str], n: int, seed: int) -> list[scribbles.Scrib
     return found
 
 
-def _declined(rejector: Rejector, logits: Logits) -> float:
-    return float((~rejector.accepts(logits)).mean())
+def _declined(rejector: Rejector, rows: Features) -> float:
+    return float((rows @ rejector.weights + rejector.bias < 0).mean())
 
 
-def fit_rejector(known: Logits, drawn: Logits) -> Rejector:
-    """Learn to tell logits of characters that the network has not seen from those of scribbles, as weighty as they.
+def fit_rejector(known: Features, drawn: Features) -> Rejector:
+    """Learn to tell features of characters that the network has not seen from those of scribbles, as weighty as they.
 
     It learns from a half of the characters; of the other half at most `DECLINED` fall below the limit.
     """
     order = np.random.Generator(np.random.PCG64(0)).permutation(len(known))
     learned, others = known[order[::2]], known[order[1::2]] if len(known) > 1 else known
-    rows, is_known = features(np.concatenate([learned, drawn])), np.arange(len(learned) + len(drawn)) < len(learned)
+    rows, is_known = np.concatenate([learned, drawn]), np.arange(len(learned) + len(drawn)) < len(learned)
     scaler = StandardScaler().fit(rows)
     model = LogisticRegression(C=STRENGTH / len(rows), class_weight="balanced", max_iter=500)
     found = model.fit(scaler.transform(rows), is_known).coef_[0] / scaler.scale_
     weights = np.array([f"{weight:.6g}" for weight in found], np.float64)
-    return Rejector(weights, -threshold(features(others) @ weights, DECLINED))
+    return Rejector(weights, -threshold(others @ weights, DECLINED))
 
 
 def temperature(logits: Logits, labels: Labels) -> float:

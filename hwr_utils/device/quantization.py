@@ -77,7 +77,7 @@ def quantize(
     if calibrate_on:
         others, source = foreign(run, form, calibrate_on, root), calibrate_on
         held_out = others.images, others.labels
-    scores, used = _scores(run, model, form, held_out, source, (logits, labels))
+    scores, used = _scores(run, model, form, held_out, source, (test_images.numpy(), logits, labels))
     environment = runs.describe_environment(Execution()) | {"versions": versions()}
     environment["load"] = round(os.getloadavg()[0], 2)
     rows, interpreters = [], {}
@@ -196,7 +196,7 @@ def _scores(
     form: Mapping[str, Any],
     held_out: tuple[NDArray[np.uint8], Labels],
     source: str | None,
-    test: tuple[Logits, Labels],
+    test: tuple[NDArray[np.uint8], Logits, Labels],
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return what `calibration.measure` finds and on which images, and what of it model.json says under `scores`."""
     found: dict[str, Any] = {"held_out": source, "images": len(held_out[1]), "temperature": 1.0}

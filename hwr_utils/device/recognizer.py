@@ -59,15 +59,21 @@ class Rejector:
     weights: NDArray[np.float64]
     bias: float
 
-    def accepts(self, logits: NDArray[np.floating]) -> NDArray[np.bool_]:
-        """Say of (..., C) logits whether they are those of a character (...)."""
-        return np.asarray(features(logits) @ self.weights + self.bias >= 0)
+    def accepts(self, logits: NDArray[np.floating], images: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """Say of (..., C) logits and the prepared images (..., H, W) that they are of which show a character (...)."""
+        return np.asarray(features(logits, images) @ self.weights + self.bias >= 0)
 
 
-def features(logits: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return what a rejector sees of (..., C) logits, (..., F): all, their squares, the `RANKED` greatest in order."""
-    wide = logits.astype(np.float64)
-    return np.concatenate([wide, wide**2, -np.sort(-wide, axis=-1)[..., :RANKED]], axis=-1)
+def features(logits: NDArray[np.floating], images: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return what a rejector sees of (..., C) logits and of the prepared images (..., H, W) that they are of, (..., F).
+
+    Of the logits it sees all, their squares, and the `RANKED` greatest in order. Of an image it sees how much ink it
+    has and how much changes from pixel to pixel across and down, in whole sides of ink, and the squares of these three.
+    """
+    wide, light = logits.astype(np.float64), images.astype(np.float64)
+    shape = [light, *(np.abs(np.diff(light, axis=axis)) for axis in (-1, -2))]
+    drawn = np.stack([one.sum((-1, -2)) for one in shape], axis=-1) / (255 * images.shape[-1])
+    return np.concatenate([wide, wide**2, -np.sort(-wide, axis=-1)[..., :RANKED], drawn, drawn**2], axis=-1)
 
 
 class Network:
@@ -115,7 +121,7 @@ class Recognizer:
         scores = softmax(logits, self.temperature)
         best = np.argsort(-scores, kind="stable")[:k]
         found = [(self.classes[label], float(scores[label])) for label in best]
-        return Reading(str(picture), found, not several and bool(self.rejector.accepts(logits)), several)
+        return Reading(str(picture), found, not several and bool(self.rejector.accepts(logits, image)), several)
 
     def logits(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the (C,) logits of a prepared image: (size, size) uint8, white on black."""
@@ -192,7 +198,7 @@ def read_description(path: Path) -> dict[str, Any]:
     with reading(path, "the description of a model", AGAIN):
         found = dict(json.loads(path.read_text(encoding="utf-8")))
         classes, form = found["classes"], found["image"]
-        n, room = 2 * len(classes) + min(RANKED, len(classes)), form["size"] - 2 * form["margin"]
+        n, room = 2 * len(classes) + min(RANKED, len(classes)) + 6, form["size"] - 2 * form["margin"]
         nothing = {"temperature": 1.0, "rejector": {"weights": [0.0] * n, "bias": 0.0}}
         found["scores"] = nothing | found.get("scores", nothing)
         rejector = found["scores"]["rejector"]

@@ -62,18 +62,18 @@ def evaluate(
         "stratified": images is not None,
         "classes": found.classes,
         "environment": runs.describe_environment(Execution()) | {"versions": quantization.versions()},
-    } | score(logits, full, found.labels, model)
+    } | score(logits, full, found, model)
     return records.write_measured(records.evaluation_path(run.folder, name), run.record, measured)
 
 
 def score(
-    logits: NDArray[np.float32], full: NDArray[np.float32], labels: NDArray[np.int64], model: recognizer.Recognizer
+    logits: NDArray[np.float32], full: NDArray[np.float32], found: quantization.Foreign, model: recognizer.Recognizer
 ) -> dict[str, Any]:
-    """Compare a model's (N, C) logits, and those of its network in 32 bits, with the true (N,) classes.
+    """Compare a model's (N, C) logits of images, and those of its network in 32 bits, with the true classes.
 
     `evaluation.schema.json` says what is returned.
     """
-    ranked = np.argsort(-logits, axis=1, kind="stable")[:, :10]
+    labels, ranked = found.labels, np.argsort(-logits, axis=1, kind="stable")[:, :10]
     hits, answers, names = ranked == labels[:, None], ranked[:, 0], model.classes
     right = hits[:, 0]
     wrong = Counter(zip(labels[~right].tolist(), answers[~right].tolist(), strict=True)).most_common(CONFUSIONS)
@@ -82,7 +82,7 @@ def score(
     return compared["test"] | {
         "top5": float(hits[:, :5].any(axis=1).mean()),
         "top10": float(hits.any(axis=1).mean()),
-        "declined": float((~model.rejector.accepts(logits)).mean()),
+        "declined": float((~model.rejector.accepts(logits, found.images)).mean()),
         "ece": calibration.calibration_error(scores, right),
         "float32": {"accuracy": float((full.argmax(axis=1) == labels).mean())} | compared["mcnemar"],
         "confusions": [{"character": names[one], "answer": names[other], "n": n} for (one, other), n in wrong],
