@@ -2,7 +2,7 @@
 
 import re
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from html import escape
 from pathlib import Path
@@ -16,7 +16,6 @@ from IPython.display import HTML, display
 from matplotlib import font_manager
 from matplotlib.figure import Figure
 
-from hwr_utils import evaluation
 from hwr_utils.results import Run
 
 # Okabe and Ito's colours, told apart with any colour vision
@@ -93,14 +92,14 @@ def history(run: Run) -> Figure:
     return figure
 
 
-def confusion(run: Run) -> Figure:
+def confusion(run: Run) -> Figure | None:
     """Draw the errors on the test set: the share of each true class that went to each other one.
 
-    Of more than 48 classes it draws the pairs that were taken for each other most often.
+    None for more than 48 classes, whose names cannot be read: `evaluation.most_confused` lists the worst pairs.
     """
     use_style()
-    if len(run.classes) > 48:  # whose names cannot be read beside a heat map
-        return _confused_pairs(run)
+    if len(run.classes) > 48:
+        return None
     counts, classes = run.confusion, [plain(name, figure=True) for name in run.classes]
     n = counts.sum(axis=1, keepdims=True)
     share = 100 * counts / np.maximum(n, 1)
@@ -126,21 +125,6 @@ def confusion(run: Run) -> Figure:
     return figure
 
 
-def _confused_pairs(run: Run) -> Figure:
-    pairs = evaluation.most_confused(run.confusion, run.classes, 20)
-    figure, axis = plt.subplots(figsize=(7, 0.3 * len(pairs) + 1.2))
-    names = [plain(pair, figure=True) for pair in pairs["pair"]]
-    first, second = pairs["first_as_second"], pairs["second_as_first"]
-    axis.barh(names, first, color=BLUE, label="the first was read as the second")
-    axis.barh(names, second, left=first, color=ORANGE, label="the second was read as the first")
-    axis.invert_yaxis()
-    axis.xaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]
-    axis.set(xlabel="test images", title=f"The {len(pairs)} pairs confused most, of {len(run.classes):,} classes")
-    axis.grid(visible=False, axis="y")
-    axis.legend(loc="lower right")
-    return figure
-
-
 def gallery(run: Run) -> Figure | None:
     """Show the 24 errors the model was surest of, as "true→predicted"; None where the images may not be shown."""
     use_style()
@@ -158,21 +142,4 @@ def gallery(run: Run) -> Figure | None:
         axis.imshow(image, cmap="gray_r", vmin=0, vmax=255, interpolation="nearest")
         title = plain(f"{run.classes[label]}→{run.classes[predicted]}", figure=True)
         axis.set_title(title, fontsize=10, loc="center", pad=2)
-    return figure
-
-
-def contact_sheet(samples: np.ndarray, classes: Sequence[str], title: str = "") -> Figure:
-    """Show samples (C, K, H, W) uint8, white on black, as ink on paper: a column for each of the C classes."""
-    use_style()
-    n_classes, per_class, height, width = samples.shape
-    # one picture instead of C x K axes: quick to draw, and its tiles stay aligned
-    sheet = samples.transpose(1, 2, 0, 3).reshape(per_class * height, n_classes * width)
-    size = min(9.0, 0.55 * n_classes + 0.5)
-    figure, axis = plt.subplots(figsize=(size, size * per_class / n_classes + 0.7))
-    axis.imshow(sheet, cmap="gray_r", vmin=0, vmax=255, interpolation="nearest", aspect="equal")
-    axis.set_xticks(np.arange(n_classes) * width + width / 2 - 0.5, [plain(name, figure=True) for name in classes])
-    axis.set(yticks=[], title=plain(title, figure=True))
-    axis.xaxis.tick_top()
-    axis.tick_params(length=0)
-    axis.grid(visible=False)
     return figure

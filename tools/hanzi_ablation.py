@@ -49,8 +49,6 @@ ROWS: dict[str, tuple[dict[str, int], dict[str, Any]]] = {
     "fonts-warp": (FONTS, {}),
     "both-plain": (BOTH, {"augmentation": None}),
     "both-warp": (BOTH, {}),
-    "both-ink": (BOTH, {"augmentation": "ink"}),
-    "directions-ink": (BOTH, {"augmentation": "ink", "entry": "directions"}),
     "directions": (BOTH, {"entry": "directions"}),
     "one-cell": (BOTH, {"cells": 1}),
     "nine-cells": (BOTH, {"cells": 3}),
