@@ -145,7 +145,7 @@ def initial_weights(config: RunConfig, classes: Sequence[str], results_dir: Path
     kept = load_safetensors(weights(run))
     with torch.device("meta"):  # shapes alone
         network = build(config, len(classes))
-        last = models.layer_table(network, config.training["image_size"])[-1].layer
+        last = models.layer_table(network, config.training["image_size"]).layer.iloc[-1]
     if run.classes != list(classes):
         kept = {name: tensor for name, tensor in kept.items() if not name.startswith(f"{last}.")}
     try:
@@ -240,7 +240,7 @@ def _train(config: RunConfig, dataset: data.Dataset, folder: Path, execution: tr
                 "n_test": len(dataset.test_labels),
                 **({"drawn": dataset.drawn} if dataset.drawn else {}),
             },
-            "model": {"parameters": sum(row.parameters for row in layers), "macs": sum(row.macs for row in layers)},
+            "model": {name: int(layers[name].sum()) for name in ("parameters", "macs")},
             "environment": environment,
             "history": result.history,
             "best_epoch": result.best_epoch,

@@ -134,7 +134,7 @@ def main() -> None:
         "model": json.dumps(config.model, sort_keys=True),
         "training": json.dumps(config.to_dict()["training"], sort_keys=True),
         "images_seen": int(len(pair[1]) * config.training["epochs"]),
-        "parameters": sum(layer.parameters for layer in models.layer_table(network, config.training["image_size"])),
+        "parameters": int(models.layer_table(network, config.training["image_size"]).parameters.sum()),
         "cpu_seconds": round(seconds),
         "train_accuracy": round(result.history[-1]["train_accuracy"], 4),
         "revision": runs.describe_environment(execution)["git_revision"],
