@@ -3,7 +3,6 @@
 import re
 from base64 import b64encode
 from collections.abc import Mapping
-from functools import cache
 from html import escape
 from pathlib import Path
 
@@ -22,25 +21,22 @@ from hwr_utils.results import Run
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 
 
-@cache
-def use_style() -> None:
-    """Set matplotlib's defaults for the study, once a process."""
-    # The package only ships the file: its own activation would rewrite the user's matplotlib configuration.
-    path = Path(mplfonts.__file__).parent / "fonts" / "NotoSansCJKsc-Regular.otf"
-    font_manager.fontManager.addfont(path)
-    rc = {
-        "font.family": font_manager.FontProperties(fname=path).get_name(),
-        "axes.unicode_minus": False,
-        "figure.facecolor": "white",
-        "figure.dpi": 110,
-        "savefig.dpi": 110,
-        "figure.constrained_layout.use": True,
-        "font.size": 11,
-        "axes.titlesize": 12,
-        "axes.titlelocation": "left",
-        "legend.frameon": False,
-    }
-    sns.set_theme(style="whitegrid", palette=[BLUE, ORANGE, GREEN, RED], rc=rc)
+# The package mplfonts only ships the file: its own activation would rewrite the user's matplotlib configuration.
+_FONT = Path(mplfonts.__file__).parent / "fonts" / "NotoSansCJKsc-Regular.otf"
+font_manager.fontManager.addfont(_FONT)
+_STYLE = {
+    "font.family": font_manager.FontProperties(fname=_FONT).get_name(),
+    "axes.unicode_minus": False,
+    "figure.facecolor": "white",
+    "figure.dpi": 110,
+    "savefig.dpi": 110,
+    "figure.constrained_layout.use": True,
+    "font.size": 11,
+    "axes.titlesize": 12,
+    "axes.titlelocation": "left",
+    "legend.frameon": False,
+}
+sns.set_theme(style="whitegrid", palette=[BLUE, ORANGE, GREEN, RED], rc=_STYLE)  # of all figures, once this is imported
 
 
 def plain(text: str, figure: bool = False) -> str:
@@ -76,7 +72,6 @@ def history(run: Run) -> Figure:
 
     Of a run without validation the test set is drawn beside training: the last epoch counts, and nothing was chosen.
     """
-    use_style()
     rows, best = run.history, run.record["best_epoch"]
     held_out = "validation" if "validation" in run.record else "test"
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.4))
@@ -97,7 +92,6 @@ def confusion(run: Run) -> Figure | None:
 
     None for more than 48 classes, whose names cannot be read: `evaluation.most_confused` lists the worst pairs.
     """
-    use_style()
     if len(run.classes) > 48:
         return None
     counts, classes = run.confusion, [plain(name, figure=True) for name in run.classes]
@@ -127,7 +121,6 @@ def confusion(run: Run) -> Figure | None:
 
 def gallery(run: Run) -> Figure | None:
     """Show the 24 errors the model was surest of, as "true→predicted"; None where the images may not be shown."""
-    use_style()
     content = run.gallery
     if content is None or len(content["index"]) == 0:
         return None
