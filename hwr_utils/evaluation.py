@@ -36,11 +36,6 @@ def per_class(confusion: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
     return table
 
 
-def macro_f1(confusion: np.ndarray) -> float:
-    """Return the plain mean of the per-class F1 scores (0..1), over the classes that the test set has."""
-    return float(per_class(confusion, [""] * len(confusion))["f1"].mean())
-
-
 def most_confused(confusion: np.ndarray, classes: Sequence[str], k: int = 10) -> pd.DataFrame:
     """List the k unordered pairs of classes that are taken for each other most often, most errors first.
 
@@ -67,12 +62,13 @@ def summarise_test(
     Of N images it takes (N,) labels, (N, k) likeliest classes, best first, and (N,) cross-entropies in nats.
     """
     correct = int((ranked[:, 0] == labels).sum())
+    scores = per_class(confusion_matrix(labels, ranked[:, 0], n_classes), [""] * n_classes)
     return {
         "n": len(labels),
         "correct": correct,
         "accuracy": correct / len(labels),
         "top5": float((ranked[:, :5] == labels[:, None]).any(axis=1).mean()),
-        "macro_f1": macro_f1(confusion_matrix(labels, ranked[:, 0], n_classes)),
+        "macro_f1": float(scores["f1"].mean()),  # over the classes that the test set has
         "loss": float(losses.mean()),
     }
 
