@@ -133,9 +133,7 @@ class Foreign(NamedTuple):
     classes: list[str]  # the characters
     images: NDArray[np.uint8]  # (N, size, size)
     labels: Labels  # the run's
-    framing: Mapping[
-        str, Any
-    ]  # that of the dataset: images that had another than the run's are cropped and fitted anew
+    framing: Mapping[str, Any]  # the dataset's: images that had another than the run's are cropped and fitted anew
     left_out: int  # images of characters that the run does not have
 
 
