@@ -1,4 +1,4 @@
-"""The command `hwr`: thin, one function call a subcommand; the functions take what the parser names so.
+"""The command `hwr`: thin, one function call a subcommand; the functions take what `cli.toml` names so.
 
 Modules that take seconds to import, by torch or papermill, are imported where they are used.
 """
@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import sys
+import tomllib
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -167,101 +168,34 @@ def _completion(shell: str) -> None:
     print(shtab.complete(parser, shell))
 
 
+TYPES: dict[str, Callable[[str], Any]] = {
+    "int": int,
+    "path": Path,
+    "value": notebooks.parse,
+    "assignment": _assignment,
+}
+
+
 def _parser() -> argparse.ArgumentParser:
+    """Make the parser of what `cli.toml` lists."""
     parser = argparse.ArgumentParser(
         prog="hwr", description="Train, measure and use readers of handwriting.", allow_abbrev=False
     )
+    places: dict[str, dict[str, Any]] = {
+        "--data-root": {"default": data.default_root(), "help": "default: $HWR_DATA_ROOT, else data/"},
+        "--results-dir": {"default": files.REPOSITORY / "results", "help": "default: results/"},
+    }
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    root, results = argparse.ArgumentParser(add_help=False), argparse.ArgumentParser(add_help=False)
-    root.add_argument("--data-root", type=Path, default=data.default_root(), help="default: $HWR_DATA_ROOT, else data/")
-    results.add_argument("--results-dir", type=Path, default=files.REPOSITORY / "results", help="default: results/")
-
-    def command(
-        run: Callable[..., None], summary: str, *places: argparse.ArgumentParser
-    ) -> Callable[..., argparse.Action]:
-        """Add a subcommand that calls `run` and has its name, and return what adds arguments to it."""
-        made = commands.add_parser(run.__name__[1:].replace("_", "-"), parents=places, help=summary, allow_abbrev=False)
-        made.set_defaults(run=run)
-        return made.add_argument
-
-    add = command(_train, "train one run, or go on with it, and write its record", root, results)
-    add("--dataset", required=True, help="a name of the catalogue, or custom:NAME")
-    add("--architecture", default="simple_cnn")
-    add("--recipe", default="paper")
-    add("--seed", type=int, default=0)
-    add("--set", type=_assignment, action="append", default=[], metavar="NAME=VALUE", help="of the recipe or network")
-    add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    add("--precision", help="float32 or bfloat16; default: bfloat16 on CUDA, float32 elsewhere")
-    add("--compile", metavar="MODE", help="torch.compile's mode, for instance default or reduce-overhead")
-
-    add = command(_download, "get a published dataset, and check it", root)
-    add("name", metavar="NAME", help="mnist, emnist-letters or kmnist")
-
-    add = command(
-        _import_hwdb, "make arrays of CASIA-HWDB's GNT files: dark on light becomes white on black, of one size"
-    )
-    add("sources", nargs="+", metavar="SOURCE", help="a .gnt file, a folder of them, or a zip archive")
-    add("--out", type=Path, required=True, help="the folder to make")
-    add("--size", type=int, default=56, help="pixels a side")
-    add("--margin", type=int, default=3, help="pixels left free on each side of the ink")
-    add("--drop-others", action="store_true", help="leave out all but the 3,755 level-1 characters")
-
-    add = command(_import_images, "make IDX files of CSV, npz, Parquet or class folders")
-    add("sources", nargs="+", metavar="SOURCE", help="a file of these kinds, or a folder of them")
-    add("--out", type=Path, required=True, help="the folder of the set, such as data/custom/NAME")
-
-    add = command(_synthesize, "draw a dataset: as IDX files, hanzi as GNT files", root)
-    add("name", metavar="NAME", help="digits-, letters-, hiragana- or hanzi-synthetic")
-    add("--seed", type=int, default=0)
-    add("--n-train", type=int, help="training images")
-    add("--n-test", type=int, help="test images")
-    add("--writers", type=int, help="of hanzi: how many draw each character once; default: 300")
-    add("--classes", type=notebooks.parse, help="of hanzi: how many characters, or which; default: all of level 1")
-    add("--per-font", type=int, help="how many hands copy each handwriting font; default: 0")
-
-    add = command(_describe, "count and measure a dataset, as a record that pages show", root, results)
-    add("name", metavar="NAME", help="a name of the catalogue, or custom:NAME")
-
-    add = command(_compare, "compare two runs on the test images that both have read")
-    add("runs", nargs=2, type=Path, metavar="RUN", help="the folders of two runs on the same test images")
-
-    add = command(_notebook, "run a notebook with other parameters, checked")
-    add("name", metavar="NAME", help="of notebooks/, or a path")
-    add("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
-    add("--output", type=Path, help="default: _build/notebooks/NAME-PARAMETERS.ipynb; with --each a folder")
-    add("--each", nargs="+", metavar=("NAME", "VALUE"), help="run it for each value of a parameter, in one process")
-    add("--svg", action="store_true", help="draw the figures as SVG, which stays sharp in print, instead of PNG")
-
-    add = command(_runs, "list the recorded runs, or those that a profile lacks", results)
-    add("filter", nargs="*", metavar="TEXT", help="only runs whose name holds it")
-    add("--missing", metavar="PROFILE", help="the commands of the runs that a file of config/ asks for")
-    add("--format", choices=("csv", "latex"), help="print a table for other programs: of everything, or for a paper")
-    add("--remove", action="store_true", help="remove the folders of the runs that TEXT names")
-
-    add = command(_quantize, "write a run's network as TFLite and ONNX files, and measure them", root)
-    add("run_folder", type=Path, metavar="RUN", help="the folder of a run that has its weights")
-    add("--formats", nargs="+", metavar="FORMAT", help="for instance dynamic_int8.tflite; default: all")
-    add("--images", type=int, help="measure on so many test images, stratified; default: all")
-    add(
-        "--calibrate-on",
-        metavar="DATASET",
-        help="calibrate the scores on the test images of this dataset",
-    )
-
-    add = command(_evaluate, "test a run on another dataset, as a record: one of drawn images on real ones", root)
-    add("run_folder", type=Path, metavar="RUN", help="the folder of a run that `hwr quantize` has been given")
-    add("--on", required=True, metavar="DATASET", help="its test images; a name of the catalogue")
-    add("--images", type=int, help="take so many of them, stratified; default: all")
-
-    add = command(_predict, "read characters in pictures; needs LiteRT, and no torch")
-    add("pictures", nargs="+", metavar="IMAGE", help="pictures of one character each, folders of them, or patterns")
-    add("--model", required=True, help="a .tflite file; the model.json of its run lies beside it")
-    add("--top-k", type=int, default=10, help="candidates for each picture")
-    add("--json", dest="json_", action="store_true", help="print JSON")
-
-    add = command(_completion, "print a script with which a shell completes commands, options and files")
-    add("shell", choices=("bash", "zsh"), help="write it where yours looks for such scripts")
-
+    for name, content in tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8")).items():
+        made = commands.add_parser(name, help=content.pop("help"), allow_abbrev=False)
+        made.set_defaults(run=globals()["_" + name.replace("-", "_")])
+        for flags, given in content.items():
+            options = {"type": "path"} | places[flags] if flags in places else given
+            if "type" in options:
+                options["type"] = TYPES[options["type"]]
+            if isinstance(options.get("metavar"), list):
+                options["metavar"] = tuple(options["metavar"])
+            made.add_argument(*flags.split(), **options)
     return parser
 
 

@@ -41,25 +41,35 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 
 
 @contextmanager
+def only_one(lock: Path, doing: str) -> Iterator[None]:
+    """Hold a lock, which the system gives back however this process ends; an InputError where another one holds it."""
+    from filelock import FileLock, Timeout
+
+    with ExitStack() as held:
+        with writing(lock):
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                held.enter_context(FileLock(lock).acquire(timeout=0))
+            except Timeout as error:
+                told = "Wait for it, which makes what you asked for; or stop it, and run the same command again"
+                raise InputError(f"another process is {doing}. {told}.") from error
+        yield
+
+
+@contextmanager
 def new_folder(path: str | Path, needed: int = 0) -> Iterator[Path]:
     """Yield an empty folder beside `path`, which takes the place of `path`, whole until then, when the block ends well.
 
     What a killed process left is removed by the next one that makes the same folder. Raises an InputError where another
     process makes it, less than the `needed` bytes are free, or the place cannot be written.
     """
-    from filelock import FileLock, Timeout
-
     path = Path(path).resolve()  # a link stays one
     part, old, lock = (path.with_name(f".{path.name}{ending}") for ending in (UNFINISHED, ".old", ".lock"))
     with writing(path), ExitStack() as held:
         if path.is_file():
             raise InputError(f"{path} is a file, and a folder was to be made there. Move it, or give another place.")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            held.enter_context(FileLock(lock).acquire(timeout=0))
-            held.callback(lock.unlink, missing_ok=True)
-        except Timeout as error:
-            raise InputError(f"another process is making {path}. Wait for it, or stop it.") from error
+        held.enter_context(only_one(lock, f"making {path}"))
+        held.callback(lock.unlink, missing_ok=True)
         free = shutil.disk_usage(path.parent).free
         if needed > free:
             told = f"needs some {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free"

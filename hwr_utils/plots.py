@@ -2,8 +2,7 @@
 
 import re
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
-from functools import cache
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 
@@ -16,32 +15,28 @@ from IPython.display import HTML, display
 from matplotlib import font_manager
 from matplotlib.figure import Figure
 
-from hwr_utils import evaluation
 from hwr_utils.results import Run
 
 # Okabe and Ito's colours, told apart with any colour vision
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 
 
-@cache
-def use_style() -> None:
-    """Set matplotlib's defaults for the study, once a process."""
-    # The package only ships the file: its own activation would rewrite the user's matplotlib configuration.
-    path = Path(mplfonts.__file__).parent / "fonts" / "NotoSansCJKsc-Regular.otf"
-    font_manager.fontManager.addfont(path)
-    rc = {
-        "font.family": font_manager.FontProperties(fname=path).get_name(),
-        "axes.unicode_minus": False,
-        "figure.facecolor": "white",
-        "figure.dpi": 110,
-        "savefig.dpi": 110,
-        "figure.constrained_layout.use": True,
-        "font.size": 11,
-        "axes.titlesize": 12,
-        "axes.titlelocation": "left",
-        "legend.frameon": False,
-    }
-    sns.set_theme(style="whitegrid", palette=[BLUE, ORANGE, GREEN, RED], rc=rc)
+# The package mplfonts only ships the file: its own activation would rewrite the user's matplotlib configuration.
+_FONT = Path(mplfonts.__file__).parent / "fonts" / "NotoSansCJKsc-Regular.otf"
+font_manager.fontManager.addfont(_FONT)
+_STYLE = {
+    "font.family": font_manager.FontProperties(fname=_FONT).get_name(),
+    "axes.unicode_minus": False,
+    "figure.facecolor": "white",
+    "figure.dpi": 110,
+    "savefig.dpi": 110,
+    "figure.constrained_layout.use": True,
+    "font.size": 11,
+    "axes.titlesize": 12,
+    "axes.titlelocation": "left",
+    "legend.frameon": False,
+}
+sns.set_theme(style="whitegrid", palette=[BLUE, ORANGE, GREEN, RED], rc=_STYLE)  # of all figures, once this is imported
 
 
 def plain(text: str, figure: bool = False) -> str:
@@ -77,7 +72,6 @@ def history(run: Run) -> Figure:
 
     Of a run without validation the test set is drawn beside training: the last epoch counts, and nothing was chosen.
     """
-    use_style()
     rows, best = run.history, run.record["best_epoch"]
     held_out = "validation" if "validation" in run.record else "test"
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.4))
@@ -93,14 +87,13 @@ def history(run: Run) -> Figure:
     return figure
 
 
-def confusion(run: Run) -> Figure:
+def confusion(run: Run) -> Figure | None:
     """Draw the errors on the test set: the share of each true class that went to each other one.
 
-    Of more than 48 classes it draws the pairs that were taken for each other most often.
+    None for more than 48 classes, whose names cannot be read: `evaluation.most_confused` lists the worst pairs.
     """
-    use_style()
-    if len(run.classes) > 48:  # whose names cannot be read beside a heat map
-        return _confused_pairs(run)
+    if len(run.classes) > 48:
+        return None
     counts, classes = run.confusion, [plain(name, figure=True) for name in run.classes]
     n = counts.sum(axis=1, keepdims=True)
     share = 100 * counts / np.maximum(n, 1)
@@ -126,24 +119,8 @@ def confusion(run: Run) -> Figure:
     return figure
 
 
-def _confused_pairs(run: Run) -> Figure:
-    pairs = evaluation.most_confused(run.confusion, run.classes, 20)
-    figure, axis = plt.subplots(figsize=(7, 0.3 * len(pairs) + 1.2))
-    names = [plain(pair, figure=True) for pair in pairs["pair"]]
-    first, second = pairs["first_as_second"], pairs["second_as_first"]
-    axis.barh(names, first, color=BLUE, label="the first was read as the second")
-    axis.barh(names, second, left=first, color=ORANGE, label="the second was read as the first")
-    axis.invert_yaxis()
-    axis.xaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]
-    axis.set(xlabel="test images", title=f"The {len(pairs)} pairs confused most, of {len(run.classes):,} classes")
-    axis.grid(visible=False, axis="y")
-    axis.legend(loc="lower right")
-    return figure
-
-
 def gallery(run: Run) -> Figure | None:
     """Show the 24 errors the model was surest of, as "true→predicted"; None where the images may not be shown."""
-    use_style()
     content = run.gallery
     if content is None or len(content["index"]) == 0:
         return None
@@ -158,21 +135,4 @@ def gallery(run: Run) -> Figure | None:
         axis.imshow(image, cmap="gray_r", vmin=0, vmax=255, interpolation="nearest")
         title = plain(f"{run.classes[label]}→{run.classes[predicted]}", figure=True)
         axis.set_title(title, fontsize=10, loc="center", pad=2)
-    return figure
-
-
-def contact_sheet(samples: np.ndarray, classes: Sequence[str], title: str = "") -> Figure:
-    """Show samples (C, K, H, W) uint8, white on black, as ink on paper: a column for each of the C classes."""
-    use_style()
-    n_classes, per_class, height, width = samples.shape
-    # one picture instead of C x K axes: quick to draw, and its tiles stay aligned
-    sheet = samples.transpose(1, 2, 0, 3).reshape(per_class * height, n_classes * width)
-    size = min(9.0, 0.55 * n_classes + 0.5)
-    figure, axis = plt.subplots(figsize=(size, size * per_class / n_classes + 0.7))
-    axis.imshow(sheet, cmap="gray_r", vmin=0, vmax=255, interpolation="nearest", aspect="equal")
-    axis.set_xticks(np.arange(n_classes) * width + width / 2 - 0.5, [plain(name, figure=True) for name in classes])
-    axis.set(yticks=[], title=plain(title, figure=True))
-    axis.xaxis.tick_top()
-    axis.tick_params(length=0)
-    axis.grid(visible=False)
     return figure

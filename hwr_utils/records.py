@@ -80,18 +80,6 @@ def _validator(kind: str) -> Callable[[Any], Any]:
     return fastjsonschema.compile(schema, use_default=False)
 
 
-def verify(record: Mapping[str, Any], predictions: Mapping[str, np.ndarray], source: str | Path) -> None:
-    """Raise an InputError where a valid record's test figures do not follow from the predictions."""
-    from hwr_utils.evaluation import summarise_test  # evaluation imports pandas, which takes a while
-
-    labels, ranked = predictions["labels"], predictions["classes"]
-    counted = summarise_test(labels, ranked, np.zeros(1), len(record["dataset"]["classes"]))
-    for name in counted.keys() - {"loss"}:  # which needs all scores, of which the likeliest alone are kept
-        found, expected = record["test"][name], counted[name]
-        if abs(found - expected) > 1e-9:
-            raise InputError(f"{source}: test/{name} is {found}, and its predictions.npz gives {expected}. {REMEDY}")
-
-
 def write(folder: Path, record: Mapping[str, Any], arrays: Mapping[str, Mapping[str, np.ndarray]]) -> None:
     """Write a run's arrays, by the stem of their `.npz`, and then its record, each in one step.
 

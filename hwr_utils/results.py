@@ -190,7 +190,7 @@ def paired(first: Run, second: Run) -> tuple[np.ndarray, np.ndarray]:
 def repetitions(
     first: RunConfig, second: RunConfig, seeds: Iterable[int], results_dir: str | Path | None = None
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return what `paired` gives of two experiments for each seed or fold, as `evaluation.resampled` takes it.
+    """Return what `paired` gives of two experiments for each seed or fold.
 
     Raises a MissingRecord, with the command that makes it, where a repetition has no record; else as `paired`.
     """

@@ -4,23 +4,22 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout  # torch brings it
+from filelock import FileLock  # torch brings it
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import nn
 
 from hwr_utils import data, distributed, evaluation, files, models, recipes, records, results, training
 from hwr_utils.data import catalog, splits
-from hwr_utils.distributed import Processes
-from hwr_utils.errors import InputError, MissingFiles, MissingRecord, reading, writing
+from hwr_utils.errors import InputError, MissingFiles, MissingRecord, reading
 from hwr_utils.recipes import RunConfig
 from hwr_utils.results import Run
 
@@ -76,28 +75,15 @@ def train_run(
             raise InputError(f"{config.architecture} takes no images of {size} pixels a side. Use others.") from error
     dataset = load_data(config, data_root)
     folder = Path(results_dir) / records.run_id(config, dataset.files)
-    with distributed.join(execution.device) as processes, _only_one(folder, processes):
+    lock = folder.parent / ".locks" / f"{folder.name}.lock"
+    with distributed.join(execution.device) as processes, ExitStack() as held:
+        if processes.first:
+            held.enter_context(files.only_one(lock, f"training {folder.name}"))
         if not processes.agree((folder / "record.json").exists()):
             _train(config, dataset, folder, replace(execution, processes=processes))
         if processes.first:  # also of a process that was killed right after the record
             (folder / "checkpoint.pt").unlink(missing_ok=True)
         return Run(folder, records.read(folder / "record.json"))
-
-
-@contextmanager
-def _only_one(folder: Path, processes: Processes) -> Iterator[None]:
-    """Hold the lock of a run, the first process for all; the system gives it back when it ends, however it ends."""
-    path = folder.parent / ".locks" / f"{folder.name}.lock"
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(path, timeout=0) if processes.first else nullcontext():
-            yield
-    except Timeout as error:
-        raise InputError(
-            f"another process is training {folder.name}. Wait for it: its record will be found here; or stop it, and "
-            "this command goes on where it stopped."
-        ) from error
 
 
 def build(config: RunConfig, n_classes: int) -> nn.Module:
@@ -145,7 +131,7 @@ def initial_weights(config: RunConfig, classes: Sequence[str], results_dir: Path
     kept = load_safetensors(weights(run))
     with torch.device("meta"):  # shapes alone
         network = build(config, len(classes))
-        last = models.layer_table(network, config.training["image_size"])[-1].layer
+        last = models.layer_table(network, config.training["image_size"]).layer.iloc[-1]
     if run.classes != list(classes):
         kept = {name: tensor for name, tensor in kept.items() if not name.startswith(f"{last}.")}
     try:
@@ -240,7 +226,7 @@ def _train(config: RunConfig, dataset: data.Dataset, folder: Path, execution: tr
                 "n_test": len(dataset.test_labels),
                 **({"drawn": dataset.drawn} if dataset.drawn else {}),
             },
-            "model": {"parameters": sum(row.parameters for row in layers), "macs": sum(row.macs for row in layers)},
+            "model": {name: int(layers[name].sum()) for name in ("parameters", "macs")},
             "environment": environment,
             "history": result.history,
             "best_epoch": result.best_epoch,

@@ -373,9 +373,8 @@ def test_strokes_that_no_network_has_seen(open_page: Callable[..., Page]) -> Non
         ours = recognizer.load(models[name].file)
         pictures = np.stack([canvas.prepare(set_, PENS[name], **ours.form) for set_ in sets])
         logits = np.stack([ours.logits(one) for one in pictures])
-        assert (
-            ours.rejector.accepts(logits, pictures) == likely
-        ).mean() > 0.95  # but for roundings, where it is a close thing
+        # but for roundings, where it is a close thing
+        assert (ours.rejector.accepts(logits, pictures) == likely).mean() > 0.95
     n = sum(map(len, RECORDED.values()))
     assert n >= 200 and n_right >= 0.9 * n
 

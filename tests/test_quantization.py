@@ -221,6 +221,20 @@ def test_answers_are_compared() -> None:
     assert quantization.compare(labels, reference, reference)["change"] == 0
 
 
+def test_mcnemar_by_hand() -> None:
+    labels = np.zeros(20, np.int64)
+    first, second = labels.copy(), labels.copy()
+    second[:5] = 1  # only the first is right
+    first[5] = 2  # only the second is right
+    first[6:9] = second[6:9] = 3  # both are wrong: no evidence either way
+    one, other = (np.eye(4, dtype=np.float32)[answers] for answers in (first, second))
+    # of 6 throws, one side at most once: (1 + 6) / 64, on both sides
+    p = pytest.approx(14 / 64)
+    assert quantization.compare(labels, one, other)["mcnemar"] == {"only_fp32": 5, "only_this": 1, "p": p}
+    assert quantization.compare(labels, other, one)["mcnemar"] == {"only_fp32": 1, "only_this": 5, "p": p}
+    assert quantization.compare(labels, one, one)["mcnemar"]["p"] == 1
+
+
 def test_latencies_are_ratios_of_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quantization, "ROUNDS", 3)
     order, clock = [], [0.0]

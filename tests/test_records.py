@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from helpers import load_tool
 from hwr_utils import files, records, results
 from hwr_utils.errors import InputError, MissingRecord
 from hwr_utils.recipes import RunConfig, configure
 from hwr_utils.records import run_id
 
 RESULTS = files.REPOSITORY / "results"
+archive = load_tool("archive")
 
 MNIST = {  # SHA-256 of the published files, uncompressed
     "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
@@ -145,7 +147,7 @@ def test_committed_records_agree_with_themselves() -> None:
             assert record["best_epoch"] == len(losses)
         assert ("validation" in record) == bool(config.training["validation_fraction"])
         arrays = records.read_arrays(folder / "predictions.npz")
-        records.verify(record, arrays, folder)
+        archive.verify(record, arrays, folder)
         chosen = arrays["validation_indices"]
         held_out = record["validation"]["n"] if "validation" in record else 0
         assert len(np.unique(chosen)) == len(chosen) == held_out == record["dataset"]["n_validation"]
@@ -171,7 +173,7 @@ def test_an_edited_record_is_noticed() -> None:
         records.validate(edited, Path("record.json"))
     edited["test"] |= {"correct": 999, "n": 1000}
     with pytest.raises(InputError, match="gives"):
-        records.verify(edited, records.read_arrays(folder / "predictions.npz"), "x")
+        archive.verify(edited, records.read_arrays(folder / "predictions.npz"), "x")
 
 
 def test_repetitions_are_compared_on_the_same_images_or_not_at_all() -> None:

@@ -328,7 +328,7 @@ OVERRIDES = st.fixed_dictionaries(
         "image_size": st.integers(16, 512),
         "train_size": st.none() | st.integers(10, 10**7),
         "n_outputs": st.none() | st.integers(2, 65_535),
-        "augmentation": st.sampled_from(["none", "warp", "ink"]),
+        "augmentation": st.sampled_from(["none", "warp"]),
         "ema": st.floats(0, 0.9),
         "dropout": st.booleans(),
     },

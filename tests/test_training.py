@@ -194,7 +194,7 @@ def test_the_config_decides_every_bit(whole: FitResult) -> None:
 
 
 BEST = {
-    "augmentation": "ink",
+    "augmentation": "warp",
     "ema": 0.9,
     "label_smoothing": 0.1,
     "weight_decay": 0.02,

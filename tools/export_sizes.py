@@ -44,7 +44,7 @@ def measure(architecture: str, formats: Sequence[str] = export.FORMATS) -> dict[
 
 def parts(name: str, content: bytes, model: nn.Module, image_size: int) -> dict[str, int]:
     """Say how many bytes of a model's file are its classifier, its backbone and overhead."""
-    last = models.layer_table(model, image_size)[-1].layer
+    last = models.layer_table(model, image_size).layer.iloc[-1]
     if name == "safetensors":
         sizes: dict[Any, int] = {key: tensor.nbytes for key, tensor in load_safetensors(content).items()}
         classifier = {key for key in sizes if key.startswith(f"{last}.")}

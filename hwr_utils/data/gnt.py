@@ -8,7 +8,6 @@ formats". In HWDB a file is a writer.
 
 import struct
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -33,28 +32,12 @@ OTHERS = {  # what lies beside .gnt files, or is taken for them
 LEVEL_1 = tuple(bytes((0xA0 + 16 + n // 94, 0xA1 + n % 94)).decode("gb2312") for n in range(3755))
 
 
-@dataclass(frozen=True)
-class Sample:
-    """One record."""
-
-    code: bytes  # the two bytes of the tag
-    image: NDArray[np.uint8]  # (H, W), 0 = ink, 255 = paper, read-only: a view into the file's content
-
-    @property
-    def character(self) -> str | None:
-        """What the tag means by GB 2312, or ASCII filled up with a zero byte; None where it means nothing."""
-        code = self.code[:1] if self.code[1] == 0 else self.code
-        try:
-            return code.decode("gb2312")
-        except UnicodeDecodeError:
-            return None
-
-
-def parse(content: bytes, where: object) -> Iterator[Sample]:
+def parse(content: bytes, where: object) -> Iterator[tuple[bytes, NDArray[np.uint8]]]:
     """Yield the records in the whole content of a GNT file, which messages name by `where`.
 
-    Raises an InputError where a record is cut off, its size is not that of its image, or a side is 0 or beyond
-    `MAX_SIDE`. What was yielded before is sound.
+    A record is the two bytes of its tag, see `decode`, and its image (H, W), 0 = ink, 255 = paper, read-only: a view
+    into the content. Raises an InputError where a record is cut off, its size is not that of its image, or a side is 0
+    or beyond `MAX_SIDE`. What was yielded before is sound.
     """
     start, end = 0, len(content)
     while start < end or not content:
@@ -69,7 +52,7 @@ def parse(content: bytes, where: object) -> Iterator[Sample]:
                 found = f"after its last record come {end - start} zero bytes, which have to be cut off"
             raise InputError(f"{where} is no sound GNT file: {found}, and {end - start} bytes are left. {AGAIN}")
         image = np.frombuffer(content, np.uint8, width * height, start + HEADER.size).reshape(height, width)
-        yield Sample(code, image)
+        yield code, image
         start += size
 
 
@@ -81,8 +64,16 @@ def serialize(samples: Iterable[tuple[bytes, NDArray[np.uint8]]]) -> bytes:
 
 
 def encode(character: str) -> bytes:
-    """Return the tag of a character of GB 2312."""
+    """Return the tag of a character of GB 2312, which is filled up with a zero byte where it is ASCII."""
     return character.encode("gb2312").ljust(2, b"\0")
+
+
+def decode(code: bytes) -> str:
+    """Return the character that a tag means, or the tag in hexadecimal where it means nothing."""
+    try:
+        return (code[:1] if code[1] == 0 else code).decode("gb2312")
+    except UnicodeDecodeError:
+        return code.hex()
 
 
 def find(path: str | Path) -> list[Source]:

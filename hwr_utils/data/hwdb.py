@@ -116,7 +116,7 @@ def import_gnt(
 def _scan(source: Source) -> tuple[str, Counter[str]]:
     """Return a file's checksum, and how often it holds each character (or code in hexadecimal)."""
     content = source.read("a GNT file", gnt.MAX_BYTES)
-    return files.sha256(content), Counter(s.character or s.code.hex() for s in gnt.parse(content, source))
+    return files.sha256(content), Counter(gnt.decode(code) for code, _ in gnt.parse(content, source))
 
 
 def _manifest(sources: list[Source], scans: list[tuple[str, Counter[str]]], options: Options) -> dict[str, Any]:
@@ -174,8 +174,8 @@ def _convert(options: Options, part: Path, job: tuple[int, Source, dict[str, Any
     # straight into the arrays: a file of a million tiny images would not fit into memory at their new size; and seen
     # as plain arrays, the same memory without a memmap's cost at every item
     columns = [np.asarray(np.load(part / f"{name}.npy", mmap_mode="r+", allow_pickle=False)) for name in COLUMNS]
-    kept = ((label, s) for s in gnt.parse(content, source) if (label := LABELS.get(s.character or "")) is not None)
-    for place, (label, sample) in enumerate(kept, start):
-        image = preprocessing.to_square(255 - sample.image, options.size, options.margin)
-        for column, value in zip(columns, (image, label, number), strict=True):
+    samples = ((LABELS.get(gnt.decode(code)), image) for code, image in gnt.parse(content, source))
+    for place, (label, image) in enumerate((one for one in samples if one[0] is not None), start):
+        fitted = preprocessing.to_square(255 - image, options.size, options.margin)
+        for column, value in zip(columns, (fitted, label, number), strict=True):
             column[place] = value

@@ -64,10 +64,8 @@ def measure(
         _drawn(predict, form, classes, width, *number_and_seed) for number_and_seed in (LEARNED, COUNTED)
     )
     heat, rejector = temperature(logits, held_out[1]), fit_rejector(known, np.concatenate([*learned.values()]))
-    groups = {
-        "test": features(tested, images),
-        "scribbles": np.concatenate([counted[name] for name in scribbles.KINDS]),
-    }
+    scribbled = np.concatenate([counted[name] for name in scribbles.KINDS])
+    groups = {"test": features(tested, images), "scribbles": scribbled}
     shares: dict[str, Any] = {name: _declined(rejector, rows) for name, rows in groups.items()}
     shares["by_kind"] = {name: _declined(rejector, rows) for name, rows in counted.items()}
     shares["unseen"] = {}
@@ -75,7 +73,7 @@ def measure(
         others = np.concatenate([one for kind, one in learned.items() if kind != name])
         shares["unseen"][name] = _declined(fit_rejector(known, others), rows)
     right, heats = tested.argmax(axis=1) == truth, {"before": 1.0, "after": heat}
-    ece = {name: calibration_error(best_scores(tested, one), right) for name, one in heats.items()}
+    ece = {name: calibration_error(softmax(tested, one).max(axis=1), right) for name, one in heats.items()}
     return {"temperature": heat, "ece": ece, "declined": shares}, rejector
 
 
@@ -134,11 +132,6 @@ def temperature(logits: Logits, labels: Labels) -> float:
 
     found = minimize_scalar(loss, bounds=np.log(BOUNDS), method="bounded", options={"xatol": 1e-6})
     return round(float(np.exp(found.x)), 4)
-
-
-def best_scores(logits: NDArray[np.floating], heat: float = 1.0) -> NDArray[np.float64]:
-    """Return the score (N,) of the best class of (N, C) logits, by softmax at a temperature."""
-    return np.asarray(softmax(logits, heat).max(axis=1))
 
 
 def calibration_error(scores: NDArray[np.float64], right: NDArray[np.bool_], bins: int = BINS) -> float:

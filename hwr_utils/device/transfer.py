@@ -77,7 +77,7 @@ def score(
     hits, answers, names = ranked == labels[:, None], ranked[:, 0], model.classes
     right = hits[:, 0]
     wrong = Counter(zip(labels[~right].tolist(), answers[~right].tolist(), strict=True)).most_common(CONFUSIONS)
-    scores = calibration.best_scores(logits, model.temperature)
+    scores = recognizer.softmax(logits, model.temperature).max(axis=1)
     compared = quantization.compare(labels, full, logits)
     return compared["test"] | {
         "top5": float(hits[:, :5].any(axis=1).mean()),

@@ -1,10 +1,10 @@
 """The networks, a file each, built by name; and what all of them share: input, answers and the count of their work."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -81,33 +81,24 @@ def rank(logits: Tensor, labels: Tensor) -> Predictions:
     return Predictions(classes, scores, F.cross_entropy(logits, labels, reduction="none"))
 
 
-@dataclass(frozen=True)
-class LayerRow:
-    """One layer with weights: its name, its output's shape without the batch, and its cost for one image."""
-
-    layer: str
-    kind: str
-    output_shape: tuple[int, ...]
-    parameters: int
-    macs: int
-
-
 @torch.no_grad()
-def layer_table(model: nn.Module, image_size: int) -> list[LayerRow]:
+def layer_table(model: nn.Module, image_size: int) -> pd.DataFrame:
     """Count parameters and multiply-accumulates layer by layer, by a pass over one image of that side in pixels.
 
     A convolution's are output positions x kernel area x input channels per group x output channels, with the input
     channels that it is given; a linear layer's are inputs x outputs. Biases, activations and pooling are not counted,
-    as is usual. The network is left as it was.
+    as is usual. The network is left as it was. Returns a row for each layer with weights: layer (its name), kind,
+    output_shape (without the batch), parameters, macs (of one image).
     """
-    rows: list[LayerRow] = []
+    rows: list[dict[str, Any]] = []
 
     def count(name: str, layer: nn.Module, inputs: Any, output: Tensor) -> None:
         macs = layer.weight.numel() if isinstance(layer, nn.Linear) else 0
         if isinstance(layer, nn.Conv2d):
             macs = output[0].numel() * layer.weight[0, 0].numel() * inputs[0].shape[1] // layer.groups
+        row = {"layer": name, "kind": type(layer).__name__, "output_shape": tuple(output.shape[1:])}
         parameters = sum(parameter.numel() for parameter in layer.parameters(recurse=False))
-        rows.append(LayerRow(name, type(layer).__name__, tuple(output.shape[1:]), parameters, macs))
+        rows.append(row | {"parameters": parameters, "macs": macs})
 
     named = [(name, layer) for name, layer in model.named_modules() if list(layer.parameters(recurse=False))]
     hooks = [layer.register_forward_hook(partial(count, name)) for name, layer in named]
@@ -118,4 +109,4 @@ def layer_table(model: nn.Module, image_size: int) -> list[LayerRow]:
         model.train(training)
         for hook in hooks:
             hook.remove()
-    return rows
+    return pd.DataFrame(rows)
