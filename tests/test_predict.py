@@ -95,7 +95,7 @@ def test_what_the_rejector_declines(own: Path, tmp_path: Path, capsys: pytest.Ca
     picture = tmp_path / "picture.png"
     Image.fromarray(draw("口")).save(picture)
     best = recognizer.load(own).read(picture).candidates[0][1]
-    describe(own, scores={"temperature": 1, "rejector": {"weights": [0] * 12, "bias": bias}})
+    describe(own, scores={"temperature": 1, "rejector": {"weights": [0] * 18, "bias": bias}})
     assert recognizer.load(own).read(picture).likely == (bias == 0)
     argv = ["predict", str(picture), "--model", str(own), "--top-k", "1"]
     assert cli.main([*argv, "--json"]) == 0
@@ -186,7 +186,7 @@ def test_a_network_of_another_shape_is_told(own: Path) -> None:
         recognizer.load(own)
 
 
-REJECTOR = {"weights": [0.5] * 12, "bias": 0}
+REJECTOR = {"weights": [0.5] * 18, "bias": 0}
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
