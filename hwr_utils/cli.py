@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hwr_utils import data, files, notebooks, recipes
-from hwr_utils.errors import DeviceError, InputError
+from hwr_utils.errors import DeviceError, InputError, printable
 
 
 def _assignment(text: str) -> tuple[str, Any]:
@@ -23,6 +23,10 @@ def _assignment(text: str) -> tuple[str, Any]:
     if not equals:
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE, for instance epochs=3")
     return name, notebooks.parse(value)
+
+
+def _run_folder(text: str) -> Path:
+    return Path(text) if os.path.exists(text) else files.REPOSITORY / "results" / text
 
 
 def _train(
@@ -103,14 +107,16 @@ def _runs(results_dir: Path, filter: list[str], missing: str | None, format: str
         return
     table = results.frame(results_dir)
     for name in filter:
-        table = table[table.index.str.contains(name, regex=False)]
+        table = table[[name in run for run in table.index]]
+    if table.empty:
+        raise InputError(f"{results_dir} holds no run{' that is called so' if filter else ''}.")
     if format:
         print(results.as_text(table, format), end="")
     elif remove:
         for folder in table["folder"] if filter else []:
             shutil.rmtree(folder)
             print(f"{folder}: removed")
-    elif len(table):
+    else:
         print(table[["accuracy", "n", "seconds", "created"]].to_string())
 
 
@@ -150,7 +156,7 @@ def _predict(pictures: list[str], model: str, top_k: int, json_: bool) -> None:
             if not json_:
                 told = ", ".join(f"{one} {score:.2%}" for one, score in found.candidates)
                 fault = "several characters, where one was expected" if found.several else "no likely character"
-                print(f"{found.picture}:", told if found.likely else f"{fault} ({told})")
+                print(printable(f"{found.picture}: {told if found.likely else f'{fault} ({told})'}"))
     finally:  # also where some pictures could not be read
         if json_ and answers:
             print(json.dumps(answers, ensure_ascii=False, indent=1))
@@ -162,7 +168,7 @@ def _completion(shell: str) -> None:
     parser = _parser()
     groups = next(action.choices for action in parser._actions if isinstance(action.choices, dict))
     for action in (action for group in groups.values() for action in group._actions):
-        if action.type is Path or action.metavar in ("IMAGE", "SOURCE") or action.dest == "model":
+        if action.type in (Path, _run_folder) or action.metavar in ("IMAGE", "SOURCE") or action.dest == "model":
             action.complete = shtab.FILE
     print(shtab.complete(parser, shell))
 
@@ -223,7 +229,7 @@ def _parser() -> argparse.ArgumentParser:
     add("name", metavar="NAME", help="a name of the catalogue, or custom:NAME")
 
     add = command(_compare, "compare two runs on the test images that both have read")
-    add("runs", nargs=2, type=Path, metavar="RUN", help="the folders of two runs on the same test images")
+    add("runs", nargs=2, type=_run_folder, metavar="RUN", help="the folders or names of two runs")
 
     add = command(_notebook, "run a notebook with other parameters, checked")
     add("name", metavar="NAME", help="of notebooks/, or a path")
@@ -239,7 +245,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--remove", action="store_true", help="remove the folders of the runs that TEXT names")
 
     add = command(_quantize, "write a run's network as TFLite and ONNX files, and measure them", root)
-    add("run_folder", type=Path, metavar="RUN", help="the folder of a run that has its weights")
+    add("run_folder", type=_run_folder, metavar="RUN", help="the folder of a run that has its weights")
     add("--formats", nargs="+", metavar="FORMAT", help="for instance dynamic_int8.tflite; default: all")
     add("--images", type=int, help="measure on so many test images, stratified; default: all")
     add(
@@ -249,7 +255,7 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     add = command(_evaluate, "test a run on another dataset, as a record: one of drawn images on real ones", root)
-    add("run_folder", type=Path, metavar="RUN", help="the folder of a run that `hwr quantize` has been given")
+    add("run_folder", type=_run_folder, metavar="RUN", help="the folder of a run that `hwr quantize` has been given")
     add("--on", required=True, metavar="DATASET", help="its test images; a name of the catalogue")
     add("--images", type=int, help="take so many of them, stratified; default: all")
 
@@ -271,6 +277,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0; 2 after bad input or an output that cannot be written, told in one message; 130 where it was stopped.
     """
+    sys.stdout = sys.stdout or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")  # a shell may have closed it
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # characters that a terminal does not have are told by their number
             stream.reconfigure(errors="backslashreplace")
