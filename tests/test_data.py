@@ -219,7 +219,7 @@ def test_a_bad_set_is_named(tmp_path: Path, case: str) -> None:
 # own data
 
 
-@pytest.mark.parametrize(("prefix", "compress"), [("t10k", True), ("test", False)])
+@pytest.mark.parametrize(("prefix", "compress"), [("t10k", True), ("test", False), ("emnist-digits-test", True)])
 def test_own_idx_files(tmp_path: Path, prefix: str, compress: bool) -> None:
     folder = write_set(tmp_path / "custom/mine", ("train", prefix), compress)
     mine = data.load("custom:mine", tmp_path)
