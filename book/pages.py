@@ -22,6 +22,9 @@ MENDED = (
     (r'<summary aria-label="Toggle hidden content">', "<summary>"),
     # The theme opens its links in a new window; the other language is the same page.
     (r'(<a href="[^"]*") target="_blank"(\s+class="btn btn-sm btn-language-(..)")', r'\1 lang="\3" hreflang="\3"\2'),
+    # On a phone a figure is wider than its place and scrolls there. To what has this class, the theme's script gives a
+    # place in the order of the keys, where it scrolls.
+    (r'(<div class="cell_output docutils container)(?=">\s*<(?:figure|img))', r"\1 pst-scrollable-table-container"),
     # The arrow that unfolds a part in the sidebar has no text of its own.
     (r'(<a class="[^"]*" href="[^"]*">([^<]*)</a><details[^>]*><summary)>', r'\1 aria-label="Pages of \2">'),
 )

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hwr_utils import data, files, notebooks, recipes
-from hwr_utils.errors import DeviceError, InputError
+from hwr_utils.errors import DeviceError, InputError, printable
 
 
 def _assignment(text: str) -> tuple[str, Any]:
@@ -24,6 +24,10 @@ def _assignment(text: str) -> tuple[str, Any]:
     if not equals:
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE, for instance epochs=3")
     return name, notebooks.parse(value)
+
+
+def _run_folder(text: str) -> Path:
+    return Path(text) if os.path.exists(text) else files.REPOSITORY / "results" / text
 
 
 def _train(
@@ -104,14 +108,16 @@ def _runs(results_dir: Path, filter: list[str], missing: str | None, format: str
         return
     table = results.frame(results_dir)
     for name in filter:
-        table = table[table.index.str.contains(name, regex=False)]
+        table = table[[name in run for run in table.index]]
+    if table.empty:
+        raise InputError(f"{results_dir} holds no run{' that is called so' if filter else ''}.")
     if format:
         print(results.as_text(table, format), end="")
     elif remove:
         for folder in table["folder"] if filter else []:
             shutil.rmtree(folder)
             print(f"{folder}: removed")
-    elif len(table):
+    else:
         print(table[["accuracy", "n", "seconds", "created"]].to_string())
 
 
@@ -151,7 +157,7 @@ def _predict(pictures: list[str], model: str, top_k: int, json_: bool) -> None:
             if not json_:
                 told = ", ".join(f"{one} {score:.2%}" for one, score in found.candidates)
                 fault = "several characters, where one was expected" if found.several else "no likely character"
-                print(f"{found.picture}:", told if found.likely else f"{fault} ({told})")
+                print(printable(f"{found.picture}: {told if found.likely else f'{fault} ({told})'}"))
     finally:  # also where some pictures could not be read
         if json_ and answers:
             print(json.dumps(answers, ensure_ascii=False, indent=1))
@@ -163,7 +169,7 @@ def _completion(shell: str) -> None:
     parser = _parser()
     groups = next(action.choices for action in parser._actions if isinstance(action.choices, dict))
     for action in (action for group in groups.values() for action in group._actions):
-        if action.type is Path or action.metavar in ("IMAGE", "SOURCE") or action.dest == "model":
+        if action.type in (Path, _run_folder) or action.metavar in ("IMAGE", "SOURCE") or action.dest == "model":
             action.complete = shtab.FILE
     print(shtab.complete(parser, shell))
 
@@ -171,6 +177,7 @@ def _completion(shell: str) -> None:
 TYPES: dict[str, Callable[[str], Any]] = {
     "int": int,
     "path": Path,
+    "run": _run_folder,
     "value": notebooks.parse,
     "assignment": _assignment,
 }
@@ -205,6 +212,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0; 2 after bad input or an output that cannot be written, told in one message; 130 where it was stopped.
     """
+    sys.stdout = sys.stdout or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")  # a shell may have closed it
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # characters that a terminal does not have are told by their number
             stream.reconfigure(errors="backslashreplace")

@@ -13,6 +13,7 @@ _BEGINNINGS = {
     b"\x89HDF\r\n": "an HDF5 or MATLAB file",
     b"\x93NUMPY": "a NumPy file",
     b"7z\xbc\xaf": "a 7-Zip archive",
+    b"version https": "a pointer of Git LFS, which `git lfs pull` replaces by the file",
     b"\x89PNG": "a PNG picture",
     b"Rar!": "a RAR archive",
     b"ALZ\1": "an ALZ archive",

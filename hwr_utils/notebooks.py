@@ -77,7 +77,7 @@ def check(path: Path, values: Mapping[str, Any]) -> dict[str, Any]:
 
 def parse(text: str) -> Any:
     """Read a value from the command line or a profile: None, true or false, a number, else text."""
-    words = {"None": None, "True": True, "true": True, "False": False, "false": False}
+    words = {"None": None, "null": None, "True": True, "true": True, "False": False, "false": False}
     if text in words:
         return words[text]
     for kind in (int, float):

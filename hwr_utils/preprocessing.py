@@ -24,7 +24,7 @@ MIN_CONTRAST = 16  # grey levels between paper and ink, below which an image cou
 INK = 64  # the level above which a pixel counts as ink when the character is cropped
 # Of the ink's height: the least width of several characters in a line, of the gap between two, and their least height.
 # Chosen on training images of MNIST and of the letters, on one writer's hanzi, and so that い is one character.
-WIDE, GAP, PIECE = 1.3, 0.12, 0.5
+WIDE, GAP, PIECE = 1.5, 0.1, 0.5
 
 
 def from_file(path: str | Path, size: int = 28, margin: int = 4) -> NDArray[np.uint8]:
@@ -221,14 +221,16 @@ def prepare(image: NDArray[np.uint8], size: int, margin: int, centre: str) -> ND
     return centre_mass(square) if centre == "mass" else square
 
 
-def is_several(image: NDArray[np.uint8]) -> bool:
+def is_several(image: NDArray[np.uint8], classes: Sequence[str]) -> bool:
     """Tell whether (H, W) white on black shows several characters side by side: no network that reads one can know.
 
-    Its ink is much wider than high, and a gap parts it into pieces of which neither is small, as the dot of an i is.
+    A gap parts its ink into pieces of which neither is small, as the dot of an i is. No digit or Latin letter has such
+    pieces; where the classes are others, as い is, the ink must be much wider than high, too.
     """
     rows, columns = _spans(image)
     height = np.ptp(rows) + 1 if len(rows) else 1
-    if len(columns) == 0 or np.ptp(columns) + 1 < WIDE * height:
+    latin = all(one.isascii() and one.isalnum() for one in classes)
+    if len(columns) == 0 or (not latin and np.ptp(columns) + 1 < WIDE * height):
         return False
     gaps = np.flatnonzero(np.diff(columns) - 1 >= GAP * height)
     pieces = ((image[:, : columns[gap] + 1], image[:, columns[gap + 1] :]) for gap in gaps)

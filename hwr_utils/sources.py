@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from hwr_utils.errors import InputError, reading
+from hwr_utils.errors import InputError, kind, reading
 
 # what file managers, macOS and network disks leave beside the data, besides names that begin with a dot
 LEFT_BEHIND = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "@eadir", "__macosx", "$recycle.bin", "#recycle"}
-LEFT_BEHIND |= {"system volume information", "lost+found"}
+LEFT_BEHIND |= {"system volume information", "lost+found", "ehthumbs_vista.db", "@synoresource", "#snapshot"}
+LEFT_BEHIND |= {"@recycle", "@recently-snapshot", "network trash folder", "temporary items"}
 AGAIN = "Download or copy it again."
 
 
@@ -97,6 +98,9 @@ def walk(path: Path) -> list[Source]:
             return [source for inside in listing(path) for source in walk(inside)]
         if path.suffix.lower() != ".zip":
             return [Source(path)]
+        if not zipfile.is_zipfile(path):
+            with path.open("rb") as stream:
+                raise InputError(f"{path} is {kind(stream.read(16))}; a whole zip archive was expected. {AGAIN}")
         with zipfile.ZipFile(path) as archive:
             members = sorted(archive.namelist())
     return [Source(path, name) for name in members if is_data(name) and not name.endswith("/")]

@@ -207,18 +207,25 @@ def one_run_each(pages: dict[str, BeautifulSoup]) -> list[str]:
     return [path for path in runs if path]
 
 
+# what scrolls sideways, and the keyboard cannot come to
+UNREACHED = """[...document.querySelectorAll("article *")].filter((one) => one.scrollWidth > one.clientWidth + 1
+  && getComputedStyle(one).overflowX === "auto" && one.tabIndex < 0).map((one) => one.outerHTML.slice(0, 99))"""
+
+
 def test_pages_fit_a_phone_and_need_nothing_from_elsewhere(
     pages: dict[str, BeautifulSoup], site: Site, new_page: Callable[..., Page]
 ) -> None:
     page = new_page(viewport={"width": 390, "height": 800})
-    wide, asked, errors = [], set(), []
+    wide, stuck, asked, errors = [], [], set(), []
     page.on("request", lambda request: asked.add(request.url))
     page.on("pageerror", lambda error: errors.append(f"{page.url}: {error}"))
     for path in [path for path in pages if path.startswith(("book/", "notebooks/"))] + one_run_each(pages):
         page.goto(site.address + path)
         if page.evaluate("document.documentElement.scrollWidth") > 390:
             wide.append(path)
+        stuck += [f"{path}: {one}" for one in page.evaluate(UNREACHED)]
     assert not wide
+    assert not stuck
     assert not errors
     assert {url for url in asked if not url.startswith((site.address, "data:"))} == set()
 

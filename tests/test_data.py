@@ -132,8 +132,8 @@ def test_what_has_the_published_content_is_published_whatever_its_packing(
 
 
 INSTEAD = {
-    "mnist_train.csv": r"Found there: mnist_train\.csv\. .*run `hwr import-images \S*/MNIST --out \S*/MNIST/raw`",
-    "processed/training.pt": r"Found there: processed\. With a network, run `hwr download mnist",
+    "mnist_train.csv": r"Found in .*: mnist_train\.csv\. .*run `hwr import-images \S*/MNIST --out \S*/MNIST/raw`",
+    "processed/training.pt": r"Found in .*: processed\. With a network, run `hwr download mnist",
     "train-images-idx3-ubyte.gz": r"lacks train-labels-idx1-ubyte\.gz, t10k.*hwr download mnist --data-root",
 }
 
@@ -219,7 +219,7 @@ def test_a_bad_set_is_named(tmp_path: Path, case: str) -> None:
 # own data
 
 
-@pytest.mark.parametrize(("prefix", "compress"), [("t10k", True), ("test", False)])
+@pytest.mark.parametrize(("prefix", "compress"), [("t10k", True), ("test", False), ("emnist-digits-test", True)])
 def test_own_idx_files(tmp_path: Path, prefix: str, compress: bool) -> None:
     folder = write_set(tmp_path / "custom/mine", ("train", prefix), compress)
     mine = data.load("custom:mine", tmp_path)
@@ -381,7 +381,7 @@ def test_sets_without_both_parts_are_told_what_to_do(tmp_path: Path, pictures: P
     with pytest.raises(MissingFiles, match=f"run `mv {pictures / 'val'} {pictures / 'test'}`"):
         data.load("custom:mine", tmp_path)
     (pictures / "val").rename(tmp_path / "val")
-    with pytest.raises(MissingFiles, match=f"there: train\\. .*run `hwr import-images {pictures} --out {pictures}`"):
+    with pytest.raises(MissingFiles, match=f": train\\. .*run `hwr import-images {pictures} --out {pictures}`"):
         data.load("custom:mine", tmp_path)
     for name in "が", "b":
         for number in range(5):
@@ -419,8 +419,8 @@ def csv_without_header(folder: Path) -> None:
 
 def npz(folder: Path) -> None:
     images, labels = frames(folder)
-    parts = {"x_train": images[:15], "y_train": labels[:15], "x_test": images[15:], "y_test": labels[15:]}
-    np.savez(folder / "mnist.npz", **parts)
+    train, test = (images / 255).reshape(-1, 1, 28, 28)[:15], (images / 255).reshape(-1, 784)[15:]
+    np.savez(folder / "mnist.npz", x_train=train, y_train=labels[:15], x_test=test, y_test=labels[15:])
 
 
 def parquet(folder: Path) -> None:

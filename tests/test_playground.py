@@ -131,23 +131,25 @@ def test_javascript_prepares_what_python_prepares(open_page: Callable[..., Page]
             sets.append([[(start + 0.4 * x, 0.5 * y) for x, y in stroke] for start, half in halves for stroke in half])
         sets += ODD
         found = page.evaluate(
-            """async ({ sets, pen, form, shape }) => {
+            """async ({ sets, pen, form, shape, classes }) => {
               const p = await import(new URL("playground-app/preprocessing.js", location.href));
               return sets.map((set) => {
                 const picture = p.prepare(set, pen, form);
                 return [p.draw(set, pen), picture].map((one) => btoa(String.fromCharCode(...one.pixels)))
-                  .concat([[...p.toInput(picture, shape)], p.isSeveral(picture)]);
+                  .concat([[...p.toInput(picture, shape)], p.isSeveral(p.draw(set, 0.02), classes)]);
               });
             }""",
-            {"sets": sets, "pen": PENS[name], "form": form, "shape": shape},
+            {"sets": sets, "pen": PENS[name], "form": form, "shape": shape, "classes": RECORDED[name]},
         )
-        assert sum(several for *_, several in found[len(RECORDED[name]) : -len(ODD)]) >= 8, "of nine pairs"
+        flags = [several for *_, several in found]
+        assert not any(flags[: len(RECORDED[name])]), "of single characters"
+        assert sum(flags[len(RECORDED[name]) : -len(ODD)]) >= 8, "of nine pairs"
         names = [*RECORDED[name], *["a pair"] * 9, *map(str, ODD)]
         for character, set_, (drawn, prepared, given, several) in zip(names, sets, found, strict=True):
             image = canvas.prepare(set_, PENS[name], **form)
             assert base64.b64decode(drawn) == canvas.draw(set_, PENS[name]).tobytes(), character
             theirs = np.frombuffer(base64.b64decode(prepared), np.uint8).reshape(image.shape)
-            assert several == preprocessing.is_several(theirs), character
+            assert several == preprocessing.is_several(canvas.draw(set_, 0.02), RECORDED[name]), character
             assert np.abs(theirs.astype(int) - image).max() <= 1, character
             ours = preprocessing.to_input(image, shape).ravel()
             assert np.abs(np.array(given) - ours).max() <= 1 / 255 + 1e-6, character

@@ -12,7 +12,7 @@ const SIDE = 128; // pixels of the drawn picture
 const EDGE = 2; // pixels left free around the ink
 const SMALLEST = 0.02; // of the pad: what is smaller is a dot and is not blown up to a character
 const INK = 64; // the level above which a pixel counts as ink when the character is cropped
-const [WIDE, GAP, PIECE] = [1.3, 0.12, 0.5]; // of the ink's height: least width of several characters, of a gap, and height
+const [WIDE, GAP, PIECE] = [1.5, 0.1, 0.5]; // of the ink's height: least width of several characters, of a gap, and height
 
 /** @param {number} value @param {number} low @param {number} high */
 const clip = (value, low, high) => Math.min(Math.max(value, low), high);
@@ -120,8 +120,9 @@ export function toSquare(image, size, margin) {
 /**
  * Does a picture show several characters side by side?
  * @param {Picture} image
+ * @param {string[]} classes  the characters that are known: Latin letters and digits have no parts side by side, as い has
  */
-export function isSeveral({ pixels, height, width }) {
+export function isSeveral({ pixels, height, width }, classes) {
   const isInk = (/** @type {number} */ row, /** @type {number} */ column) => pixels[row * width + column] > INK;
   const rows = [...Array(height).keys()];
   const columns = [...Array(width).keys()].filter((column) => rows.some((row) => isInk(row, column)));
@@ -129,7 +130,8 @@ export function isSeveral({ pixels, height, width }) {
     const inked = rows.filter((row) => some.some((column) => isInk(row, column)));
     return inked[inked.length - 1] - inked[0] + 1;
   };
-  if (!columns.length || columns[columns.length - 1] - columns[0] + 1 < WIDE * tall(columns)) return false;
+  const wide = classes.every((one) => /^[A-Za-z0-9]+$/.test(one)) ? 0 : WIDE;
+  if (!columns.length || columns[columns.length - 1] - columns[0] + 1 < wide * tall(columns)) return false;
   return columns.some((column, place) => {
     if (!place || column - columns[place - 1] - 1 < GAP * tall(columns)) return false;
     return Math.min(tall(columns.slice(0, place)), tall(columns.slice(place))) >= PIECE * tall(columns);

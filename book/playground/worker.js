@@ -5,6 +5,7 @@
  * @typedef {import("./models.js").Model} Model
  */
 
+const THIN = 0.02; // a pen, as a part of the character's size, that leaves the gaps between characters open
 const LITERT = "./litert/core.js"; // of npm's @litertjs/core, which the build puts here
 const modules = Promise.all([
   import("./preprocessing.js"),
@@ -128,7 +129,7 @@ async function recognize(strokes, pen) {
   return {
     candidates,
     likely: accepts(logits, picture, model.scores.rejector),
-    several: preprocessing.isSeveral(picture),
+    several: preprocessing.isSeveral(preprocessing.draw(strokes, THIN), model.classes),
     picture,
     milliseconds: performance.now() - began,
   };

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from hwr_utils.data.catalog import entry as entry
 from hwr_utils.data.splits import Indices
 from hwr_utils.errors import InputError, MissingFiles, reading, warn
 from hwr_utils.files import REPOSITORY, sha256
-from hwr_utils.sources import Source, listing, walk
+from hwr_utils.sources import Source, listing, part_of, walk
 
 SIZE = 28  # pixels a side, of images that come as IDX files or in folders
 TEST_SHARE = 0.2  # of the samples or writers that a split of an import holds out: K. Kim's 8:2, and HWDB1.1's 240:60
@@ -208,6 +209,19 @@ def _top(folder: Path) -> Path:
     return folder.parent if folder.name == "raw" else folder
 
 
+def _plain(source: Source) -> str:
+    """Return the name that an IDX file has in the catalogue."""
+    return source.file.name.lower().removesuffix(".gz").replace(".", "-")
+
+
+def _with_own_prefixes(promise: Entry, root: Path) -> Entry:
+    """Let a user's own IDX files be called emnist-digits-train-images-idx3-ubyte and so on."""
+    top = _top(root / promise.folders[0])
+    names = [_plain(source).partition("-images-idx3") for source in walk(top)] if top.is_dir() else []
+    own = {part_of(name.replace("t10k", "test")): name for name, found, _ in names if found}
+    return replace(promise, prefixes=(own.get("train", "train"), own.get("test", "t10k")))
+
+
 def _find(promise: Entry, root: Path) -> tuple[Path, dict[str, Source]]:
     """Return the folder of a set, and those of its IDX files that are there, by name, whatever their packing.
 
@@ -216,7 +230,7 @@ def _find(promise: Entry, root: Path) -> tuple[Path, dict[str, Source]]:
     for folder in (root / place for place in promise.folders):
         sources = walk(_top(folder)) if _top(folder).is_dir() else []
         sources.sort(key=lambda source: (source.file.suffix != ".gz", len(source.file.parts)), reverse=True)
-        named = {source.file.name.lower().removesuffix(".gz").replace(".", "-"): source for source in sources}
+        named = {_plain(source): source for source in sources}
         if found := {file: named[file] for file in promise.files if file in named}:
             return folder, found
     return root / promise.folders[0], {}
@@ -224,13 +238,11 @@ def _find(promise: Entry, root: Path) -> tuple[Path, dict[str, Source]]:
 
 def _read(promise: Entry, root: Path, download: bool) -> _Whole:
     """Read a set of IDX files, or of class folders."""
-    folder, found = _find(promise, root)
     if promise.name not in CATALOG:
-        other = replace(promise, prefixes=("train", "test"))
-        if len(_find(other, root)[1]) > len(found):
-            promise, (folder, found) = other, _find(other, root)
-        if not found and {"train", "test"} <= (parts := folders.parts(folder)).keys():
-            return _read_folders(parts)
+        promise = _with_own_prefixes(promise, root)
+    folder, found = _find(promise, root)
+    if promise.name not in CATALOG and not found and {"train", "test"} <= (parts := folders.parts(folder)).keys():
+        return _read_folders(parts)
     if download and promise.md5 and len(found) < len(promise.files):
         _download(promise, folder)
         folder, found = _find(promise, root)
@@ -243,16 +255,19 @@ def _read(promise: Entry, root: Path, download: bool) -> _Whole:
 
 
 def _instead(folder: Path) -> str:
-    """Say what lies in a folder in place of a set's files, and what would make them of it."""
+    """Say what lies in a folder in place of a set's files, or around it, and what would make them of it."""
     top = _top(folder)
-    names = [path.name for path in listing(top)] if top.is_dir() else []
-    if not names:
+    place = next((path for path in (folder, top, top.parent) if path.is_dir() and listing(path)), None)
+    if place is None:
         return ""
-    told = f" Found there: {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}."
-    held_out = [name for name in names if name.lower() in ("val", "valid", "validation")]
+    names = [path.name for path in listing(place)]
+    told = f" Found in {place}: {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}."
+    if place == top.parent:
+        return told
+    held_out = [name for name in names if name.lower() in ("val", "valid", "validation", "eval", "dev")]
     if held_out and "train" in folders.parts(top):
         told += f" If {held_out[0]} is to be the test set, run `mv {top / held_out[0]} {top / 'test'}`."
-    elif any(source.file.suffix in (".csv", ".npz", ".parquet", ".png", ".jpg") for source in walk(top)):
+    elif any(re.fullmatch(r"\.(csv|npz|parquet|png|jpe?g|webp|bmp|tiff?)", s.file.suffix.lower()) for s in walk(top)):
         told += f" To make IDX files of it, run `hwr import-images {top} --out {folder}`."
     return told
 
@@ -323,7 +338,7 @@ def _upright(name: str, images: list[NDArray[np.uint8]]) -> list[NDArray[np.uint
     if ink.any(2).sum() < TALL * ink.any(1).sum():
         warn(
             f"{name}: the ink of its images is wider than high, so they may lie transposed as those of EMNIST do. If "
-            "so, turn them; EMNIST's own letters are read as emnist-letters."
+            "so, turn them, in NumPy by images.transpose(0, 2, 1); EMNIST's own letters are read as emnist-letters."
         )
     return images
 

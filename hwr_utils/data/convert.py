@@ -1,7 +1,8 @@
 """Make IDX files of the other forms in which people share small images: CSV, npz, Parquet, class folders."""
 
 import importlib.util
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pandas as pd
 from hwr_utils import files, preprocessing
 from hwr_utils.data import folders, idx, splits
 from hwr_utils.errors import InputError, warn
-from hwr_utils.sources import Source, natural, walk
+from hwr_utils.sources import Source, listing, natural, walk
 
 SIDE = 28  # pixels, of the images in IDX files
 Part = tuple[str, Any, Any]  # train or test, images, labels; images and labels may come one after the other
@@ -35,15 +36,18 @@ def import_images(paths: Iterable[str | Path], out: str | Path) -> dict[str, int
             f"found {len(train)} training images and {len(train_labels)} labels, {len(test)} test images and "
             f"{len(test_labels)} labels; training images with a label each were expected. Give other files."
         )
-    images = np.stack([_fit(image) for image in (*train, *test)])
+    scale = _scale((*train, *test))
+    images = np.stack([_fit(image, scale) for image in (*train, *test)])
     told = [str(label) for label in (*train_labels, *test_labels)]
     names = sorted(set(told), key=natural)
     numbers = all(name.isdecimal() and int(name) < 256 for name in names)
     labels = np.array([int(name) if numbers else names.index(name) for name in told], np.int64)
     split = np.split(np.arange(len(labels)), [len(train)]) if test else splits.stratified_split(labels, 0.2, 0)
     out = Path(out)
-    if len(names) > 256 or (out.is_dir() and any(out.glob("*ubyte*"))):
-        raise InputError(f"cannot write {len(names)} classes into {out}: IDX labels are 0 to 255, or it holds some.")
+    if len(names) > 256:
+        raise InputError(f"found {len(names)} classes; at most 256 go into IDX files. Give fewer.")
+    if out.is_dir() and any(out.glob("*ubyte*")):
+        raise InputError(f"{out} holds IDX files, which are kept. Give another folder, or remove them.")
     for prefix, chosen in zip(("train", "t10k"), split, strict=True):
         idx.write_idx(out / f"{prefix}-images-idx3-ubyte.gz", images[chosen])
         idx.write_idx(out / f"{prefix}-labels-idx1-ubyte.gz", labels[chosen].astype(np.uint8))
@@ -59,6 +63,8 @@ def _parts(path: Path) -> Iterator[Part]:
         with source.open("images with their labels") as stream:
             yield from readers[source.file.suffix.lower()](stream, source)
     if not sources:
+        if path.is_dir() and not any(one.is_dir() for one in listing(path)):
+            raise InputError(f"{path} holds no {', '.join(readers)} file, and no folders of pictures, one a class.")
         for name, folder in (folders.parts(path) or {"train": path}).items():
             images, labels, classes, _ = folders.read(folder)
             yield name, images, np.array(classes)[labels]
@@ -82,22 +88,40 @@ def _npz(stream: Any, source: Source) -> Iterator[Part]:
     for name, array in np.load(stream, allow_pickle=False).items():
         part = "test" if "test" in name else "train" if "train" in name else source.part or "train"
         flat = array.size == len(array)
-        yield (part, [], array.ravel()) if flat else (part, array.mean(-1) if array.ndim == 4 else array, [])
+        yield (part, [], array.ravel()) if flat else (part, _images(array, f"{source}: {name}"), [])
+
+
+def _images(array: Any, where: str) -> Any:
+    """Return images as (N, H, W), whatever their channels, or where the pixels of each are in a row."""
+    if array.ndim == 4 and (channels := [axis for axis in (3, 1) if array.shape[axis] in (1, 3)]):
+        return array.mean(channels[0])
+    side = math.isqrt(array.shape[-1])
+    if array.ndim == 2 and side >= 8 and side * side == array.shape[1]:
+        return array.reshape(-1, side, side)
+    if array.ndim != 3:
+        raise InputError(f"{where} is of shape {array.shape}; N images of H x W pixels, or N labels, were expected.")
+    return array
 
 
 def _parquet(stream: Any, source: Source) -> Iterator[Part]:
     if importlib.util.find_spec("pyarrow") is None:
         raise InputError(f"{source}: to read Parquet, run `pip install pyarrow`.")
     table = pd.read_parquet(stream)
+    if not {"image", "label"} <= set(table):
+        raise InputError(f"{source} has the columns {', '.join(map(str, table))}; image and label were expected.")
     pictures = (value["bytes"] if isinstance(value, dict) else value for value in table["image"])
     yield source.part or "train", [preprocessing.decode(one, source) for one in pictures], table["label"].to_numpy()
 
 
-def _fit(image: Any) -> Any:
+def _scale(images: Sequence[Any]) -> int:
+    """Return what makes 0 to 255 of the pixels of all images; an InputError where nothing does."""
+    low, high = np.min([image.min() for image in images]), np.max([image.max() for image in images])
+    if not (low >= 0 and high <= 255):  # which of pixels that are missing neither holds
+        raise InputError(f"found pixels of {low} to {high}; 0 to 255, or 0 to 1, was expected.")
+    return 255 if high <= 1 else 1
+
+
+def _fit(image: Any, scale: int) -> Any:
     """Return an image as (28, 28) uint8; of another size, white on black and fitted as pictures are."""
-    if image.dtype.kind == "f" and image.max() <= 1:
-        image = image * 255
-    if image.min() < 0 or image.max() > 255:
-        raise InputError(f"found pixels of {image.min()} to {image.max()}; 0 to 255 was expected.")
-    gray = image.round().astype(np.uint8)
+    gray = (image * float(scale)).round().astype(np.uint8)
     return gray if gray.shape == (SIDE, SIDE) else preprocessing.to_square(preprocessing.white_on_black(gray), SIDE)

@@ -17,13 +17,13 @@ def parts(folder: Path) -> dict[str, Path]:
     They are found however they are called and nested: `Training`, `train/train`, `NAME/data/train`.
     """
     inside = [path for path in listing(folder) if path.is_dir()] if folder.is_dir() else []
-    if len(inside) == 1 and inside[0].name.lower() in (folder.name.lower(), "data", "images"):
-        return parts(inside[0])
+    if len(inside) == 1 and (deeper := parts(inside[0])):
+        return deeper
     found = {part: path for path in inside if (part := part_of(path.name))}
     for part, path in found.items():
-        deeper = listing(path)
-        if len(deeper) == 1 and deeper[0].is_dir() and part_of(deeper[0].name) == part:
-            found[part] = deeper[0]
+        inner = listing(path)
+        if len(inner) == 1 and inner[0].is_dir() and part_of(inner[0].name) == part:
+            found[part] = inner[0]
     others = [path.name for path in inside if not part_of(path.name)]
     if len(found) == 2 and others:
         warn(f"{folder}: only its training and test folders are read, not {', '.join(others)}.")

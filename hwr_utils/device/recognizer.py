@@ -117,7 +117,7 @@ class Recognizer:
     def read(self, picture: str | Path, k: int = 10) -> Reading:
         """Return the k likeliest characters of a picture; errors as `preprocessing.from_picture`."""
         image = preprocessing.from_picture(picture, **self.form)
-        logits, several = self.logits(image), preprocessing.is_several(image)
+        logits, several = self.logits(image), preprocessing.is_several(image, self.classes)
         scores = softmax(logits, self.temperature)
         best = np.argsort(-scores, kind="stable")[:k]
         found = [(self.classes[label], float(scores[label])) for label in best]
