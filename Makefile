@@ -16,8 +16,9 @@ endif
 RUN := .venv/bin/python
 # what is made, and from what, says the Snakefile; what is done already is left alone
 SNAKEMAKE := $(RUN) -m snakemake
-# two workers, a test module on one worker; one thread each, or two workers would fight for two cores
-PYTEST := TQDM_DISABLE=1 OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2 --dist loadscope
+# two workers, a test module or a chapter on one worker, in the order of tests/conftest.py; one thread each, or two workers
+# would fight for two cores
+PYTEST := TQDM_DISABLE=1 OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2 --dist loadscope --no-loadscope-reorder --nbval
 
 help:  ## show this list
 	@echo "make study is for newcomers, make test for those who change something."
@@ -41,18 +42,14 @@ book: setup  ## build the book from the committed notebooks and records
 	$(SNAKEMAKE) book --config profile=paper
 
 test: lint browser book  ## check everything: about 13 minutes on 2 cores
-	$(PYTEST) -m "not slow" tests
-	$(PYTEST) --nbval notebooks
+	$(PYTEST) -m "not slow" tests notebooks
 
 test-all: lint browser book  ## make test, with the slow tests and far longer fuzzing
-	HWR_FUZZ_EXAMPLES=5000 $(PYTEST) -m "" tests
-	$(PYTEST) --nbval notebooks
+	HWR_FUZZ_EXAMPLES=5000 $(PYTEST) -m "" tests notebooks
 
 lint: setup  ## check style and types, in notebooks and the playground too
 	$(RUN) -m ruff check
-	$(RUN) -m mypy
-	$(RUN) -m mypy tools
-	$(RUN) -m mypy book
+	$(RUN) -m mypy hwr_utils tools book
 	.venv/bin/lint-imports
 	@$(RUN) tools/environment.py tsc -p book/playground
 	@$(RUN) tools/environment.py tsc -p book/playground/tsconfig.worker.json

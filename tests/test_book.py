@@ -275,18 +275,6 @@ def test_the_quick_edition_says_so() -> None:
     assert "announcement" not in build.configure(settings(), quick=False)["html"]
 
 
-def test_a_warning_fails_the_build(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    source = tmp_path / "source"
-    source.mkdir()
-    (source / "_config.yml").write_text("title: A book\nexecute: {execute_notebooks: 'off'}\n")
-    (source / "_toc.yml").write_text("format: jb-book\nroot: page\n")
-    (source / "page.md").write_text("# A page\n\nIt points to {ref}`nowhere`.\n")
-    with pytest.raises(InputError, match="the book was not built"):
-        build.render(source, tmp_path)
-    assert re.search(r"page\.md:3: WARNING: .*nowhere", capsys.readouterr().err)
-    assert (tmp_path / "build.log").exists()
-
-
 def test_globs_without_pages_are_left_out(tmp_path: Path) -> None:
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
     (tmp_path / "notebooks").mkdir()
@@ -302,11 +290,11 @@ HOSTILE = [
 HOSTILE_NAME = "<script>alert(1)</script> {{ config }} $\\frac{$ `x` | y"
 
 
-@pytest.fixture(scope="module")
-def hostile(tmp_path_factory: pytest.TempPathFactory) -> BeautifulSoup:
-    """Return the page of a run whose classes and processor have hostile names, of a small book."""
-    work = tmp_path_factory.mktemp("hostile")
-    committed, source = next(RESULTS.glob("mnist-simple_cnn-*")), work / "source"
+def test_hostile_names_are_shown_and_not_obeyed_and_a_warning_fails_the_build(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Build a small book of a run whose classes and processor have hostile names, and of a page that points nowhere."""
+    committed, source = next(RESULTS.glob("mnist-simple_cnn-*")), tmp_path / "source"
     folder = source / "runs" / committed.name
     shutil.copytree(committed, folder)
     record = records.read(folder / "record.json")
@@ -314,7 +302,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> BeautifulSoup:
     record["environment"]["device_name"] = HOSTILE_NAME
     files.write_json(folder / "record.json", record)
     executed = notebooks.execute(
-        "run", {"run_id": folder.name, "results_dir": str(folder.parent)}, work / "run.ipynb", progress=False
+        "run", {"run_id": folder.name, "results_dir": str(folder.parent)}, tmp_path / "run.ipynb", progress=False
     )
     build.copy_notebook(executed, folder.with_suffix(".ipynb"), build.run_title(Run(folder, record)))
 
@@ -322,18 +310,20 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> BeautifulSoup:
     shutil.copytree(ROOT / "book" / "_static", source / "book" / "_static")
     for name in ("references.bib", "pages.py", "glossary.md", "bibliography.md"):
         shutil.copy2(ROOT / "book" / name, source / "book" / name)
-    (source / "book" / "protocol.md").write_text("# Protocol\n")
+    (source / "book" / "protocol.md").write_text("# Protocol\n\nIt points to {ref}`nowhere`.\n")
     (source / "_config.yml").write_text(yaml.safe_dump(build.configure(settings(), quick=False)))
     chapters = [{"file": name} for name in (f"runs/{folder.name}", "book/glossary", "book/bibliography")]
     toc = {"format": "jb-book", "root": "book/protocol", "chapters": chapters}
     (source / "_toc.yml").write_text(yaml.safe_dump(toc))
-    page = build.render(source, work) / "runs" / f"{folder.name}.html"
-    return BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser")
+    capsys.readouterr()
+    with pytest.raises(InputError, match="the book was not built"):
+        build.render(source, tmp_path)
+    (warning,) = capsys.readouterr().err.splitlines()
+    assert re.search(r"protocol\.md:3: WARNING: .*nowhere", warning) and (tmp_path / "build.log").exists()
 
-
-def test_hostile_names_are_shown_and_not_obeyed(hostile: BeautifulSoup) -> None:
-    text = article(hostile).get_text()
+    html = tmp_path / "_build" / "html" / "runs" / f"{folder.name}.html"
+    page = BeautifulSoup(html.read_text(encoding="utf-8"), "html.parser")
     for name in (*HOSTILE, HOSTILE_NAME):
-        assert name in text
-    assert not hostile.select("[onerror], a[href^=javascript], article .math")
-    assert not [script for script in hostile.find_all("script") if "alert" in script.get_text()]
+        assert name in article(page).get_text()
+    assert not page.select("[onerror], a[href^=javascript], article .math")
+    assert not [script for script in page.find_all("script") if "alert" in script.get_text()]

@@ -175,6 +175,7 @@ TRAINING: dict[str, tuple[dict[str, Any], dict[str, list[float]], float]] = {
 }
 
 
+@pytest.mark.slow  # test_readme.py executes one that trains, and test_training.py tests that training learns
 @pytest.mark.parametrize("name", TRAINING)
 def test_a_training_notebook_trains_with_other_parameters(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -202,6 +203,7 @@ def test_a_training_notebook_trains_with_other_parameters(
     assert folder.name in output.read_text(encoding="utf-8"), "the page shows the run that it trained"
 
 
+@pytest.mark.slow  # nbval executes it without a timed round
 def test_the_performance_notebook_measures_where_it_is_asked_to(tmp_path: Path) -> None:
     """Time one round on few images; the record holds what was timed, and both loops had the same loss."""
     values = {"images": 128, "rounds": 1, "workers": 0, "device": "cpu", "results_dir": str(tmp_path)}
