@@ -42,11 +42,11 @@ book: setup  ## build the book from the committed notebooks and records
 	$(SNAKEMAKE) book --config profile=paper
 
 # most of the book is made on one core, and the lint on the other
-test: setup  ## check everything: about 13 minutes on 2 cores
+test:  ## check everything: about 13 minutes on 2 cores
 	@$(MAKE) -j 2 lint browser book
 	$(PYTEST) -m "not slow" tests notebooks
 
-test-all: setup  ## make test, with the slow tests and far longer fuzzing
+test-all:  ## make test, with the slow tests and far longer fuzzing
 	@$(MAKE) -j 2 lint browser book
 	HWR_FUZZ_EXAMPLES=5000 $(PYTEST) -m "" tests notebooks
 

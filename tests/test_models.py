@@ -72,14 +72,14 @@ def resnet(n_classes: int = 10, image_size: int = 64, pooling: str = "global") -
 
 def test_resnet50_is_torchvisions_on_three_equal_channels_with_its_gradients() -> None:
     torch.manual_seed(0)
-    ours = resnet(image_size=32).double()
+    ours = resnet(image_size=64).double()
     torch.manual_seed(0)
     whole = torchvision.models.resnet50(weights=None, num_classes=10).double()
     theirs = whole.state_dict()
     assert list(ours.state_dict()) == list(theirs)
     assert all(torch.equal(value, theirs[name]) for name, value in ours.state_dict().items())
 
-    images = torch.rand(4, 1, 32, 32, dtype=torch.float64)
+    images = torch.rand(4, 1, 64, 64, dtype=torch.float64)
     labels = torch.tensor([1, 2, 3, 4])
     for model, batch in ((ours, images), (whole, images.expand(-1, 3, -1, -1))):
         nn.functional.cross_entropy(model(batch), labels).backward()
