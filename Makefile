@@ -1,7 +1,7 @@
 # The commands of the study. Each does its own set-up: .venv, as requirements.txt pins it (tools/environment.py).
 # Works with GNU make 3.81, which macOS has. Paths are relative, so the checkout may lie in a folder with spaces.
 .DEFAULT_GOAL := help
-.PHONY: help setup study book test test-all lint browser requirements archive messages clean
+.PHONY: help setup study book test test-all chapters lint browser requirements archive messages clean
 
 # name another with `make PYTHON=/path/to/python3 ...`
 PYTHON :=
@@ -16,8 +16,10 @@ endif
 RUN := .venv/bin/python
 # what is made, and from what, says the Snakefile; what is done already is left alone
 SNAKEMAKE := $(RUN) -m snakemake
-# two workers, a test module on one worker; one thread each, or two workers would fight for two cores
-PYTEST := TQDM_DISABLE=1 OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2 --dist loadscope
+# one thread each, or those that run beside it would fight for the cores
+PYTEST := TQDM_DISABLE=1 OMP_NUM_THREADS=1 $(RUN) -m pytest -q
+# a test module on one worker, in the order of tests/conftest.py
+TWO := -n 2 --dist loadscope --no-loadscope-reorder
 
 help:  ## show this list
 	@echo "make study is for newcomers, make test for those who change something."
@@ -40,19 +42,21 @@ study: setup  ## train on synthetic data and build the whole book of it: about 7
 book: setup  ## build the book from the committed notebooks and records
 	$(SNAKEMAKE) book --config profile=paper
 
-test: lint browser book  ## check everything: about 13 minutes on 2 cores
-	$(PYTEST) -m "not slow" tests
-	$(PYTEST) --nbval notebooks
+# most of the book is made on one core; the lint and the chapters have the other
+test:  ## check everything: about 13 minutes on 2 cores
+	@$(MAKE) -j 2 lint browser book chapters
+	$(PYTEST) $(TWO) -m "not slow" tests
 
-test-all: lint browser book  ## make test, with the slow tests and far longer fuzzing
-	HWR_FUZZ_EXAMPLES=5000 $(PYTEST) -m "" tests
+test-all:  ## make test, with the slow tests and far longer fuzzing
+	@$(MAKE) -j 2 lint browser book chapters
+	HWR_FUZZ_EXAMPLES=5000 $(PYTEST) $(TWO) -m "" tests
+
+chapters: setup  ## execute the notebooks, and compare with what they are committed with
 	$(PYTEST) --nbval notebooks
 
 lint: setup  ## check style and types, in notebooks and the playground too
 	$(RUN) -m ruff check
-	$(RUN) -m mypy
-	$(RUN) -m mypy tools
-	$(RUN) -m mypy book
+	$(RUN) -m mypy hwr_utils tools book
 	.venv/bin/lint-imports
 	@$(RUN) tools/environment.py tsc -p book/playground
 	@$(RUN) tools/environment.py tsc -p book/playground/tsconfig.worker.json

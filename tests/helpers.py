@@ -1,7 +1,7 @@
 """What several test modules share: small data that is easy to learn, and processes that die where a test wants.
 
 Run as a program, this file is a server that forks a process for each command it is given, so that the seconds of
-importing torch are spent once.
+importing torch are spent once; or, given a request, it does this one itself.
 """
 
 import importlib.util
@@ -240,7 +240,7 @@ def _child(request: dict[str, Any]) -> int:
         with open(request["gate"], "rb") as gate:
             gate.read()
 
-    if request["where"]:
+    if request["where"] and request.get("rank") in (None, os.environ.get("RANK")):
         _patch(request["where"], wait if request["gate"] else die, request["count"])
     return cli.main(request["argv"])
 
@@ -284,4 +284,4 @@ def _serve() -> None:
 
 
 if __name__ == "__main__":
-    _serve()
+    sys.exit(_child(json.loads(sys.argv[1])) if sys.argv[1:] else _serve())

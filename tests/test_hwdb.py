@@ -144,6 +144,7 @@ def test_what_cannot_be_imported_is_told(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow  # what comes out of an import is tested by hand above
 def test_the_real_subset_is_what_the_records_name(data_root: Path, tmp_path: Path) -> None:
     source = data_root / "HWDB-subset"
     if not source.is_dir():

@@ -11,6 +11,7 @@ from typing import Any
 
 import nbformat
 import pandas as pd
+import papermill
 import pytest
 from bs4 import BeautifulSoup
 from hypothesis import given
@@ -75,10 +76,9 @@ def test_it_runs_with_the_given_values_on_a_bare_account(tiny: Path, tmp_path: P
     assert str(tmp_path) not in output.read_text(), "the executed notebook tells where it was made"
 
 
-def test_papermills_own_command_runs_it_too(tiny: Path, tmp_path: Path) -> None:
+def test_papermill_itself_runs_it_too(tiny: Path, tmp_path: Path) -> None:
     output = tmp_path / "done.ipynb"
-    command = [sys.executable, "-m", "papermill", str(tiny), str(output), "-p", "seed", "3", "-p", "name", "b"]
-    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    papermill.execute_notebook(tiny, output, {"seed": 3, "name": "b"}, progress_bar=False)
     assert printed(output).startswith("3 0.5 b False None None")
 
 
@@ -175,6 +175,7 @@ TRAINING: dict[str, tuple[dict[str, Any], dict[str, list[float]], float]] = {
 }
 
 
+@pytest.mark.slow  # test_readme.py executes one that trains, and test_training.py tests that training learns
 @pytest.mark.parametrize("name", TRAINING)
 def test_a_training_notebook_trains_with_other_parameters(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -202,6 +203,7 @@ def test_a_training_notebook_trains_with_other_parameters(
     assert folder.name in output.read_text(encoding="utf-8"), "the page shows the run that it trained"
 
 
+@pytest.mark.slow  # nbval executes it without a timed round
 def test_the_performance_notebook_measures_where_it_is_asked_to(tmp_path: Path) -> None:
     """Time one round on few images; the record holds what was timed, and both loops had the same loss."""
     values = {"images": 128, "rounds": 1, "workers": 0, "device": "cpu", "results_dir": str(tmp_path)}

@@ -159,8 +159,12 @@ def test_scores_are_calibrated_by_what_was_held_out(run: results.Run, root: Path
     assert source is None and len(nothing) == 0
 
 
-def test_scores_are_calibrated_on_another_dataset(copy: Path, root: Path, few_scribbles: None) -> None:
+def test_scores_are_calibrated_on_another_dataset(
+    run: results.Run, copy: Path, root: Path, few_scribbles: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """All labels of the other set are wrong, so no temperature is high enough."""
+    converted = {name: content(run, name) for name in ("safetensors", "fp32.tflite")}
+    monkeypatch.setattr(export, "convert", lambda *_: converted)
     write_easy(root, "strange", n_test=40, seed=9)
     (root / "custom" / "strange" / "classes.txt").write_text("1\n2\n3\n0", "utf-8")
     found = quantization.quantize(copy, ["safetensors"], data_root=root, calibrate_on="custom:strange")["scores"]

@@ -5,8 +5,6 @@ Every process here is a real one and dies of SIGKILL. The run has dropout, so it
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import LIMIT, STEPS, Server, environment, tiny, train_argv, until
+from helpers import STEPS, Server, tiny, train_argv, until
 from hwr_utils import cli, files, records
 from hwr_utils.results import Run, find
 from hwr_utils.runs import train_run
@@ -102,19 +100,6 @@ def test_a_run_killed_after_the_record_is_whole(server: Server, root: Path, tmp_
     record = (tmp_path / whole.folder.name / "record.json").read_bytes()
     assert server.run(argv) == 0
     assert (tmp_path / whole.folder.name / "record.json").read_bytes() == record
-    check_same(tmp_path, whole)
-
-
-def test_the_command_killed_from_outside_goes_on(server: Server, root: Path, tmp_path: Path, whole: Run) -> None:
-    """Kill `python -m hwr_utils train` as soon as there is a checkpoint, wherever it then is."""
-    argv = train_argv(tiny(), root, tmp_path)
-    checkpoint = tmp_path / whole.folder.name / "checkpoint.pt"
-    process = subprocess.Popen([sys.executable, "-m", "hwr_utils", *argv], env=environment())
-    until(lambda: checkpoint.exists() or process.poll() is not None)
-    process.kill()
-    assert process.wait(LIMIT) == KILLED
-    assert find(tiny(), tmp_path) is None
-    assert server.run(argv) == 0
     check_same(tmp_path, whole)
 
 
