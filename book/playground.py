@@ -77,10 +77,7 @@ def models(results: Path = RESULTS) -> list[Model]:
         folder = results / entry["run"]
         file, description = folder / MODEL, folder / recognizer.DESCRIPTION
         if not file.is_file():
-            raise InputError(
-                f"{file} is missing: config/playground.yaml names it. Make it by `{entry['command']}`, and then "
-                f"`hwr quantize {folder}`."
-            )
+            raise InputError(f"{file} is missing: config/playground.yaml names it. Make it by `{entry['command']}`.")
         about = recognizer.read_description(description)
         if files.sha256(file) != about["files"].get(MODEL, {}).get("sha256"):
             raise InputError(
