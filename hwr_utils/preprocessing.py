@@ -42,8 +42,8 @@ def from_file(path: str | Path, size: int = 28, margin: int = 4) -> NDArray[np.u
 def from_picture(path: str | Path, size: int, margin: int, centre: str) -> NDArray[np.uint8]:
     """Return the character in a picture as `prepare` does, whatever border, light and ruled lines are around it.
 
-    A picture that holds its ink as the dataset's images do is taken as it is. Raises an InputError as `from_file`, or
-    where the picture shows nothing.
+    One that holds its ink where the dataset's images do keeps its place and its size. Raises an InputError as
+    `from_file`, or where the picture shows nothing.
     """
     gray = read_gray(path)
     if (factor := max(gray.shape) // ENOUGH) > 1:
@@ -52,7 +52,7 @@ def from_picture(path: str | Path, size: int, margin: int, centre: str) -> NDArr
         gray = _without_border(gray)
         upright = 255 - gray if is_dark_on_light(gray) else gray
         if _is_prepared(upright, size, margin, centre):
-            return upright
+            return _stretched(upright)
         if (ink := _without_lines(white_on_black(_evenly_lit(gray)))).any():
             return prepare(ink, size, margin, centre)
     raise InputError(f"{path} is blank: no ink was found on its paper. Give a picture of one character.")
@@ -216,9 +216,13 @@ def prepare(image: NDArray[np.uint8], size: int, margin: int, centre: str) -> ND
 
     `margin` pixels are left free on each side, and the "box" around the ink or its centre of "mass" is in the middle.
     """
-    square = to_square(image, size, margin)
-    square = _round(square.astype(np.float64) * 255 / max(int(square.max()), 1))  # a thin pen would fade
+    square = _stretched(to_square(image, size, margin))  # a thin pen would fade
     return centre_mass(square) if centre == "mass" else square
+
+
+def _stretched(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Scale the brightness so that the brightest ink is white."""
+    return _round(image.astype(np.float64) * 255 / max(int(image.max()), 1))
 
 
 def is_several(image: NDArray[np.uint8], classes: Sequence[str]) -> bool:

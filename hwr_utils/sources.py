@@ -98,9 +98,10 @@ def walk(path: Path) -> list[Source]:
             return [source for inside in listing(path) for source in walk(inside)]
         if path.suffix.lower() != ".zip":
             return [Source(path)]
-        if not zipfile.is_zipfile(path):
-            with path.open("rb") as stream:
-                raise InputError(f"{path} is {kind(stream.read(16))}; a whole zip archive was expected. {AGAIN}")
+        with path.open("rb") as stream:
+            found = kind(stream.read(16))
+        if not (zipfile.is_zipfile(path) or found == "a zip archive"):
+            raise InputError(f"{path} is {found}; a zip archive was expected. {AGAIN}")
         with zipfile.ZipFile(path) as archive:
             members = sorted(archive.namelist())
     return [Source(path, name) for name in members if is_data(name) and not name.endswith("/")]

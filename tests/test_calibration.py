@@ -9,7 +9,6 @@ from hwr_utils import files
 from hwr_utils.device import calibration
 from hwr_utils.device.recognizer import Rejector, features, softmax
 from hwr_utils.synthesis import scribbles
-from hwr_utils.synthesis.strokes import strokes_for
 
 
 def logits_of(n: int, wrong: int, high: float) -> tuple[np.ndarray, np.ndarray]:
@@ -105,17 +104,16 @@ def test_scribbles_are_the_same_everywhere() -> None:
     assert not np.array_equal(scribbles.draw(1, 1)[0][0], drawn[0][0])
 
 
-def test_strangers_are_of_other_scripts_and_unlike_what_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: set[str] = set()
+def test_strangers_are_of_other_scripts_and_unlike_what_is_known() -> None:
+    strange = set(calibration.strangers("ABCDEFGHIJKLMNOPQRSTUVWXYZ"))
+    assert {"3", "4", "7", "あ"} <= strange and not strange & set("01256890abcXYZ")
+    strange = set(calibration.strangers("0123456789"))
+    assert {"A", "k", "あ"} <= strange and not strange & set("Ooil0123456789")
 
-    def read(character: str) -> list[list[np.ndarray]]:
-        asked.add(character)
-        return strokes_for(character)
 
-    monkeypatch.setattr(calibration, "strokes_for", read)
-    drawn = calibration.strangers("ABCDEFGHIJKLMNOPQRSTUVWXYZ", 400, 0)
-    assert len(drawn) == 400 and {"3", "4", "7", "あ"} <= asked and not asked & set("01256890abcXYZ")
-    assert 5 < sum(sum(map(len, strokes)) == 1 for strokes in drawn) < 50, "some are a dot"
-    asked.clear()
-    calibration.strangers("0123456789", 400, 0)
-    assert {"A", "k", "あ"} <= asked and not asked & set("Ooil0123456789")
+def test_characters_are_written_and_some_are_a_dot() -> None:
+    drawn = calibration.written(["3", "啊"], 400, 0, dots=0.05)
+    assert 5 < sum(sum(map(len, strokes)) == 1 for strokes in drawn) < 50
+    assert {len(strokes) for strokes in drawn} >= {1, 10}, "啊 has ten strokes"
+    again = calibration.written(["3", "啊"], 400, 0, dots=0.05)
+    assert all(np.array_equal(np.concatenate(a), np.concatenate(b)) for a, b in zip(drawn, again, strict=True))

@@ -57,7 +57,7 @@ def test_a_run_is_tested_on_other_data(folder: Path, root: Path, capsys: pytest.
     assert record["per_class"] == [{"character": one, "n": 10, "correct": 10} for one in "0123"]
     assert record["dataset"]["left_out"] == 0 and record["dataset"]["n_test"] == N_TEST
     assert record["dataset"]["files"] == data.load("custom:other", root).files
-    assert record["framing"]["fitted_anew"] is False
+    assert record["framing"]["fitted_anew"]
     assert record["run_id"] == folder.name
     assert record["confusions"] == [] and 0 < record["ece"] < 1
     compared = record["float32"]  # the network of the record, which the file is not made of here

@@ -23,7 +23,7 @@ from sklearn.preprocessing import StandardScaler
 
 from hwr_utils.device import canvas
 from hwr_utils.device.recognizer import Rejector, features, softmax
-from hwr_utils.synthesis import scribbles
+from hwr_utils.synthesis import medians, scribbles
 from hwr_utils.synthesis.strokes import strokes_for, table
 
 DECLINED = 0.025  # share of characters that may be declined; of others, it is some tenths of a point more or less
@@ -31,7 +31,8 @@ BINS = 15  # of the expected calibration error, as Guo et al. have
 BOUNDS = (0.1, 10.0)  # of the temperature: where every answer is right, lower would always be better
 LEARNED, COUNTED = (400, 0), (100, 2)  # scribbles of each kind, and their seed; with seed 1 the kinds were chosen
 PENS = (0.6, 1.7)  # least and greatest width of a pen that scribbles, where 1 is that of the characters
-STRANGERS = "others"  # the name of their kind
+STRANGERS, DOTS = "others", 0.05  # the name of their kind, and the share of dots among them
+WRITTEN = 1000  # characters that it knows, drawn with the pen of scribbles, or it would decline that pen
 ALIKE = ("0O", "1IJL", "2Z", "5S", "6BG8", "9QG")  # what one script has and another too, but for its name
 STRENGTH = 1e3  # of the scribbles and characters against the rejector's preference for small weights
 
@@ -59,7 +60,9 @@ def measure(
         What is recorded, described by `quantization.schema.json`, and the rejector.
     """
     logits, (images, tested, truth), width = predict(held_out[0]), test, pen(held_out[0])
-    known = features(logits, held_out[0])
+    pens = width * np.random.Generator(np.random.PCG64(0)).uniform(*PENS, WRITTEN)
+    own = pictures(written(classes, WRITTEN, 0), form, pens)
+    known = np.concatenate([features(logits, held_out[0]), features(predict(own), own)])
     learned, counted = (
         _drawn(predict, form, classes, width, *number_and_seed) for number_and_seed in (LEARNED, COUNTED)
     )
@@ -83,24 +86,31 @@ def _drawn(
     """Return the features of so many scribbles of each kind, and of as many strangers."""
     found, rng = scribbles.draw(n * len(scribbles.KINDS), seed), np.random.Generator(np.random.PCG64(seed))
     kinds = {name: found[number :: len(scribbles.KINDS)] for number, name in enumerate(scribbles.KINDS)}
-    kinds[STRANGERS] = strangers(classes, n, seed)
+    kinds[STRANGERS] = written(strangers(classes), n, seed, DOTS)
     drawn = {name: pictures(one, form, width * rng.uniform(*PENS, n)) for name, one in kinds.items()}
     return {name: features(predict(images), images) for name, images in drawn.items()}
 
 
-def strangers(classes: Sequence[str], n: int, seed: int) -> list[scribbles.Scribble]:
-    """Draw characters of scripts that a network does not know, each slanted and squeezed anew; some are a single dot.
+def strangers(classes: Sequence[str]) -> list[str]:
+    """Return the characters of scripts that a network does not know.
 
     Those that look like one of its classes are left out, as the digit 0 is where the letter O is known.
     """
     known = set("".join(classes).upper())
     known |= {one for group in ALIKE if known & set(group) for one in group}
     scripts = [script for script in table().values() if not known >= {one.upper() for one in script}]
-    strange = [one for script in scripts for one in script if one.upper() not in known]
+    return [one for script in scripts for one in script if one.upper() not in known]
+
+
+def written(characters: Sequence[str], n: int, seed: int, dots: float = 0.0) -> list[scribbles.Scribble]:
+    """Draw n of these characters, each slanted and squeezed anew; a share of `dots`, 0..1, are a single dot instead."""
     rng = np.random.Generator(np.random.PCG64(seed))
+    typed = {character for script in table().values() for character in script}
     found = []
     for _ in range(n):
-        variants = strokes_for(strange[rng.integers(len(strange))]) if rng.random() < 0.95 else [[np.zeros((1, 2))]]
+        character = characters[rng.integers(len(characters))]
+        variants = strokes_for(character) if character in typed else [list(medians.read(character).paths)]
+        variants = variants if rng.random() >= dots else [[np.zeros((1, 2))]]
         found.append(scribbles.slanted(variants[rng.integers(len(variants))], rng))
     return found
 

@@ -133,7 +133,7 @@ class Foreign(NamedTuple):
     classes: list[str]  # the characters
     images: NDArray[np.uint8]  # (N, size, size)
     labels: Labels  # the run's
-    framing: Mapping[str, Any]  # the dataset's: images that had another than the run's are cropped and fitted anew
+    framing: Mapping[str, Any]  # the dataset's own
     left_out: int  # images of characters that the run does not have
 
 
@@ -162,8 +162,7 @@ def foreign(
     chosen = shared[some_of(labels[shared], images, f"{name}'s test images of shared characters")]
     shown = dataset.test_images[chosen]
     framing = preprocessing.framing(shown)
-    if framing != form:
-        shown = np.stack([preprocessing.prepare(image, **form) for image in shown])
+    shown = np.stack([preprocessing.prepare(image, **form) for image in shown])
     return Foreign(dataset, classes, shown, labels[chosen], framing, len(labels) - len(shared))
 
 

@@ -27,8 +27,7 @@ def evaluate(
     """Test a run on the official test images of another dataset, and write `evaluation.<dataset>.json` beside it.
 
     Images of characters that the model does not have are counted and left out; an answer may be any of its classes.
-    Where the dataset frames its ink as the model's own data does, images are taken as they are. Else they are cropped
-    and fitted anew, as pictures and drawings are before they are read.
+    Images are prepared as pictures and drawings are: cropped, fitted, and their contrast stretched.
 
     Args:
         folder: of a run that has its record and `FILE`.
@@ -58,7 +57,7 @@ def evaluate(
             "n_test": len(found.dataset.test_labels),
             "left_out": found.left_out,
         },
-        "framing": {"dataset": found.framing, "model": model.form, "fitted_anew": found.framing != model.form},
+        "framing": {"dataset": found.framing, "model": model.form, "fitted_anew": True},
         "stratified": images is not None,
         "classes": found.classes,
         "environment": runs.describe_environment(Execution()) | {"versions": quantization.versions()},
