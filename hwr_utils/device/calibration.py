@@ -108,7 +108,7 @@ def written(characters: Sequence[str], n: int, seed: int, dots: float = 0.0) -> 
     typed = {character for script in table().values() for character in script}
     found = []
     for _ in range(n):
-        character = characters[rng.integers(len(characters))]
+        character = characters[int(rng.integers(len(characters)))]
         variants = strokes_for(character) if character in typed else [list(medians.read(character).paths)]
         variants = variants if rng.random() >= dots else [[np.zeros((1, 2))]]
         found.append(scribbles.slanted(variants[rng.integers(len(variants))], rng))
