@@ -70,16 +70,17 @@ def resnet(n_classes: int = 10, image_size: int = 64, pooling: str = "global") -
     return model
 
 
-def test_resnet50_is_torchvisions_on_three_equal_channels_with_its_gradients() -> None:
+@pytest.mark.parametrize("size", [32, 64])  # the last map has one pixel, which is computed otherwise, or four
+def test_resnet50_is_torchvisions_on_three_equal_channels_with_its_gradients(size: int) -> None:
     torch.manual_seed(0)
-    ours = resnet(image_size=64).double()
+    ours = resnet(image_size=size).double()
     torch.manual_seed(0)
     whole = torchvision.models.resnet50(weights=None, num_classes=10).double()
     theirs = whole.state_dict()
     assert list(ours.state_dict()) == list(theirs)
     assert all(torch.equal(value, theirs[name]) for name, value in ours.state_dict().items())
 
-    images = torch.rand(4, 1, 64, 64, dtype=torch.float64)
+    images = torch.rand(4, 1, size, size, dtype=torch.float64)
     labels = torch.tensor([1, 2, 3, 4])
     for model, batch in ((ours, images), (whole, images.expand(-1, 3, -1, -1))):
         nn.functional.cross_entropy(model(batch), labels).backward()
@@ -87,7 +88,7 @@ def test_resnet50_is_torchvisions_on_three_equal_channels_with_its_gradients() -
     assert len(pairs) == 161
     for (name, mine), other in pairs:
         assert mine.grad is not None and other.grad is not None and mine.grad.shape == other.grad.shape
-        assert torch.allclose(mine.grad, other.grad, rtol=1e-9, atol=1e-12), name
+        assert torch.allclose(mine.grad, other.grad, rtol=1e-6, atol=1e-8), name
     # the running statistics of both have moved, and alike
     assert not torch.equal(whole.bn1.running_mean, torch.zeros(64, dtype=torch.float64))
     for (name, mine), other in zip(ours.named_buffers(), whole.buffers(), strict=True):

@@ -7,6 +7,7 @@ parameters, at a third of the input.
 """
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torchvision.models.resnet import Bottleneck, ResNet
 
 from hwr_utils.errors import InputError
@@ -18,6 +19,25 @@ class EqualChannels(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:
         """Map (N, 1, H, W) to what `nn.Conv2d` makes of that channel repeated `in_channels` times."""
         return self._conv_forward(input, self.weight.sum(dim=1, keepdim=True), self.bias)
+
+
+class SmallMaps(nn.Conv2d):
+    """A convolution that is learned as a matrix product where its output is one pixel, as in layer4 at 32 pixels.
+
+    The function is the same. Of a 3x3 kernel only the part on the map counts, and the rest only ever sees padding:
+    an epoch at 32 pixels takes about a quarter less on a CPU.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Map (N, C, H, W) to what `nn.Conv2d` makes of it."""
+        size, padding, stride = self.kernel_size[0], int(self.padding[0]), self.stride[0]
+        if not self.training or max(input.shape[2:]) + 2 * padding - size >= stride:
+            return super().forward(input)
+        window = input[:, :, : size - padding, : size - padding]
+        height, width = window.shape[2:]
+        kernel = self.weight[:, :, padding : padding + height, padding : padding + width]
+        rows, columns = (part.permute(0, 2, 3, 1).flatten(1) for part in (window, kernel))
+        return F.linear(rows, columns)[:, :, None, None]
 
 
 class ResNet50(ResNet):  # type: ignore[misc]  # torchvision comes without types
@@ -45,5 +65,8 @@ class ResNet50(ResNet):  # type: ignore[misc]  # torchvision comes without types
         whole: nn.Conv2d = self.conv1  # type: ignore[has-type]
         self.conv1 = EqualChannels(3, 64, kernel_size=7, stride=2, padding=3, bias=False)
         self.conv1.weight = whole.weight  # initialised by torchvision, which looked for plain convolutions
+        for module in self.layer4.modules():
+            if isinstance(module, nn.Conv2d):
+                module.__class__ = SmallMaps  # torchvision takes no other kind; the weights stay
         if pooling == "avg4":
             self.avgpool: nn.Module = nn.AvgPool2d(kernel_size=4, stride=4)
