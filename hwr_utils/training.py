@@ -304,6 +304,8 @@ class Checkpoint:
             warn(f"{self.path} is damaged and is kept as {kept.name}; training starts from the beginning.")
             return None
         saved: dict[str, Any] = torch.load(io.BytesIO(content[:-32]), map_location="cpu", weights_only=True)
+        if "passage" not in saved:
+            raise InputError(f"{self.path} is of another version. Move it away to train from the beginning.")
         found, wanted = saved["config"], self.learner.config.to_dict()
         if other := {key: found.get(key) for key in wanted if found.get(key) != wanted[key]}:
             raise InputError(f"{self.path} belongs to another run, of {other}. Move it away, or ask for that run.")

@@ -32,7 +32,8 @@ BOUNDS = (0.1, 10.0)  # of the temperature: where every answer is right, lower w
 LEARNED, COUNTED = (400, 0), (100, 2)  # scribbles of each kind, and their seed; with seed 1 the kinds were chosen
 PENS = (0.6, 1.7)  # least and greatest width of a pen that scribbles, where 1 is that of the characters
 STRANGERS, DOTS = "others", 0.05  # the name of their kind, and the share of dots among them
-WRITTEN = 1000  # characters that it knows, drawn with the pen of scribbles, or it would decline that pen
+WRITTEN = 2000  # characters that it knows, drawn with the pen of scribbles, or it would decline that pen
+SIMPLE = 2.0  # how much oftener those of few strokes: twice the strokes, a quarter as often
 ALIKE = ("0O", "1IJL", "2Z", "5S", "6BG8", "9QG")  # what one script has and another too, but for its name
 STRENGTH = 1e3  # of the scribbles and characters against the rejector's preference for small weights
 
@@ -61,7 +62,7 @@ def measure(
     """
     logits, (images, tested, truth), width = predict(held_out[0]), test, pen(held_out[0])
     pens = width * np.random.Generator(np.random.PCG64(0)).uniform(*PENS, WRITTEN)
-    own = pictures(written(classes, WRITTEN, 0), form, pens)
+    own = pictures(written(classes, WRITTEN, 0, simple=SIMPLE), form, pens)
     known = np.concatenate([features(logits, held_out[0]), features(predict(own), own)])
     learned, counted = (
         _drawn(predict, form, classes, width, *number_and_seed) for number_and_seed in (LEARNED, COUNTED)
@@ -102,15 +103,20 @@ def strangers(classes: Sequence[str]) -> list[str]:
     return [one for script in scripts for one in script if one.upper() not in known]
 
 
-def written(characters: Sequence[str], n: int, seed: int, dots: float = 0.0) -> list[scribbles.Scribble]:
-    """Draw n of these characters, each slanted and squeezed anew; a share of `dots`, 0..1, are a single dot instead."""
+def written(
+    characters: Sequence[str], n: int, seed: int, dots: float = 0.0, simple: float = 0.0
+) -> list[scribbles.Scribble]:
+    """Draw n of these characters, each slanted and squeezed anew; a share of `dots`, 0..1, are a single dot instead.
+
+    A character of s strokes is drawn as often as 1 / s ** simple says: with 0 as often as any other.
+    """
     rng = np.random.Generator(np.random.PCG64(seed))
     typed = {character for script in table().values() for character in script}
+    shapes = [strokes_for(one) if one in typed else [list(medians.read(one).paths)] for one in characters]
+    often = np.array([len(variants[0]) for variants in shapes], np.float64) ** -simple
     found = []
-    for _ in range(n):
-        character = characters[int(rng.integers(len(characters)))]
-        variants = strokes_for(character) if character in typed else [list(medians.read(character).paths)]
-        variants = variants if rng.random() >= dots else [[np.zeros((1, 2))]]
+    for chosen in rng.choice(len(shapes), n, p=often / often.sum()):
+        variants = shapes[chosen] if rng.random() >= dots else [[np.zeros((1, 2))]]
         found.append(scribbles.slanted(variants[rng.integers(len(variants))], rng))
     return found
 
