@@ -115,5 +115,7 @@ def test_characters_are_written_and_some_are_a_dot() -> None:
     drawn = calibration.written(["3", "啊"], 400, 0, dots=0.05)
     assert 5 < sum(sum(map(len, strokes)) == 1 for strokes in drawn) < 50
     assert {len(strokes) for strokes in drawn} >= {1, 10}, "啊 has ten strokes"
+    simple = [strokes for strokes in calibration.written(["3", "啊"], 400, 0, simple=True) if len(strokes) == 1]
+    assert 340 < len(simple) < 385, "ten in eleven"
     again = calibration.written(["3", "啊"], 400, 0, dots=0.05)
     assert all(np.array_equal(np.concatenate(a), np.concatenate(b)) for a, b in zip(drawn, again, strict=True))

@@ -20,7 +20,7 @@ from hwr_utils import preprocessing
 from hwr_utils.data import catalog, gnt
 from hwr_utils.device import canvas, recognizer
 from hwr_utils.errors import InputError
-from hwr_utils.synthesis import scribbles
+from hwr_utils.synthesis import medians, scribbles
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "book"))
@@ -379,6 +379,18 @@ def test_strokes_that_no_network_has_seen(open_page: Callable[..., Page]) -> Non
         assert (ours.rejector.accepts(logits, pictures) == likely).mean() > 0.95
     n = sum(map(len, RECORDED.values()))
     assert n == 119 and n_right >= 0.9 * n
+
+
+def test_simple_hanzi_are_no_scribbles() -> None:
+    """Such as 一 and 十, which have less ink than most scribbles."""
+    model = next(one for one in playground.models() if one.entry["name"] == "hanzi")
+    ours = recognizer.load(model.file)
+    simple = "".join(one for one in HANZI if medians.stroke_counts(one)[0] <= 2)
+    images = np.stack([canvas.prepare(strokes.read(one), PENS["hanzi"], **ours.form) for one in simple])
+    logits = np.stack([ours.logits(image) for image in images])
+    right = logits.argmax(axis=1) == [ours.classes.index(one) for one in simple]
+    assert len(simple) == 19
+    assert (right & ours.rejector.accepts(logits, images)).sum() >= 18
 
 
 def test_models_say_what_they_are_and_what_they_know(digits: Page) -> None:

@@ -33,7 +33,6 @@ LEARNED, COUNTED = (400, 0), (100, 2)  # scribbles of each kind, and their seed;
 PENS = (0.6, 1.7)  # least and greatest width of a pen that scribbles, where 1 is that of the characters
 STRANGERS, DOTS = "others", 0.05  # the name of their kind, and the share of dots among them
 WRITTEN = 2000  # characters that it knows, drawn with the pen of scribbles, or it would decline that pen
-SIMPLE = 2.0  # how much oftener those of few strokes: twice the strokes, a quarter as often
 ALIKE = ("0O", "1IJL", "2Z", "5S", "6BG8", "9QG")  # what one script has and another too, but for its name
 STRENGTH = 1e3  # of the scribbles and characters against the rejector's preference for small weights
 
@@ -62,7 +61,7 @@ def measure(
     """
     logits, (images, tested, truth), width = predict(held_out[0]), test, pen(held_out[0])
     pens = width * np.random.Generator(np.random.PCG64(0)).uniform(*PENS, WRITTEN)
-    own = pictures(written(classes, WRITTEN, 0, simple=SIMPLE), form, pens)
+    own = pictures(written(classes, WRITTEN, 0, simple=True), form, pens)
     known = np.concatenate([features(logits, held_out[0]), features(predict(own), own)])
     learned, counted = (
         _drawn(predict, form, classes, width, *number_and_seed) for number_and_seed in (LEARNED, COUNTED)
@@ -104,16 +103,16 @@ def strangers(classes: Sequence[str]) -> list[str]:
 
 
 def written(
-    characters: Sequence[str], n: int, seed: int, dots: float = 0.0, simple: float = 0.0
+    characters: Sequence[str], n: int, seed: int, dots: float = 0.0, simple: bool = False
 ) -> list[scribbles.Scribble]:
     """Draw n of these characters, each slanted and squeezed anew; a share of `dots`, 0..1, are a single dot instead.
 
-    A character of s strokes is drawn as often as 1 / s ** simple says: with 0 as often as any other.
+    All are drawn as often as each other; or the `simple` ones oftener, one of s strokes in proportion to 1 / s.
     """
     rng = np.random.Generator(np.random.PCG64(seed))
     typed = {character for script in table().values() for character in script}
     shapes = [strokes_for(one) if one in typed else [list(medians.read(one).paths)] for one in characters]
-    often = np.array([len(variants[0]) for variants in shapes], np.float64) ** -simple
+    often = np.array([len(variants[0]) for variants in shapes], np.float64) ** -int(simple)
     found = []
     for chosen in rng.choice(len(shapes), n, p=often / often.sum()):
         variants = shapes[chosen] if rng.random() >= dots else [[np.zeros((1, 2))]]
