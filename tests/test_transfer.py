@@ -54,7 +54,7 @@ def test_a_run_is_tested_on_other_data(folder: Path, root: Path, capsys: pytest.
     assert (record["n"], record["correct"], record["accuracy"]) == (N_TEST, N_TEST, 1)
     assert record["low"] == pytest.approx(40 / (40 + 1.959964**2)) and record["high"] == 1  # Wilson's, all right
     assert (record["top5"], record["top10"], record["declined"], record["stratified"]) == (1, 1, 0, False)
-    assert record["per_class"] == [{"character": one, "n": 10, "correct": 10} for one in "0123"]
+    assert record["per_class"] == [{"character": one, "n": 10, "correct": 10, "declined": 0} for one in "0123"]
     assert record["dataset"]["left_out"] == 0 and record["dataset"]["n_test"] == N_TEST
     assert record["dataset"]["files"] == data.load("custom:other", root).files
     assert record["framing"]["fitted_anew"]
@@ -73,7 +73,7 @@ def test_classes_are_matched_by_their_characters(folder: Path, root: Path) -> No
     assert (record["n"], record["dataset"]["left_out"], record["dataset"]["n_test"]) == (20, 20, N_TEST)
     # it says 0 where 2 is written, and the other way round: always wrong, and always among the first four
     assert (record["correct"], record["accuracy"], record["low"], record["top5"]) == (0, 0, 0, 1)
-    assert record["per_class"] == [{"character": one, "n": 10, "correct": 0} for one in "02"]
+    assert record["per_class"] == [{"character": one, "n": 10, "correct": 0, "declined": 0} for one in "02"]
 
 
 def test_wrong_answers_are_told_as_pairs(folder: Path, root: Path) -> None:
@@ -84,7 +84,7 @@ def test_wrong_answers_are_told_as_pairs(folder: Path, root: Path) -> None:
     describe(folder, scores={"temperature": 1, "rejector": {"weights": [0] * 18, "bias": -1}})
     fewer = transfer.evaluate(folder, "custom:other", 12, root)
     assert (fewer["n"], fewer["stratified"], fewer["declined"]) == (12, True, 1)
-    assert [one["n"] for one in fewer["per_class"]] == [3] * 4
+    assert [(one["n"], one["declined"]) for one in fewer["per_class"]] == [(3, 3)] * 4
     with pytest.raises(InputError, match=f"images=0 is out of range, expected 1 to {N_TEST}"):
         transfer.evaluate(folder, "custom:other", 0, root)
 

@@ -77,16 +77,18 @@ def score(
     right = hits[:, 0]
     wrong = Counter(zip(labels[~right].tolist(), answers[~right].tolist(), strict=True)).most_common(CONFUSIONS)
     scores = recognizer.softmax(logits, model.temperature).max(axis=1)
-    compared = quantization.compare(labels, full, logits)
+    compared, refused = quantization.compare(labels, full, logits), ~model.rejector.accepts(logits, found.images)
+    groups = ((label, labels == label) for label in np.unique(labels))
     return compared["test"] | {
         "top5": float(hits[:, :5].any(axis=1).mean()),
         "top10": float(hits.any(axis=1).mean()),
-        "declined": float((~model.rejector.accepts(logits, found.images)).mean()),
+        "declined": float(refused.mean()),
         "ece": calibration.calibration_error(scores, right),
         "float32": {"accuracy": float((full.argmax(axis=1) == labels).mean())} | compared["mcnemar"],
         "confusions": [{"character": names[one], "answer": names[other], "n": n} for (one, other), n in wrong],
         "per_class": [
-            {"character": names[label], "n": int((labels == label).sum()), "correct": int(right[labels == label].sum())}
-            for label in np.unique(labels)
+            {"character": names[label], "n": int(group.sum())}
+            | {name: int(which[group].sum()) for name, which in (("correct", right), ("declined", refused))}
+            for label, group in groups
         ],
     }
