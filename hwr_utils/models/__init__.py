@@ -11,16 +11,22 @@ from torch.nn import functional as F
 
 from hwr_utils.models.compact_hccr import CompactHCCR
 from hwr_utils.models.inception_hccr import InceptionHCCR
-from hwr_utils.models.resnet50 import ResNet50
 from hwr_utils.models.simple_cnn import SimpleCNN
 
 TOP_K = 10  # classes that are kept of each answer
+
+
+def _resnet50(**options: Any) -> nn.Module:
+    from hwr_utils.models.resnet50 import ResNet50  # torchvision doubles the time of the import
+
+    return ResNet50(**options)
+
 
 _BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "compact_cnn": CompactHCCR,  # smaller, see recipes.MODEL_OPTIONS
     "compact_hccr": CompactHCCR,
     "inception_hccr": InceptionHCCR,
-    "resnet50": ResNet50,
+    "resnet50": _resnet50,
     "simple_cnn": SimpleCNN,
 }
 
