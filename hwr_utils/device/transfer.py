@@ -78,7 +78,6 @@ def score(
     wrong = Counter(zip(labels[~right].tolist(), answers[~right].tolist(), strict=True)).most_common(CONFUSIONS)
     scores = recognizer.softmax(logits, model.temperature).max(axis=1)
     compared, refused = quantization.compare(labels, full, logits), ~model.rejector.accepts(logits, found.images)
-    groups = ((label, labels == label) for label in np.unique(labels))
     return compared["test"] | {
         "top5": float(hits[:, :5].any(axis=1).mean()),
         "top10": float(hits.any(axis=1).mean()),
@@ -89,6 +88,6 @@ def score(
         "per_class": [
             {"character": names[label], "n": int(group.sum())}
             | {name: int(which[group].sum()) for name, which in (("correct", right), ("declined", refused))}
-            for label, group in groups
+            for label, group in ((label, labels == label) for label in np.unique(labels))
         ],
     }
