@@ -146,7 +146,8 @@ def begin(config: RunConfig, n_classes: int, execution: Execution, initial: Weig
 @torch.no_grad()
 def _move_mean(keep: float, means: list[Tensor], values: list[Tensor], steps: Tensor | int) -> None:
     """Move means of weights towards the weights; over the first steps faster, or they would remember the very first."""
-    share = 1 - min(keep, (1 + int(steps)) / (10 + int(steps)))
+    steps = torch.as_tensor(steps, device=means[0].device)  # and stays there: a GPU is not waited for
+    share = 1 - ((1 + steps) / (10 + steps)).clamp(max=keep)
     for mean, value in zip(means, values, strict=True):
         if mean.is_floating_point():
             mean.lerp_(value, share)

@@ -58,7 +58,7 @@ class CompactHCCR(nn.Module):
         self,
         n_classes: int,
         image_size: int = 56,
-        width: int = 64,
+        width: int = 80,
         rank: int = 192,
         cells: int = 2,
         entry: str = "directions",
