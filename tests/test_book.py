@@ -148,7 +148,12 @@ def test_the_table_of_runs_is_that_of_the_records(pages: dict[str, str]) -> None
 def test_run_pages_show_their_records(book: Path, pages: dict[str, str]) -> None:
     for folder, record in records.read_all(RESULTS):
         page = pages[f"runs/{folder.name}.html"]
-        for shown in (folder.name, record["weights"]["sha256"], f"{record['test']['loss']:.4f}", record["created"]):
+        for shown in (
+            folder.name,
+            record["weights"]["sha256"],
+            str(round(record["test"]["loss"], 4)),
+            record["created"],
+        ):
             assert shown in page
         assert record["environment"]["device_name"] in page
         for file in ("record.json", "predictions.npz"):
