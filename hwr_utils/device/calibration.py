@@ -34,9 +34,9 @@ BOUNDS = (0.1, 10.0)  # of the temperature: where every answer is right, lower w
 LEARNED, COUNTED = (400, 0), (100, 2)  # scribbles of each kind, and their seed; with seed 1 the kinds were chosen
 PENS = (0.6, 1.7)  # least and greatest width of a pen that scribbles, where 1 is that of the characters
 STRANGERS, DOTS = "others", 0.05  # the name of their kind, and the share of dots among them
-WRITTEN = 2000  # characters that it knows, drawn with the pen of scribbles, or it would decline that pen
+WRITTEN = 4000  # characters that it knows, drawn with the pen of scribbles, or it would decline that pen
 ALIKE = ("0O", "1IJL", "2Z", "5S", "6BG8", "9QG")  # what one script has and another too, but for its name
-STRENGTH = 1e3  # of the scribbles and characters against the rejector's preference for small weights
+STRENGTH = 1e4  # of the scribbles and characters against the rejector's preference for small weights
 
 Images = NDArray[np.uint8]  # (N, H, W)
 Logits = NDArray[np.float32]  # (N, C)
