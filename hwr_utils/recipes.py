@@ -107,6 +107,8 @@ def configure(dataset: str, architecture: str, recipe: str = "paper", seed: int 
         )
     if training["pool_size"] and training["split"] != "folds":
         raise InputError(f"pool_size={training['pool_size']} belongs to cross-validation. Add split=folds.")
+    if training["swap"] and training["split"] != "half":
+        raise InputError(f"swap={training['swap']} takes images of the other half of a test set. Add split=half.")
     if training != made[recipe]:  # the values name the run, not the way they were asked for
         recipe = next((name for name, values in made.items() if values == training), "custom")
     return RunConfig(dataset, architecture, recipe, seed, model, training)

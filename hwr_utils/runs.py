@@ -18,7 +18,7 @@ from safetensors.torch import save as save_safetensors
 from torch import nn
 
 from hwr_utils import data, distributed, evaluation, files, models, recipes, records, results, training
-from hwr_utils.data import catalog, splits
+from hwr_utils.data import catalog, splits, variants
 from hwr_utils.errors import InputError, MissingFiles, MissingRecord, reading
 from hwr_utils.recipes import RunConfig
 from hwr_utils.results import Run
@@ -68,7 +68,7 @@ def train_run(
     """
     execution = training.choose_execution(device, precision, compile_mode)
     with torch.device("meta"):  # without weights: tells of an impossible option before the data is read
-        network = build(config, 2)
+        network = training.build(config, 2)
         try:
             models.layer_table(network, size := training.input_size(config, 1))
         except RuntimeError as error:
@@ -86,15 +86,11 @@ def train_run(
         return Run(folder, records.read(folder / "record.json"))
 
 
-def build(config: RunConfig, n_classes: int) -> nn.Module:
-    """Build the network of a config; see `models.build`."""
-    return models.build(config.architecture, n_classes, config.training["image_size"], config.model)
-
-
 def load_data(config: RunConfig, data_root: str | Path) -> data.Dataset:
-    """Load the dataset of a config, split as it says; see `data.load`."""
-    split, pool_size = config.training["split"], config.training["pool_size"]
-    return data.load(config.dataset, data_root, split=split, seed=config.seed, pool_size=pool_size)
+    """Load the dataset of a config, split and changed as it says; errors as `data.load` and `data.variants.apply`."""
+    options = config.training
+    asked = {name: options[name] for name in ("split", "pool_size", "classes")}
+    return variants.apply(data.load(config.dataset, data_root, seed=config.seed, **asked), options, config.seed)
 
 
 def weights(run: Run) -> bytes:
@@ -111,7 +107,7 @@ def weights(run: Run) -> bytes:
 
 def network(run: Run) -> nn.Module:
     """Return the network of a run with its weights, in evaluation mode; errors as `weights`."""
-    model, content = build(run.config, len(run.classes)), weights(run)
+    model, content = training.build(run.config, len(run.classes)), weights(run)
     again = f"Check out revision {run.record['environment']['git_revision']}."
     with reading(run.folder, f"weights that fit {run.config.architecture} as it is now", again):
         model.load_state_dict(load_safetensors(content))
@@ -130,7 +126,7 @@ def initial_weights(config: RunConfig, classes: Sequence[str], results_dir: Path
     run = results.open_run(results_dir / name)
     kept = load_safetensors(weights(run))
     with torch.device("meta"):  # shapes alone
-        network = build(config, len(classes))
+        network = training.build(config, len(classes))
         last = models.layer_table(network, config.training["image_size"]).layer.iloc[-1]
     if run.classes != list(classes):
         kept = {name: tensor for name, tensor in kept.items() if not name.startswith(f"{last}.")}
@@ -150,22 +146,25 @@ def training_split(dataset: data.Dataset, config: RunConfig) -> tuple[np.ndarray
     """Return the indices of the training images to train on, and of those held out to choose the epoch.
 
     A config and its data give the same ones whenever they are asked for. Where `train_size` is set, some are neither.
-    An InputError where there are too few images for that.
+    An InputError where there are too few images for that, or for `swap`.
     """
-    labels, fraction, size = dataset.train_labels, config.training["validation_fraction"], config.training["train_size"]
+    fraction, size, swap = (config.training[name] for name in ("validation_fraction", "train_size", "swap"))
+    labels, spare = dataset.train_labels, np.arange(0) if dataset.spare is None else dataset.spare
     if not len(labels):
         raise InputError(
             f"{dataset.name} has test images alone. Test a run on them: `hwr evaluate RUN --on {dataset.name}`."
         )
-    train, validation = np.arange(len(labels)), np.arange(0)
+    train, validation = np.setdiff1d(np.arange(len(labels)), spare), np.arange(0)
     if fraction:
-        train, validation = splits.stratified_split(labels, fraction, config.seed)
+        train, validation = (train[part] for part in splits.stratified_split(labels[train], fraction, config.seed))
         if not len(validation):
             raise InputError(f"{dataset.name}: no class has two training images, of which one could be held out.")
     if size is not None:
         if size > len(train):
             raise InputError(f"train_size={size} is more than the {len(train)} training images of {dataset.name}.")
         train = train[splits.stratified_sample(labels[train], size, config.seed)]
+    if swap:
+        train = splits.swap(labels, train, spare, swap, config.seed)
     return train, validation
 
 
@@ -196,7 +195,7 @@ def _train(config: RunConfig, dataset: data.Dataset, folder: Path, execution: tr
         initial=initial_weights(config, classes, folder.parent),
     )
     spent = {"cpu_seconds": round(time.process_time() - began, 1), "load": round(os.getloadavg()[2], 2)}
-    model = build(config, len(classes)).to(execution.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = training.build(config, len(classes)).to(execution.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     images, labels = (torch.from_numpy(array).to(execution.device) for array in test_set)
 
     def test(weights: training.Weights) -> tuple[dict[str, float | int], np.ndarray, np.ndarray]:

@@ -121,22 +121,40 @@ def choose_execution(device: str = "auto", precision: str | None = None, compile
     return Execution(torch.device(chosen), precision, compile_mode)
 
 
+def build(config: RunConfig, n_classes: int) -> nn.Module:
+    """Build the network of a config, with the mistake that its `fault` asks for; errors as `models.build`.
+
+    With raw_input it is given 0..255 instead of 0..1. With double_softmax it answers with probabilities, which the loss
+    and the evaluation take for logits, so that the softmax is taken twice.
+    """
+    network = models.build(config.architecture, n_classes, config.training["image_size"], config.model)
+    if config.training["fault"] == "raw_input":
+        network.register_forward_pre_hook(lambda _, inputs: inputs[0] * 255)
+    if config.training["fault"] == "double_softmax":
+        network.register_forward_hook(lambda _, inputs, logits: logits.softmax(dim=1))
+    return network
+
+
 def begin(config: RunConfig, n_classes: int, execution: Execution, initial: Weights | None = None) -> Learner:
     """Build a network and its optimizer; the weights that are not in `initial` are drawn from the config's seed.
 
-    Errors as `models.build` and `distributed.parallel`.
+    Adadelta (Zeiler, arXiv:1212.5701) has the constants of Keras 2, with which the authors of KMNIST trained. Errors as
+    `models.build` and `distributed.parallel`.
     """
     torch.manual_seed(config.seed)
     options = config.training
-    network = models.build(config.architecture, n_classes, options["image_size"], config.model)
+    network = build(config, n_classes)
     network.load_state_dict(initial or {}, strict=False)
     network = network.to(execution.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     trained = distributed.parallel(network, options["batch_size"], execution.device, execution.processes)
     if execution.compile_mode is not None:
         trained = torch.compile(trained, mode=execution.compile_mode)  # type: ignore[assignment]
-    kind = torch.optim.AdamW if options["weight_decay"] else torch.optim.Adam
     rates = {"lr": options["learning_rate"], "weight_decay": options["weight_decay"]}
-    optimizer = kind(network.parameters(), fused=True, **rates)
+    if options["optimizer"] == "adadelta":
+        optimizer: torch.optim.Optimizer = torch.optim.Adadelta(network.parameters(), rho=0.95, eps=1e-7, **rates)
+    else:
+        kind = torch.optim.AdamW if options["weight_decay"] else torch.optim.Adam
+        optimizer = kind(network.parameters(), fused=True, **rates)
     mean = None
     if options["ema"]:
         mean = AveragedModel(network, multi_avg_fn=partial(_move_mean, options["ema"]), use_buffers=True)

@@ -23,10 +23,11 @@ from torchvision.datasets import EMNIST, KMNIST, MNIST
 
 from browsing import Site
 from helpers import load_tool, write_easy
-from hwr_utils import cli, data, facts, files, results, synthesis
-from hwr_utils.data import CATALOG, Dataset, folders, idx
+from hwr_utils import cli, data, facts, files, results, runs, synthesis
+from hwr_utils.data import CATALOG, Dataset, folders, idx, variants
 from hwr_utils.data.splits import fold_numbers, stratified_split
 from hwr_utils.errors import InputError, InputWarning, MissingFiles
+from hwr_utils.recipes import configure
 
 Real = Callable[[str], Dataset]
 FILES = [f"{split}-{kind}-ubyte" for split in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
@@ -517,6 +518,67 @@ def test_each_image_is_a_test_image_in_exactly_one_of_five_folds(tmp_path: Path)
         data.load(name, tmp_path, split="folds", pool_size=121)
     with pytest.raises(InputError, match="needs 5"):
         fold_numbers(np.zeros(3, np.int64), 5, 0)
+
+
+def test_some_characters_alone_in_the_order_asked_for(tmp_path: Path) -> None:
+    name = write_easy(tmp_path, n_train=90, n_test=30)
+    whole = data.load(name, tmp_path)
+    first, _, third = whole.classes[:3]
+    found = data.load(name, tmp_path, classes=third + first)
+    assert found.classes == (third, first) and found.files == whole.files
+    for label, place in ((0, 2), (1, 0)):
+        assert np.array_equal(
+            found.test_images[found.test_labels == label], whole.test_images[whole.test_labels == place]
+        )
+    assert len(found.train_labels) == np.isin(whole.train_labels, (0, 2)).sum()
+    with pytest.raises(InputError, match=r"classes: 'ß' is unknown"):
+        data.load(name, tmp_path, classes=first + "ß")
+    for wrong in (first, first + first):
+        with pytest.raises(InputError, match="different characters"):
+            data.load(name, tmp_path, classes=wrong)
+
+
+def test_half_of_the_test_set_can_take_the_place_of_training_images(tmp_path: Path) -> None:
+    name = write_easy(tmp_path, n_train=90, n_test=40)
+    whole, half = data.load(name, tmp_path), data.load(name, tmp_path, split="half", seed=3)
+    assert half.spare is not None and half.test_indices is not None
+    everything = np.concatenate([whole.train_images, whole.test_images])
+    assert np.array_equal(everything[half.test_indices], half.test_images)
+    assert len(half.spare) + len(half.test_images) == 40
+    both = np.concatenate([half.test_images, half.train_images[half.spare]])
+    assert sorted(image.tobytes() for image in both) == sorted(image.tobytes() for image in whole.test_images)
+    asked = configure(name, "simple_cnn", seed=3, split="half", train_size=40)
+    without, _ = runs.training_split(half, asked)
+    swapped, _ = runs.training_split(half, dataclasses.replace(asked, training={**asked.training, "swap": 12}))
+    assert not np.isin(without, half.spare).any() and np.isin(swapped, half.spare).sum() == 12
+    # the others stay, and each class has as many images as before
+    assert len(set(swapped) & set(without)) == 28
+    assert np.array_equal(np.bincount(half.train_labels[swapped]), np.bincount(half.train_labels[without]))
+    with pytest.raises(InputError, match="more than the"):
+        runs.training_split(half, dataclasses.replace(asked, training={**asked.training, "swap": 41}))
+
+
+def test_what_an_experiment_changes_in_a_set(tmp_path: Path) -> None:
+    name = write_easy(tmp_path, n_train=90, n_test=40)
+    whole = data.load(name, tmp_path)
+
+    def changed(**options: Any) -> data.Dataset:
+        return variants.apply(whole, configure(name, "simple_cnn", **options).training, seed=5)
+
+    merged = changed(groups=2)
+    assert len(merged.classes) == 2
+    for label, character in enumerate(whole.classes):
+        of_this = merged.train_labels[whole.train_labels == label]
+        assert len(set(of_this)) == 1 and character in merged.classes[of_this[0]].split()
+    assert np.ptp([len(group.split()) for group in merged.classes]) <= 1
+    with pytest.raises(InputError, match="more than the"):
+        changed(groups=len(whole.classes) + 1)
+    turned = changed(fault="turned_test")
+    assert np.array_equal(turned.test_images[0].T, whole.test_images[0])
+    assert np.array_equal(turned.train_images, whole.train_images)
+    # by hand: inked are 130 and 190, whose mean 160 becomes 200; 100 is not inked and grows as they do
+    image = np.array([[[0, 100], [130, 190]], [[0, 0], [90, 0]], [[255, 0], [145, 0]]], np.uint8)
+    assert variants.normalise_ink(image).tolist() == [[[0, 125], [163, 238]], [[0, 0], [90, 0]], [[255, 0], [145, 0]]]
 
 
 # facts

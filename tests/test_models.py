@@ -127,6 +127,14 @@ def test_inception_has_the_counts_of_its_description() -> None:
     assert parameters + (inputs + 1) * 3755 < 3_180_000
 
 
+def test_the_plain_network_is_as_large_as_the_one_it_is_compared_with() -> None:
+    inception, plain = (layer_table(models.build(name, 64, 56, {}), 56) for name in ("inception_hccr", "plain_hccr"))
+    assert plain.parameters.sum() == pytest.approx(inception.parameters.sum(), rel=0.01)
+    assert list(plain.layer.iloc[[0, 2, -1]]) == list(inception.layer.iloc[[0, 2, -1]])  # the stem and the classifier
+    kernels = plain[plain.kind == "Conv2d"]
+    assert len(kernels) == 6  # two of the stem and one for each module
+
+
 def test_an_inception_module_joins_its_four_branches() -> None:
     torch.manual_seed(0)
     module = Inception(3, 4, 2, 5, 2, 6, 7).eval()

@@ -57,7 +57,7 @@ def test_a_changed_value_makes_the_run_custom() -> None:
         ({"epochs": True}, "epochs=True is of type bool, expected int"),
         ({"learning_rate": float("nan")}, "learning_rate=nan is out of range"),
         ({"learning_rate": 10**400}, "learning_rate=.* is out of range"),
-        ({"split": "writers"}, r"split=.*is unknown, .* random, writer, folds; did you mean 'writer'\?"),
+        ({"split": "writers"}, r"split=.*is unknown, .* random, writer, folds, half; did you mean 'writer'\?"),
         ({"seed": -1}, "seed=-1 .*from 0 to 4294967295"),
         ({"seed": None}, "seed=None .*from 0 to 4294967295"),
         ({"architecture": "inception_hccr", "patience": 3}, "patience=3 needs a validation_fraction"),

@@ -114,6 +114,33 @@ def test_the_engine_agrees_with_the_textbook_loop() -> None:
         assert row["validation_loss"] == pytest.approx(float(validation), rel=1e-4)
 
 
+def test_a_fault_is_in_training_and_in_what_is_read() -> None:
+    images = torch.rand(3, 1, 16, 16)
+
+    def answers(given: torch.Tensor, **options: Any) -> torch.Tensor:
+        torch.manual_seed(0)
+        with torch.no_grad():
+            found: torch.Tensor = training.build(tiny(**PLAIN, **options), N_CLASSES).eval()(given)
+        return found
+
+    assert torch.allclose(answers(images, fault="raw_input"), answers(images * 255), rtol=1e-4)
+    assert torch.allclose(answers(images, fault="double_softmax"), answers(images).softmax(1))
+    # by hand: the loss of probabilities that are taken for logits cannot fall below that of (1, 0, 0, ...)
+    least = math.log(math.e + N_CLASSES - 1) - 1
+    assert fit(tiny(epochs=8, fault="double_softmax", **PLAIN)).history[-1]["validation_loss"] >= least
+
+
+def test_adadelta_takes_the_step_of_its_paper() -> None:
+    """Zeiler, algorithm 1: the first step is sqrt(eps / (0.05 g² + eps)) g, which is nearly the same for every g."""
+    learner = training.begin(tiny(optimizer="adadelta", learning_rate=1.0, **PLAIN), N_CLASSES, training.Execution())
+    weight = next(learner.network.parameters())
+    before = weight.detach().clone()
+    weight.grad = torch.full_like(weight, 0.5)
+    learner.optimizer.step()
+    expected = math.sqrt(1e-7 / (0.05 * 0.25 + 1e-7)) * 0.5
+    assert torch.allclose(before - weight.detach(), torch.full_like(weight, expected), rtol=1e-3)
+
+
 # what it keeps
 
 

@@ -19,6 +19,7 @@ from hwr_utils.data.catalog import entry as entry
 from hwr_utils.data.splits import Indices
 from hwr_utils.errors import InputError, MissingFiles, reading, warn
 from hwr_utils.files import REPOSITORY, sha256
+from hwr_utils.recipes import known
 from hwr_utils.sources import Source, listing, part_of, walk
 
 SIZE = 28  # pixels a side, of images that come as IDX files or in folders
@@ -41,6 +42,7 @@ class Dataset:
     test_writers: NDArray[np.int64] | None = None  # (N,) who wrote each test image, where that is known
     test_indices: NDArray[np.int64] | None = None  # (N,) its place in an import, or in train and then test
     drawn: dict[str, Any] | None = None  # how the project drew it, see `synthesis.write`; None of all others
+    spare: Indices | None = None  # those of the training images that split=half takes from the test set
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ def load(
     split: str = "official",
     seed: int = 0,
     pool_size: int | None = None,
+    classes: str | None = None,
 ) -> Dataset:
     """Return a dataset from its files.
 
@@ -77,14 +80,16 @@ def load(
         data_root: the folder of all datasets, laid out as torchvision does.
         download: fetch a published dataset whose files are missing.
         split: what is its test set: the "official" one that the files come with; "random", which is `TEST_SHARE` of
-            each class; "writer", the same share of the writers, nobody on both sides; or of "folds", one fold of a
-            cross-validation of all images.
+            each class; "writer", the same share of the writers, nobody on both sides; of "folds", one fold of a
+            cross-validation of all images; or of "half", half of each class of the official one, while the other half
+            joins the training images (`Dataset.spare`).
         seed: of the split, 0 or more. Seeds 0 to 4 are the five folds of one partition, so that each image is a test
             image once; seeds 5 to 9 are those of another partition of the same images, and so on.
         pool_size: with "folds", cross-validate on so many images, stratified, the same for every seed; None takes all.
+        classes: take the images of these characters alone, which are the classes, in this order; None takes all.
 
-    Raises an InputError for an unknown name; files that are missing, damaged, or other than what the name promises; or
-    a split that they do not allow.
+    Raises an InputError for an unknown name; files that are missing, damaged, or other than what the name promises; a
+    split that they do not allow; or a character that the set does not have.
     """
     promise, root = entry(name), Path(data_root)
     with reading(root, "the folder of all datasets", "Give another."):  # its name may be too long
@@ -92,12 +97,13 @@ def load(
     whole = _read(promise, root, download) if found is None else _of_import(promise, found)
     if name not in CATALOG:
         _check_classes(name, whole)
+    whole = _only(whole, classes) if classes else whole
     train, test = _split(name, whole, split, seed, pool_size)
     images, labels, digests, drawn = whole.images[train], whole.labels[train], whole.files, None
     if promise.folders[0].startswith("synthetic/"):
         drawn = _manifest(promise, root, digests)
     if promise.joined:
-        other = load(promise.joined, root)
+        other = load(promise.joined, root, classes=classes)
         images = np.concatenate([images, other.train_images])
         labels = np.concatenate([labels, other.train_labels])
         digests = digests | {f"{other.name}/{file}": digest for file, digest in other.files.items()}
@@ -114,6 +120,7 @@ def load(
         test_writers=None if whole.writers is None else whole.writers[test],
         test_indices=None if found is None and split == "official" else test,
         drawn=drawn,
+        spare=np.flatnonzero(whole.tested[train]) if split == "half" and whole.tested is not None else None,
     )
 
 
@@ -166,14 +173,32 @@ def _check_classes(name: str, whole: _Whole) -> None:
             warn(f"{told} have no {fault} image. Was that meant?")
 
 
+def _only(whole: _Whole, classes: str) -> _Whole:
+    """Return the samples of some characters, which are the classes in their order."""
+    for character in classes:
+        known("classes: ", character, whole.classes)
+    if len(set(classes)) < max(2, len(classes)):
+        raise InputError(f"classes={classes!r}: two or more different characters were expected, each once.")
+    place = np.full(len(whole.classes), -1)
+    place[[whole.classes.index(character) for character in classes]] = np.arange(len(classes))
+    kept = place[whole.labels] >= 0
+    tested = None if whole.tested is None else whole.tested[kept]
+    writers = None if whole.writers is None else whole.writers[kept]
+    return _Whole(tuple(classes), whole.images[kept], place[whole.labels[kept]], tested, whole.files, writers)
+
+
 def _split(name: str, whole: _Whole, split: str, seed: int, pool_size: int | None) -> tuple[Indices, Indices]:
     """Return which samples are training samples, and which test samples."""
     labels, wanted = whole.labels, pool_size or len(whole.labels)
-    if split == "official":
+    if split in ("official", "half"):
         if whole.tested is None:
             told = "its files do not lie in archives or folders named trn and tst, as CASIA's do"
             raise InputError(f"{name} comes without a test set: {told}. Use split=random or split=writer.")
-        return np.flatnonzero(~whole.tested), np.flatnonzero(whole.tested)
+        train, test = np.flatnonzero(~whole.tested), np.flatnonzero(whole.tested)
+        if split == "official":
+            return train, test
+        kept, spare = splits.stratified_split(labels[test], 0.5, seed)
+        return np.concatenate([train, test[spare]]), test[kept]
     if split == "random":
         return splits.stratified_split(labels, TEST_SHARE, seed)
     if split == "writer":
@@ -182,7 +207,7 @@ def _split(name: str, whole: _Whole, split: str, seed: int, pool_size: int | Non
             raise InputError(f"{name} cannot be split by writers: {told}. Use split=official or split=random.")
         return splits.writer_split(whole.writers, TEST_SHARE, seed)
     if split != "folds":
-        raise InputError(f"split={split!r} is unknown, expected official, random, writer or folds.")
+        raise InputError(f"split={split!r} is unknown, expected official, random, writer, folds or half.")
     if wanted > len(labels):
         raise InputError(f"pool_size={wanted} is more than the {len(labels)} images of {name}. Use a smaller one.")
     pool = splits.stratified_sample(labels, wanted, seed=0)

@@ -47,6 +47,23 @@ def fold_numbers(labels: NDArray[np.int64], folds: int, seed: int) -> NDArray[np
     return found
 
 
+def swap(labels: NDArray[np.int64], kept: Indices, spare: Indices, size: int, seed: int) -> Indices:
+    """Return `kept` with exactly `size` of its records replaced by some of `spare`, each by one of its own class.
+
+    The new ones are a stratified sample of `spare`; both are indices into `labels`. Raises an InputError where there
+    are fewer records of a class than that takes.
+    """
+    if size > len(spare):
+        raise InputError(f"swap={size} is more than the {len(spare)} images of the other half. Use a smaller one.")
+    new = spare[stratified_sample(labels[spare], size, seed)]
+    order = kept[np.argsort(_draws(len(kept), seed), kind="stable")]
+    stay = [order[labels[order] == label][np.sum(labels[new] == label) :] for label in np.unique(labels[kept])]
+    found = np.sort(np.concatenate([*stay, new]))
+    if len(found) != len(kept):
+        raise InputError(f"swap={size} takes more images of some class than there are to replace. Use a smaller one.")
+    return found
+
+
 def writer_split(writers: NDArray[np.int64], fraction: float, seed: int) -> tuple[Indices, Indices]:
     """Return the indices of those kept and those held out, with nobody on both sides; `fraction` is of the writers.
 

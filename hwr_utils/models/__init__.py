@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from hwr_utils.models.compact_hccr import CompactHCCR
 from hwr_utils.models.inception_hccr import InceptionHCCR
+from hwr_utils.models.plain_hccr import PlainHCCR
 from hwr_utils.models.simple_cnn import SimpleCNN
 
 TOP_K = 10  # classes that are kept of each answer
@@ -26,6 +27,7 @@ _BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "compact_cnn": CompactHCCR,  # smaller, see recipes.MODEL_OPTIONS
     "compact_hccr": CompactHCCR,
     "inception_hccr": InceptionHCCR,
+    "plain_hccr": PlainHCCR,
     "resnet50": _resnet50,
     "simple_cnn": SimpleCNN,
 }
