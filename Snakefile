@@ -223,9 +223,10 @@ rule pages:
         lambda wildcards: [RUNS / job.name for job in todo if profile.data and group(job.config.dataset, job.config.architecture) == wildcards.group],
     output: directory(WORK / "runs" / "{group}")
     message: "Executing the pages of the runs of {wildcards.group}"
-    resources: seconds=lambda wildcards: 6 + 2 * len(groups[wildcards.group])
-    shell:
-        "cd {RESULTS:q} && runs=$(for record in {wildcards.group}-*/record.json; do dirname $record; done) && cd - > /dev/null && "
+    resources: seconds=lambda wildcards: 6 + len(groups[wildcards.group])
+    shell:  # which asks for the runs of now, because some may have just been made
+        "runs=$({PYTHON} -c 'import sys; from hwr_utils import results; print(*results.pages(results.frame(sys.argv[1])).unique())' {RESULTS:q}"
+        " | tr ' ' '\n' | grep '^{wildcards.group}-') && "
         "{PYTHON} -m hwr_utils notebook run -p results_dir {RESULTS:q} --svg --output {output:q} --each run_id $runs"
 
 

@@ -151,8 +151,9 @@ def stage(results_dir: Path, notebooks: Path, pages: Path, quick: bool, source: 
     executed = {path.stem: path for path in pages.glob("runs/*/*.ipynb")}
     for run in results.load_all(results_dir):
         name = run.folder.name
-        copy_notebook(executed[name], source / "runs" / f"{name}.ipynb", run_title(run))
-        (source / "runs" / name).mkdir()
+        if name in executed:  # the others are told of on the page of their first repetition
+            copy_notebook(executed[name], source / "runs" / f"{name}.ipynb", run_title(run))
+        (source / "runs" / name).mkdir(parents=True)
         for file in ("record.json", "predictions.npz"):
             shutil.copy2(run.folder / file, source / "runs" / name / file)
 

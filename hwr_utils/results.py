@@ -162,6 +162,12 @@ def frame(results_dir: str | Path | None = None) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index("run") if rows else pd.DataFrame()
 
 
+def pages(table: pd.DataFrame) -> pd.Series:
+    """Return for each row of `frame` the run whose page reports it: the first repetition of its experiment."""
+    ordered = table.sort_values("seed", kind="stable")
+    return ordered.index.to_series().groupby(ordered["experiment"]).transform("first").reindex(table.index)
+
+
 def as_text(table: pd.DataFrame, kind: str) -> str:
     """Return rows of `frame` as the text of a file: "csv" has all that no path tells, "latex" what a paper shows."""
     if kind == "csv":

@@ -95,7 +95,7 @@ def table_rows(page: BeautifulSoup, column: str) -> list[dict[str, str]]:
 def test_every_page_is_there_and_every_link_and_image_leads_somewhere(book: Path, pages: dict[str, str]) -> None:
     sources = [*(ROOT / "book").glob("*.md"), *(ROOT / "book").glob("*.ipynb"), *NOTEBOOKS.glob("0*.ipynb")]
     expected = {f"{path.parent.name}/{path.stem}.html" for path in sources}
-    assert expected | {f"runs/{folder.name}.html" for folder, _ in records.read_all(RESULTS)} <= pages.keys()
+    assert expected | {f"runs/{name}.html" for name in results.pages(results.frame())} <= pages.keys()
     marks = {path: Marks(page) for path, page in pages.items()}
     broken = [f"{path}: {image}" for path, mark in marks.items() for image in mark.bare]
     for path, target in ((path, target) for path, mark in marks.items() for target in mark.targets):
@@ -146,19 +146,19 @@ def test_the_table_of_runs_is_that_of_the_records(pages: dict[str, str]) -> None
 
 
 def test_run_pages_show_their_records(book: Path, pages: dict[str, str]) -> None:
-    for folder, record in records.read_all(RESULTS):
-        page = pages[f"runs/{folder.name}.html"]
-        for shown in (
-            folder.name,
-            record["weights"]["sha256"],
-            str(round(record["test"]["loss"], 4)),
-            record["created"],
-        ):
+    table = results.frame()
+    for shown_on, names in table.groupby(results.pages(table)).groups.items():
+        page = pages[f"runs/{shown_on}.html"]
+        record = records.read(RESULTS / str(shown_on) / "record.json")
+        for shown in (record["weights"]["sha256"], str(round(record["test"]["loss"], 4)), record["created"]):
             assert shown in page
         assert record["environment"]["device_name"] in page
+        for name, accuracy in table.accuracy[names].items():
+            assert str(name) in page and str(round(accuracy, 4)) in page
         for file in ("record.json", "predictions.npz"):
-            (link,) = re.findall(rf'<a class="[^"]*\bdownload\b[^>]* href="([^"]*{file})"', page)
-            assert (book / "runs" / link).read_bytes() == (folder / file).read_bytes()
+            links = re.findall(rf'<a class="[^"]*\bdownload\b[^>]* href="([^"]*{file})"', page)
+            found = [(book / "runs" / link).read_bytes() for link in links]
+            assert sorted(found) == sorted((RESULTS / str(name) / file).read_bytes() for name in names)
 
 
 def test_protocol_states_the_recipes() -> None:

@@ -2,8 +2,9 @@
 
     python tools/shapes.py --data-root data
 
-writes results/benchmarks/shapes.json. The number of shapes of a class is that of the components of a Gaussian mixture over the first ten principal components
-of 400 of its training images: 1 to 8 of them, whichever has the lowest BIC. It is counted on five draws of the images.
+writes results/benchmarks/shapes.json. The number of shapes of a class is that of the components of a Gaussian mixture
+over the first ten principal components of 400 of its training images: 1 to 8 of them, whichever has the lowest BIC. It
+is counted on five draws of the images.
 """
 
 import argparse
