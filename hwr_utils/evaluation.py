@@ -92,7 +92,29 @@ def corrected(values: Sequence[float], correction: float) -> np.ndarray:
     The folds of a cross-validation share training images, so their differences vary less than those of independent
     repetitions would. Nadeau and Bengio (Machine Learning 52, 2003) therefore take the variance of the mean to be
     s^2 (1/R + n_test / n_train), and not s^2 / R: that ratio is the `correction`. The analyses of book/plan.md
-    are then SciPy's: `ttest_1samp` and its intervals, also for equivalence, and for contrasts `ttest_ind` by Welch.
+    are then SciPy's: `ttest_1samp`, for which see `effect`, and for contrasts `ttest_ind` by Welch.
     """
     mean = np.mean(values)
     return mean + (np.asarray(values) - mean) * math.sqrt(1 + len(values) * correction)
+
+
+def effect(differences: Sequence[float], correction: float = 0.0, margin: float | None = None) -> pd.Series:
+    """Judge the differences (R,) of two networks in R repetitions by Student's t: their mean, its low and high, and p.
+
+    The interval is that of 95 %. For folds give the `correction` of `corrected`. With a `margin`, p_same is the p-value
+    of two one-sided tests (Schuirmann 1987): below 0.05, the mean is shown to lie within the margin of zero.
+    """
+    from scipy.stats import ttest_1samp
+
+    values = corrected(differences, correction)
+    test = ttest_1samp(values, 0)
+    found = {"mean": values.mean(), **test.confidence_interval()._asdict(), "p": test.pvalue}
+    if margin is not None:
+        sides = ttest_1samp(values, -margin, alternative="greater"), ttest_1samp(values, margin, alternative="less")
+        found["p_same"] = max(side.pvalue for side in sides)
+    return pd.Series(found, dtype=float)
+
+
+def log_odds(right: np.ndarray) -> float:
+    """Return the log-odds of right answers, of (N,) bool; one half is added to both counts, as none may be wrong."""
+    return float(np.log((right.sum() + 0.5) / ((~right).sum() + 0.5)))

@@ -109,7 +109,17 @@ def test_a_paired_interval_holds_what_it_should() -> None:
 def test_differences_of_folds_have_the_variance_of_nadeau_and_bengio() -> None:
     # mean 2, deviation 1; t of 2 degrees of freedom at 97.5 % is 4.30265
     for correction in (0, 0.25):
-        test = stats.ttest_1samp(evaluation.corrected([1.0, 2.0, 3.0], correction), 0)
+        found = evaluation.effect([1.0, 2.0, 3.0], correction, margin=3)
         error = (1 / 3 + correction) ** 0.5
-        assert test.confidence_interval().high - 2 == pytest.approx(4.30265 * error, abs=1e-4)
-        assert test.pvalue == pytest.approx(2 * stats.t.sf(2 / error, 2))
+        assert found[["mean", "low", "high"]].tolist() == pytest.approx(
+            [2, 2 - 4.30265 * error, 2 + 4.30265 * error], abs=1e-4
+        )
+        assert found["p"] == pytest.approx(2 * stats.t.sf(2 / error, 2))
+        assert found["p_same"] == pytest.approx(stats.t.sf((3 - 2) / error, 2))  # the upper margin is the nearer one
+    assert "p_same" not in evaluation.effect([1.0, 2.0, 3.0])
+
+
+def test_log_odds_of_counts() -> None:
+    right = np.array([True, True, True, False])
+    assert evaluation.log_odds(right) == pytest.approx(math.log(3.5 / 1.5))
+    assert evaluation.log_odds(right[:3]) == pytest.approx(math.log(3.5 / 0.5))
