@@ -110,9 +110,9 @@ def copy_notebook(path: Path, target: Path, title: str | None = None) -> None:
 
 
 def run_title(run: results.Run) -> str:
-    """Return the title of a run's page, as Markdown."""
+    """Return the title of the page of a run and its repetitions, as Markdown."""
     config = run.config
-    words = [config.dataset, f"{config.architecture} {results.variant(config)}".strip(), f"seed {config.seed}"]
+    words = [config.dataset, f"{config.architecture} {results.variant(config)}".strip()]
     # several runs of other recipes may agree in all of these
     words += [] if config.recipe == "paper" else [f"{config.recipe} ({run.folder.name[-8:]})"]
     return plots.plain(", ".join(words))
