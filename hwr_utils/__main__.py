@@ -2,6 +2,9 @@
 
 import sys
 
-from hwr_utils.cli import main
+try:
+    from hwr_utils.cli import main
+except ModuleNotFoundError as error:
+    sys.exit(f"hwr: error: {error.name} is not installed. Run `pip install .` here, or use the Python in .venv/bin.")
 
 sys.exit(main())

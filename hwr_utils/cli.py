@@ -23,7 +23,8 @@ def _assignment(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals:
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE, for instance epochs=3")
-    return name, notebooks.parse(value)
+    rule = recipes.PARAMETERS.get(name)
+    return name, notebooks.parse(value, rule.type if rule else None)
 
 
 def _run_folder(text: str) -> Path:
@@ -90,7 +91,7 @@ def _compare(runs: list[Path]) -> None:
 
 
 def _notebook(name: str, parameter: list[list[str]], output: Path | None, each: list[str] | None, svg: bool) -> None:
-    values, figures = {name: notebooks.parse(value) for name, value in parameter}, "svg" if svg else "png"
+    values, figures = dict(parameter), "svg" if svg else "png"
     if each is None:
         print(notebooks.execute(name, values, output, figures=figures))
     else:
@@ -111,10 +112,14 @@ def _runs(results_dir: Path, filter: list[str], missing: str | None, format: str
         table = table[[name in run for run in table.index]]
     if table.empty:
         raise InputError(f"{results_dir} holds no run{' that is called so' if filter else ''}.")
+    if remove and not filter:
+        raise InputError(
+            "--remove takes a part of the names of the runs to remove, for instance `hwr runs mnist --remove`."
+        )
     if format:
         print(results.as_text(table, format), end="")
     elif remove:
-        for folder in table["folder"] if filter else []:
+        for folder in table["folder"]:
             shutil.rmtree(folder)
             print(f"{folder}: removed")
     else:
@@ -160,7 +165,8 @@ def _predict(pictures: list[str], model: str, top_k: int, json_: bool) -> None:
                 print(printable(f"{found.picture}: {told if found.likely else f'{fault} ({told})'}"))
     finally:  # also where some pictures could not be read
         if json_ and answers:
-            print(json.dumps(answers, ensure_ascii=False, indent=1))
+            plain = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"  # which has not all characters
+            print(json.dumps(answers, ensure_ascii=plain, indent=1))
 
 
 def _completion(shell: str) -> None:
@@ -226,6 +232,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         told = str(error)
     except ModuleNotFoundError as error:
         told = f"{error.name} is not installed. It is in `pip install '.[book,device]'`."
+    except MemoryError:
+        told = "the memory is not enough for this. Give smaller files, or use a machine with more of it."
     except KeyboardInterrupt:
         print("hwr: stopped. The same command goes on from here; an import or a drawing starts again.", file=sys.stderr)
         return 130

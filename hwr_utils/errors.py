@@ -19,12 +19,13 @@ _BEGINNINGS = {
     b"ALZ\1": "an ALZ archive",
     b"PAR1": "a Parquet file",
     b"GIF8": "a GIF picture",
-    b"RIFF": "a WebP picture",
     b"%PDF": "a PDF document",
     b"PK": "a zip archive",
     b"\xff\xd8": "a JPEG picture",
     b"\x1f\x8b": "a gzip file",
     b"BM": "a BMP picture",
+    b"II*\0": "a TIFF picture",
+    b"MM\0*": "a TIFF picture",
     b"<": "a web page or XML, as a server sends instead of a file",
 }
 
@@ -35,6 +36,8 @@ def kind(content: bytes) -> str:
         return "empty"
     if content[4:8] == b"ftyp":
         return "a HEIC or AVIF picture"
+    if content.startswith(b"RIFF"):
+        return "a WebP picture" if content[8:12] == b"WEBP" else "a sound or a film"
     known = (name for start, name in _BEGINNINGS.items() if content.lstrip(b"\xef\xbb\xbf \r\n").startswith(start))
     return next(known, f"of an unknown kind (its first bytes are {content[:4].hex()})")
 
@@ -85,6 +88,9 @@ def reading(path: object, expected: str, remedy: str) -> Iterator[None]:
     except Exception as error:  # zipfile, zlib, struct, json, Pillow, NumPy: each has its own for damaged bytes
         said = f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": .")
         found = f"{path} is damaged ({said})"
+        if isinstance(error, NotImplementedError) or "is encrypted" in said:  # of zip archives
+            found = f"{path} is sound and cannot be read here ({said})"
+            remedy = "Unpack it first."
         if isinstance(error, OSError) and error.strerror:  # of the system, and not zlib's, gzip's or Pillow's
             found = f"cannot read {path}: {error.strerror}"
         raise InputError(f"{found}; {expected} was expected. {remedy}") from error

@@ -88,7 +88,11 @@ class _Loader(yaml.BaseLoader):
     """Reads values as the command line does: YAML itself takes 1e-4 for a text and 010 for 8."""
 
 
-_Loader.add_constructor("tag:yaml.org,2002:str", lambda _, node: notebooks.parse(node.value))
+def _scalar(_: yaml.BaseLoader, node: yaml.ScalarNode) -> Any:
+    return notebooks.parse(node.value, str if node.style in ("'", '"') else None)  # in quotes it is text
+
+
+_Loader.add_constructor("tag:yaml.org,2002:str", _scalar)
 
 
 def read(profile: str) -> Profile:

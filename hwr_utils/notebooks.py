@@ -54,8 +54,9 @@ def _for_papermill(path: Path) -> str:
 def check(path: Path, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return values that a notebook's parameters can take, whole numbers made floats where floats are expected.
 
-    A parameter whose default is None also takes the type of the hyperparameter of its name, else text. Raises an
-    InputError for an unknown name, with the nearest valid one, or a value of a wrong type.
+    A parameter whose default is None also takes the type of the hyperparameter of its name, else text. Text stands for
+    what `parse` makes of it where no text is expected. Raises an InputError for an unknown name, with the nearest valid
+    one, or a value of a wrong type.
     """
     known, checked = parameters(path), {}
     for name, value in values.items():
@@ -63,6 +64,8 @@ def check(path: Path, values: Mapping[str, Any]) -> dict[str, Any]:
         default = known[name]
         named = recipes.PARAMETERS[name].type if name in recipes.PARAMETERS else str
         wanted = named if default is None else type(default)
+        if isinstance(value, str):
+            value = parse(value, wanted)
         if wanted is float and type(value) is int:
             value = float(value)
         # not isinstance: True would pass for an int
@@ -71,16 +74,21 @@ def check(path: Path, values: Mapping[str, Any]) -> dict[str, Any]:
                 f"{path.name}: {name}={value!r} is of type {type(value).__name__}, expected {wanted.__name__}; "
                 f"its default is {default!r}."
             )
+        if isinstance(value, str) and not value.isprintable():  # which what is not UTF-8 is not either
+            raise InputError(f"{path.name}: {name}={value!r} has characters that cannot be shown. Give other ones.")
         checked[name] = value
     return checked
 
 
-def parse(text: str) -> Any:
-    """Read a value from the command line or a profile: None, true or false, a number, else text."""
+def parse(text: str, wanted: type | None = None) -> Any:
+    """Read a value from the command line or a profile: None, true or false, a number, else text.
+
+    Where a text is `wanted`, one of digits stays a text.
+    """
     words = {"None": None, "null": None, "True": True, "true": True, "False": False, "false": False}
-    if text in words:
+    if text in words and (wanted is not str or words[text] is None):
         return words[text]
-    for kind in (int, float):
+    for kind in (int, float) if wanted is not str else ():
         with suppress(ValueError):
             return kind(text)
     return text
@@ -137,7 +145,9 @@ def execute(
             told = f"the kernel died: {error}"
             if isinstance(error, papermill.PapermillExecutionError):
                 told = f"the cell In [{error.exec_count}] failed: {error.ename}: {error.evalue}"
-            raise NotebookError(f"{path.name}: {told} The notebook as far as it ran is {failed}.") from error
+            raise NotebookError(
+                f"{path.name}: {told.rstrip('.')}. The notebook as far as it ran is {failed}."
+            ) from error
     # papermill notes the paths of this machine, which are nobody's business
     notebook.metadata.papermill |= {"input_path": path.name, "output_path": output.name}
     files.write_text(output, nbformat.writes(notebook) + "\n")  # type: ignore[no-untyped-call]
@@ -169,7 +179,7 @@ def _kernel() -> tuple[list[str], dict[str, str]]:
 def execute_each(
     name: str | Path,
     parameter: str,
-    each: Sequence[str],
+    each: Sequence[Any],
     values: Mapping[str, Any],
     folder: Path,
     figures: str = "png",
@@ -177,8 +187,10 @@ def execute_each(
     """Run a notebook once for each value of a parameter, with other `values`, and write it as `<value>.ipynb`.
 
     They share one kernel, which takes far longer to import the libraries than to report a run. So such a notebook must
-    not depend on names that it has not set itself. Errors as `execute`.
+    not depend on names that it has not set itself. Errors as `execute`, and where there are no values.
     """
+    if not each:
+        raise InputError(f"--each {parameter}: values of the parameter were expected, for instance --each seed 1 2.")
     from jupyter_client.manager import AsyncKernelManager
     from nbclient.util import run_sync
 
@@ -186,7 +198,8 @@ def execute_each(
     try:
         for value in each:
             given = {**values, parameter: value}
-            execute(name, given, folder / f"{value}.ipynb", progress=False, kernel=kernel, figures=figures)
+            safe = re.sub(r"[^\w.-]+|^\.+", "_", str(value))
+            execute(name, given, folder / f"{safe}.ipynb", progress=False, kernel=kernel, figures=figures)
     finally:
         if kernel.has_kernel:
             run_sync(kernel.shutdown_kernel)(now=True)

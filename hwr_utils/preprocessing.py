@@ -129,7 +129,7 @@ def _without_lines(ink: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def read_gray(path: str | Path) -> NDArray[np.uint8]:
     """Decode a picture file into (H, W) uint8, upright, in the polarity it has; errors as `from_file`."""
-    with reading(path, "a picture", "Save it anew as PNG, or remove it."):
+    with reading(path, "a picture", "Check its name, save it anew as PNG, or remove it."):
         return decode(Path(path).read_bytes(), path)
 
 
@@ -139,10 +139,17 @@ def decode(content: bytes, where: object) -> NDArray[np.uint8]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # what is too large is an error below
             image = Image.open(io.BytesIO(content), formats=FORMATS)
-    except UnidentifiedImageError as error:
+    except Image.DecompressionBombError as error:
         raise InputError(
-            f"{where} is {kind(content)}, and no picture that can be read: {', '.join(FORMATS)} were expected. Save it "
-            "as PNG, or remove it."
+            f"{where} has far more than {MAX_PIXELS:,} pixels, which is the most. Scale it down."
+        ) from error
+    except UnidentifiedImageError as error:
+        found = kind(content)
+        found += (
+            ", damaged" if any(f" {name} " in found.upper() for name in FORMATS) else ", and no picture of these kinds"
+        )
+        raise InputError(
+            f"{where} is {found}: {', '.join(FORMATS)} were expected. Save it as PNG, or remove it."
         ) from error
     with image:
         width, height = image.size  # known from the header, before anything is decoded
@@ -160,15 +167,15 @@ def decode(content: bytes, where: object) -> NDArray[np.uint8]:
 def to_gray(image: Image.Image) -> NDArray[np.uint8]:
     """Return the brightness of an image of any mode as (H, W) uint8; what is transparent becomes paper."""
     if image.mode.startswith("I"):  # 16 bits: 65535 becomes 255
-        return _round(np.asarray(image).astype(np.int64).clip(0, 65535) / 257)
+        return ((np.asarray(image).clip(0, 65535).astype(np.uint32) + 128) // 257).astype(np.uint8)
     if not image.has_transparency_data:
         return np.asarray(image.convert("RGB").convert("L"))
     layers = image.convert("RGBA")
-    alpha = np.asarray(layers.getchannel("A"), dtype=np.float64) / 255
-    gray = np.asarray(layers.convert("RGB").convert("L"), dtype=np.float64)
+    alpha, gray = layers.getchannel("A"), layers.convert("RGB").convert("L")
     # the paper under it is the opposite of the ink: white strokes drawn on nothing would be lost on white
-    bright = (gray * alpha).sum() > 127.5 * alpha.sum()
-    return _round(gray * alpha + (0 if bright else 255) * (1 - alpha))
+    seen = np.einsum("ij,ij", np.asarray(gray), np.asarray(alpha), dtype=np.int64)
+    paper = Image.new("L", image.size, 0 if seen > 127.5 * np.asarray(alpha).sum(dtype=np.int64) else 255)
+    return np.asarray(Image.composite(gray, paper, alpha))
 
 
 def is_dark_on_light(images: NDArray[np.uint8]) -> bool:

@@ -117,7 +117,9 @@ def configure(dataset: str, architecture: str, recipe: str = "paper", seed: int 
 def _checked(name: str, value: Any, rule: Parameter) -> Any:
     given = type(value)  # not isinstance, for which True is an int
     if given is not rule.type and not (rule.type is float and given is int):
-        raise InputError(f"{name}={value!r} is of type {given.__name__}, expected {rule.type.__name__}: {rule.meaning}")
+        how = {bool: ", true or false", str: ", in a profile in quotes"}.get(rule.type, "")
+        wanted = f"{rule.type.__name__}{how}: {rule.meaning}"
+        raise InputError(f"{name}={value!r} is of type {given.__name__}, expected {wanted}")
     if rule.choices:
         known(f"{name}=", value, rule.choices)
     if rule.low is not None and not rule.low <= value <= rule.high:  # NaN is in no range

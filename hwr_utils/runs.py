@@ -243,6 +243,7 @@ def _train(config: RunConfig, dataset: data.Dataset, folder: Path, execution: tr
             **({"validation": chosen} if len(validation) else {}),
             "run_id": folder.name,
         }
+        records.validate(record, folder / "record.json")
         files.write_bytes(folder / "model.safetensors", content)
         with FileLock(folder.parent / ".locks" / "log.lock"):
             records.log(folder.parent, record)

@@ -4,7 +4,7 @@ import re
 import unicodedata
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -20,7 +20,8 @@ AGAIN = "Download or copy it again."
 
 def is_data(name: str) -> bool:
     """Tell whether none of the parts of a relative path is hidden or left behind by a program."""
-    return not any(part.startswith(".") or part.lower() in LEFT_BEHIND for part in PurePosixPath(name).parts)
+    parts = PurePosixPath(name.replace("\\", "/")).parts  # as some programs on Windows write them into archives
+    return not any(part.startswith(".") or part.lower() in LEFT_BEHIND for part in parts)
 
 
 def normal(name: str) -> str:
@@ -59,7 +60,7 @@ class Source:
     @property
     def file(self) -> PurePosixPath:
         """Its path in its archive, or on the disk."""
-        return PurePosixPath(self.member or self.path.as_posix())
+        return PurePosixPath(self.member.replace("\\", "/") or self.path.as_posix())
 
     @property
     def part(self) -> str | None:
@@ -90,12 +91,19 @@ class Source:
         return content
 
 
-def walk(path: Path) -> list[Source]:
-    """Return the files at a path, in the order of their names: itself, or those in a folder or zip archive."""
+def walk(path: Path, strict: bool = True) -> list[Source]:
+    """Return the files at a path, in the order of their names: itself, or those in a folder or zip archive.
+
+    Raises an InputError for what cannot be read; in a folder it is left out where `strict` is False.
+    """
     with reading(path, "a file, a folder or a zip archive", "Check its name, or copy it again."):
         path.stat()
         if path.is_dir():
-            return [source for inside in listing(path) for source in walk(inside)]
+            found_inside: list[Source] = []
+            for inside in listing(path):
+                with nullcontext() if strict else suppress(InputError):
+                    found_inside += walk(inside, strict)
+            return found_inside
         if path.suffix.lower() != ".zip":
             return [Source(path)]
         with path.open("rb") as stream:

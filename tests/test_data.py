@@ -198,11 +198,15 @@ def test_downloads_come_from_a_server_and_are_checked(
 
 BAD_SETS: dict[str, tuple[dict[str, Any], bytes | None, str]] = {
     "counts differ": ({"train_labels": np.arange(19) % 10}, None, "there are 19 labels of these"),
-    "label out of range": ({"test_labels": np.arange(10) + 1}, None, "labels 1 to 10; 0 to 9 was expected, for 10"),
+    "label out of range": (
+        {"test_labels": np.arange(10) + 1},
+        None,
+        "labels 1 to 10, 10 among them; 0 to 9, of the 10",
+    ),
     "wrong size": ({"test_images": np.zeros((10, 32, 30), np.uint8)}, None, r"\(10, 32, 30\).*images of 28x28 were"),
     "class repeated": ({}, b"a\nb\na\n", "empty or repeated"),
     "class not in UTF-8": ({}, b"\xff\xfe", "UTF-8 was expected"),
-    "few classes": ({}, b"a\nb\n", "0 to 1 was expected, for 2 classes"),
+    "few classes": ({}, b"a\nb\n", "0 to 1, of the 2 classes"),
 }
 
 
@@ -369,6 +373,32 @@ def test_pictures_that_cannot_be_read_are_named_and_left_out(tmp_path: Path, pic
     assert all(name in message for name in (*bad, "blank.png is blank", "a HEIC", r"\udcff\x1b.png", "6 files"))
 
 
+def test_what_lies_beside_the_two_parts_is_no_part(tmp_path: Path, pictures: Path) -> None:
+    expected = data.load("custom:mine", tmp_path).files
+    write_picture(pictures / "train_old/b/1.png")
+    (pictures / "download.zip").write_bytes(b"")  # that broke off
+    (pictures / "train/b/lost.png").symlink_to("nowhere")
+    with pytest.warns(InputWarning, match=r"not train_old|lost\.png"):
+        assert data.load("custom:mine", tmp_path).files == expected
+    (pictures / "train").rename(pictures / "train1")
+    with pytest.raises(InputError, match="holds train1, train_old, and one train folder was expected"):
+        data.load("custom:mine", tmp_path)
+
+
+def test_own_images_of_another_scale_polarity_or_number_of_classes(tmp_path: Path) -> None:
+    images, labels = frames(tmp_path)
+    both = {"train_labels": labels, "test_labels": labels[:10]}
+    write_set(tmp_path / "custom/mine", train_images=images, test_images=255 - images[:10], **both)
+    assert np.array_equal(data.load("custom:mine", tmp_path).test_images, images[:10])  # each part by itself
+    write_set(tmp_path / "custom/mine", train_images=images // 200, **both)
+    with pytest.raises(InputError, match="its brightest pixel is 1; up to 255"):
+        data.load("custom:mine", tmp_path)
+    one = {"train_labels": labels * 0, "test_labels": labels[:10] * 0}
+    write_set(tmp_path / "custom/mine", train_images=images, test_images=images[:10], **one)
+    with pytest.raises(InputError, match="has one class alone, 0"):
+        data.load("custom:mine", tmp_path)
+
+
 def test_sets_without_both_parts_are_told_what_to_do(tmp_path: Path, pictures: Path) -> None:
     write_picture(pictures / "test/d/1.png")
     with pytest.raises(InputError, match=r"1 classes \(d\) are in the test set alone, so no model can learn"):
@@ -453,6 +483,38 @@ def test_what_others_share_becomes_idx_files(tmp_path: Path, make: Callable[[Pat
         assert np.array_equal(found.train_images, images[:15]) and np.array_equal(found.test_images, images[15:])
         assert np.array_equal(found.train_labels, labels[:15]) and np.array_equal(found.test_labels, labels[15:])
     assert cli.main(["import-images", str(source), "--out", str(out)]) == 2  # what is there is kept
+
+
+@pytest.mark.parametrize(("name", "place"), [("target", 784), ("Y", 300), (None, 784)])
+def test_the_column_of_labels_may_stand_anywhere(tmp_path: Path, name: str | None, place: int) -> None:
+    images, labels = frames(tmp_path / "in")
+    table = pd.DataFrame(images.reshape(-1, 784))
+    table.insert(place, name or "", labels)
+    table.to_csv(tmp_path / "in/train.csv", index=False, header=name is not None)
+    assert cli.main(["import-images", str(tmp_path / "in"), "--out", str(tmp_path / "custom/mine")]) == 0
+    found = data.load("custom:mine", tmp_path)
+    assert found.classes == ("0", "1")
+    kept = np.concatenate([found.train_images, found.test_images])
+    assert sorted(one.tobytes() for one in kept) == sorted(one.tobytes() for one in images)
+
+
+def test_labels_that_are_missing_or_odd(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images, labels = frames(tmp_path / "in")
+    table, out = pd.DataFrame(images.reshape(-1, 784)).add_prefix("pixel"), tmp_path / "custom/mine"
+    command = ["import-images", str(tmp_path / "in/train.csv"), "--out", str(out)]
+    for odd, message in (
+        ([None, *labels[1:]], "found an image whose label is missing"),
+        (labels * 0, "found one class alone, 0"),
+    ):
+        table.assign(label=odd).to_csv(tmp_path / "in/train.csv", index=False)
+        assert cli.main(command) == 2 and message in capsys.readouterr().err and not out.exists()
+    table.assign(label=labels + 1.0).to_csv(tmp_path / "in/train.csv", index=False)
+    files.write_text(out / "classes.txt", "a\nb\n")
+    assert cli.main(command) == 2 and "or their classes.txt" in capsys.readouterr().err
+    (out / "classes.txt").unlink()
+    assert cli.main(command) == 0
+    with pytest.warns(InputWarning, match="the labels are 1 to 2"):
+        assert data.load("custom:mine", tmp_path).classes == ("1", "2")
 
 
 # drawn sets

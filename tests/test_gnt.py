@@ -101,6 +101,7 @@ def read(path: Path) -> list[tuple[str, bytes]]:
 
 
 LEFT = ["__MACOSX/x/._a.gnt", "x/.a.gnt", "x/._1.gnt", "@eaDir/a.gnt", "x/deep/@EADIR/b.gnt"]
+LEFT += ["__MACOSX\\x\\._a.gnt", "x\\@eaDir\\a.gnt"]  # as some programs on Windows write archives
 LEFT += ["x/.ipynb_checkpoints/a.gnt", "Thumbs.db", "x/THUMBS.DB", "x/Icon\r", "x/.DS_Store", "x/readme.txt"]
 
 

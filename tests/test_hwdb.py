@@ -151,7 +151,7 @@ def test_the_real_subset_is_what_the_records_name(data_root: Path, tmp_path: Pat
         pytest.skip(f"HWDB-subset is not under {data_root}")
     import_gnt([source], tmp_path / "out")
     found = hwdb.read_import(tmp_path / "out")
-    recorded = files.REPOSITORY.glob("results/hwdb-subset-*/record.json")
+    recorded = files.REPOSITORY.glob("results/hwdb-subset-inception*/record.json")
     assert {json.loads(path.read_text("utf-8"))["dataset"]["files"]["samples"] for path in recorded} == {found.sha256}
     found.verify()
     assert found.images.shape == (36_702 + 9_076, 56, 56) and len(np.unique(found.labels)) == 64

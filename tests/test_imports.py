@@ -99,7 +99,9 @@ def test_an_import_without_parts_has_no_official_split(make: Make) -> None:
     root = make(folders=False)
     with pytest.raises(InputError, match=r"comes without a test set.*split=random or split=writer"):
         data.load("custom:hands", root)
-    with pytest.raises(InputError, match=r"split='writers' is unknown, expected official, random, writer or folds"):
+    with pytest.raises(
+        InputError, match=r"split='writers' is unknown, expected official, random, writer, folds or half"
+    ):
         data.load("custom:hands", root, split="writers")
     assert len(data.load("custom:hands", root, split="writer").test_labels) == 30
 

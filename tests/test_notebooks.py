@@ -137,6 +137,16 @@ def test_a_wrong_parameter_is_refused_before_anything_runs(
     assert list(tmp_path.iterdir()) == [tiny]
 
 
+def test_text_becomes_what_a_parameter_takes(tmp_path: Path) -> None:
+    path = write(tmp_path, "name = 'a'\nseed = 0\nrate = 0.1\nyes = True\nother = None")
+    given = {"name": "007", "seed": "010", "rate": "1e-4", "yes": "false", "other": "12"}
+    assert notebooks.check(path, given) == {"name": "007", "seed": 10, "rate": 1e-4, "yes": False, "other": "12"}
+    with pytest.raises(InputError, match="cannot be shown"):
+        notebooks.check(path, {"name": "caf\udce9"})
+    with pytest.raises(InputError, match="--each seed 1 2"):
+        notebooks.execute_each(path, "seed", [], {}, tmp_path)
+
+
 def test_a_default_that_must_be_computed_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path, "a = print(1)")
     with pytest.raises(InputError, match=rf"{path} is damaged .*malformed node.*tagged `parameters`"):
@@ -152,6 +162,7 @@ def test_a_default_that_must_be_computed_is_refused(tmp_path: Path) -> None:
 def test_values_survive_the_command_line(value: Any) -> None:
     parsed = notebooks.parse(str(value))
     assert parsed == value and type(parsed) is type(value)
+    assert value is None or notebooks.parse(str(value), str) == str(value)
 
 
 @given(text=st.text())

@@ -195,7 +195,12 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "three channels": ({"input": {"shape": [1, 3, 20, 20]}}, "it takes"),
     "an image that takes the memory": ({"input": {"shape": [1, 1, 10**9, 20]}}, "it takes"),
     "no files": ({"files": {}}, "is no file that"),
+    "a class twice": ({"classes": ["a", "b", "c", "a"]}, "wrong classes"),
+    "classes in one text": ({"classes": "abcd"}, "wrong classes"),
+    "a size that is no number": ({"image": {"size": True, "margin": 0, "centre": "box"}}, "wrong image"),
     "a temperature of 0": ({"scores": {"temperature": 0}}, "wrong scores"),
+    "a temperature next to 0": ({"scores": {"temperature": 1e-320}}, "wrong scores"),
+    "a temperature in quotes": ({"scores": {"temperature": "1.5"}}, "wrong scores"),
     "a rejector of other classes": (
         {"scores": {"temperature": 1, "rejector": REJECTOR | {"weights": [0.5] * 11}}},
         "wrong rejector",

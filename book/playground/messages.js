@@ -12,8 +12,8 @@ const ENGLISH = {
   penDown: "The pen is down.",
   likely: "Most likely: {character}, {share}.",
   best: "Most likely: {character}.", // of a model whose scores do not hold on real images
-  several: "These look like several characters. It reads one at a time, so these are guesses.",
-  unlikely: "No candidate is likely. These are guesses.",
+  several: "These look like several characters. Draw one.",
+  unlikely: "No candidate is likely.",
   candidate: "{character} {share}, candidate {place}: copy", // what is seen comes first: whoever speaks to the computer says that
   guess: "{character}, candidate {place}: copy",
   copied: "{character} is copied.",
@@ -37,8 +37,8 @@ const KOREAN = {
   penDown: "펜이 내려져 있습니다.",
   likely: "가장 그럴듯한 글자: {character}, {share}.",
   best: "가장 그럴듯한 글자: {character}.",
-  several: "여러 글자로 보입니다. 한 번에 한 글자만 읽으므로 아래는 추측입니다.",
-  unlikely: "그럴듯한 후보가 없습니다. 아래는 추측입니다.",
+  several: "여러 글자로 보입니다. 한 글자만 그리세요.",
+  unlikely: "그럴듯한 후보가 없습니다.",
   candidate: "{character} {share}, 후보 {place}: 복사",
   guess: "{character}, 후보 {place}: 복사",
   copied: "{character} 글자를 복사했습니다.",

@@ -2,6 +2,11 @@
 
 import { SCOPE, openCache } from "./models.js";
 
+const VERSION = new URL("version.json", import.meta.url);
+// That of this page: an open tab may outlive its edition, and must not call what it keeps the next one.
+const version = fetch(VERSION, { cache: "no-cache" }).then((response) => (response.ok ? response.text() : Promise.reject(response)));
+version.catch(() => {}); // there is no network: what was kept stays as it is
+
 /** Whether this browser, at this address, can keep a page: only one that comes by https, or from this very machine. */
 export const canKeep = "serviceWorker" in navigator && "caches" in globalThis;
 
@@ -16,7 +21,7 @@ export async function keepPage(files) {
   const cache = await openCache("");
   if (!cache) throw new Error("this browser keeps nothing for this address");
   const wanted = new Set([location.href, ...performance.getEntriesByType("resource").map((entry) => entry.name), ...files]);
-  const own = [...wanted].filter((url) => url.startsWith(location.origin) && !url.includes("/models/"));
+  const own = [...wanted].filter((url) => url.startsWith(location.origin) && !url.includes("/models/") && url !== VERSION.href);
   const urls = new Set(own.map((url) => url.replace(/#.*/, "")));
   await Promise.all(
     Array.from(urls, async (url) => {
@@ -25,6 +30,6 @@ export async function keepPage(files) {
       if (response.ok) await cache.put(url, response); // what the server does not have, the page did without
     }),
   );
-  await cache.add(new Request(new URL("version.json", import.meta.url), { cache: "no-cache" }));
+  await cache.put(VERSION, new Response(await version));
   await navigator.serviceWorker.ready;
 }

@@ -68,6 +68,7 @@ export class Pad extends EventTarget {
   #open = null;
   /** @type {PointerEvent | null} its first event; other pointers are palms */
   #pointer = null;
+  #box = new DOMRect(); // where the pad was then
   /** @type {WeakSet<Stroke>} those of fingers, or of the palm of whoever then writes with a pen */
   #touched = new WeakSet();
   #hasPen = false; // whoever has a pen writes with it: until the pad is empty again, touches are palms
@@ -140,18 +141,6 @@ export class Pad extends EventTarget {
     this.#show(strokes);
   }
 
-  /** The drawing, black on white, as a file of it would be. */
-  picture() {
-    const canvas = document.createElement("canvas");
-    canvas.width = canvas.height = 512;
-    const context = canvas.getContext("2d");
-    if (!context) throw new Error("this browser gives no canvas");
-    context.fillStyle = "#fff";
-    context.fillRect(0, 0, 512, 512);
-    this.#draw(context, 512, "#000");
-    return canvas.toDataURL("image/png");
-  }
-
   /** @param {Stroke[][]} from @param {Stroke[][]} to */
   #travel(from, to) {
     const strokes = from.pop();
@@ -219,10 +208,13 @@ export class Pad extends EventTarget {
     if (event.button !== 0) return;
     if (event.pointerType === "pen") this.#forgetTouches();
     if (event.pointerId === this.#pointer?.pointerId) this.#end(); // its end was not told
+    // a touch that has not moved when another comes is a palm, and the other is the finger, or a pen that says it is one
+    if (this.#pointer?.pointerType === "touch" && event.pointerType === "touch" && this.#open?.length === 1) this.#drop();
     if (this.#pointer || (this.#hasPen && event.pointerType === "touch")) return;
     this.#end(); // of the keyboard
     this.#cursor = null;
     this.#pointer = event;
+    this.#box = this.canvas.getBoundingClientRect();
     this.#begin(this.#place(event));
     try {
       this.canvas.setPointerCapture(event.pointerId);
@@ -234,6 +226,10 @@ export class Pad extends EventTarget {
   /** @param {PointerEvent} event */
   #move(event) {
     if (event.pointerId !== this.#pointer?.pointerId) return;
+    const box = this.canvas.getBoundingClientRect();
+    const shift = [box.left - this.#box.left, box.top - this.#box.top, box.width - this.#box.width].map(Math.abs);
+    // its end was not told, or the pad has been turned or scrolled away under the pen
+    if (!(event.buttons & 1) || Math.max(...shift) > 2) return this.#end();
     for (const one of [...(event.getCoalescedEvents?.() ?? []), event]) this.#extend(this.#place(one));
     this.paint();
   }

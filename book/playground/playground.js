@@ -4,6 +4,7 @@ import { IS_KOREAN, message } from "./messages.js";
 import { Failure, fetchModel, isKept } from "./models.js";
 import { canKeep, keepPage } from "./offline.js";
 import { Pad } from "./pad.js";
+import { draw } from "./preprocessing.js";
 import { Recognizer } from "./recognizer.js";
 
 /** @typedef {import("./models.js").Model} Model */
@@ -39,7 +40,7 @@ let recognizer;
 let models = [];
 /** @type {Model | null} the model that is ready */
 let ready = null;
-let wanted = ""; // the name of the model that was chosen last
+let wanted = { name: "" }; // the choice that was made last, of a model
 
 /** @param {string} text @param {"" | "error" | "unlikely"} kind */
 function say(text, kind = "") {
@@ -82,26 +83,32 @@ function empty() {
   say(message(ready ? "draw" : "loading"));
 }
 
-/** Show what can be done with the drawing, and keep it in case the page is loaded again. */
+/** Show what can be done with the drawing, and read it. */
 function changed() {
   [undo.disabled, redo.disabled, clear.disabled, save.disabled] = [!pad.canUndo, !pad.canRedo, !pad.strokes.length, !pad.strokes.length];
-  try {
-    sessionStorage.setItem(DRAWING, JSON.stringify({ strokes: pad.strokes, pen: pad.pen }));
-  } catch (error) {
-    console.warn(error); // this browser keeps nothing
-  }
+  remember();
   recognize();
 }
 
-/** @returns {number | undefined} the pen's width of the drawing that was kept, which is shown again */
+/** Keep the drawing, its pen and its model in case the page is loaded again. */
+function remember() {
+  if (!wanted.name) return; // it is what was kept that is being shown
+  try {
+    sessionStorage.setItem(DRAWING, JSON.stringify({ strokes: pad.strokes, pen: pad.pen, model: wanted.name }));
+  } catch (error) {
+    console.warn(error); // this browser keeps nothing
+  }
+}
+
+/** @returns {{ model?: string, pen?: number }} of the drawing that was kept, which is shown again */
 function restore() {
   try {
-    const { strokes, pen } = JSON.parse(sessionStorage.getItem(DRAWING) ?? "");
-    if (!strokes.length) return undefined;
+    const { strokes, pen, model } = JSON.parse(sessionStorage.getItem(DRAWING) ?? "");
+    if (!strokes.length) return { model };
     pad.restore(strokes);
-    return pen;
+    return { model, pen };
   } catch {
-    return undefined;
+    return {};
   }
 }
 
@@ -115,7 +122,7 @@ async function recognize() {
   try {
     result = await recognizer.recognize(pad.strokes, pad.pen);
   } catch (error) {
-    return fail(error, model);
+    return model === ready ? fail(error, model) : undefined;
   }
   if (!result || !pad.strokes.length || model !== ready) return; // there is something newer
   show(result, model);
@@ -176,17 +183,29 @@ async function copy(character) {
   }
 }
 
+/** Save the drawing as the network was given it, black on white and with some paper around. */
 function download() {
+  const { pixels, width, height } = draw(pad.strokes, pad.pen, 384);
+  const canvas = document.createElement("canvas");
+  canvas.width = canvas.height = 512;
+  const context = canvas.getContext("2d");
+  if (!context) throw new Error("this browser gives no canvas");
+  context.fillStyle = "#fff";
+  context.fillRect(0, 0, 512, 512);
+  const image = new ImageData(width, height);
+  pixels.forEach((ink, place) => image.data.set([255 - ink, 255 - ink, 255 - ink, 255], 4 * place));
+  context.putImageData(image, (512 - width) / 2, (512 - height) / 2);
   const link = document.createElement("a");
-  Object.assign(link, { href: pad.picture(), download: "drawing.png" }).click();
+  Object.assign(link, { href: canvas.toDataURL("image/png"), download: "drawing.png" }).click();
 }
 
 /** @param {Model} model @param {number} [pen]  its width, in place of the model's */
 async function choose(model, pen = model.pen) {
-  wanted = model.name;
+  const choice = (wanted = { name: model.name });
   ready = null;
   pad.pen = pen;
   penWidth.value = String(pen);
+  remember();
   fill("knows", model.facts);
   fill("about", model.facts);
   fill("known", model.facts);
@@ -199,10 +218,10 @@ async function choose(model, pen = model.pen) {
   try {
     files = await recognizer.load(model);
   } catch (error) {
-    if (wanted === model.name) fail(error, model);
+    if (wanted === choice) fail(error, model);
     return;
   }
-  if (wanted !== model.name) return; // another was chosen meanwhile
+  if (wanted !== choice) return; // another was chosen meanwhile
   ready = model;
   app.dataset.ready = model.name;
   performance.mark("playground-ready");
@@ -284,16 +303,17 @@ async function start() {
     pad.pen = Number(penWidth.value);
     changed();
   });
-  const pen = restore();
+  const kept = restore();
   let first;
   try {
-    const response = await fetch(new URL("models.json", import.meta.url));
+    const response = await fetch(new URL("models.json", import.meta.url), { cache: "no-cache" }); // it names the files' checksums
     const listed = await response.json();
     models = listed.models;
     if (IS_KOREAN) {
       for (const model of models) Object.assign(model, { title: model.ko.title, facts: { ...model.facts, ...model.ko.facts } });
     }
-    first = models.find((model) => `#${model.name}` === location.hash) ?? models[0]; // playground.html#hanzi
+    first = models.find((model) => `#${model.name}` === location.hash); // playground.html#hanzi
+    first ??= models.find((model) => model.name === kept.model) ?? models[0];
     offer(first);
     fill("speed", listed.speed.facts);
     tabulate(listed.speed.rows);
@@ -307,7 +327,7 @@ async function start() {
     app.replaceWith(status); // there is nothing to draw for
     return;
   }
-  await choose(first, pen);
+  await choose(first, first.name === kept.model ? kept.pen : undefined);
 }
 
 start();

@@ -14,8 +14,10 @@
   const korean = document.documentElement.lang === "ko";
   const book = new URL("..", location.href); // of book/playground.html
   if (location.protocol === "file:") {
-    const folder = decodeURIComponent(book.pathname).replace(/^\/(?=[A-Z]:)/, "");
-    const command = `python3 -m http.server --directory "${folder}" 8000`;
+    const path = decodeURIComponent(book.pathname);
+    const isDrive = /^\/[A-Z]:/.test(path); // of Windows, where a shell takes these characters as they are
+    const folder = isDrive ? path.slice(1) : path.replace(/["$`\\]/g, "\\$&");
+    const command = `${isDrive ? "py" : "python3"} -m http.server --directory "${folder}" 8000`;
     const address = `http://localhost:8000/${location.pathname.slice(book.pathname.length)}`;
     say(
       korean

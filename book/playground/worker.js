@@ -38,6 +38,7 @@ async function keep(response) {
 let runtime;
 /** @type {{ model: Model, compiled: import("@litertjs/core").CompiledModel } | undefined} */
 let loaded;
+let newest = 0; // the model that was asked for last, whatever comes first from the network
 
 async function startRuntime() {
   const [, , litert] = await modules;
@@ -48,6 +49,7 @@ async function startRuntime() {
 
 /** @param {Model} model */
 async function load(model) {
+  const turn = ++newest;
   const [, { fetchModel, Failure }, litert] = await modules;
   const bytes = fetchModel(model);
   bytes.catch(() => {}); // it is awaited below, after the runtime
@@ -59,11 +61,12 @@ async function load(model) {
     throw new Failure("runtime", String(error));
   }
   const content = await bytes;
-  const older = loaded;
-  loaded = undefined;
-  older?.compiled.delete();
+  if (turn !== newest) return;
   try {
-    loaded = { model, compiled: await litert.loadAndCompile(content, { accelerator: "wasm" }) };
+    const compiled = await litert.loadAndCompile(content, { accelerator: "wasm" });
+    if (turn !== newest) return compiled.delete();
+    loaded?.compiled.delete();
+    loaded = { model, compiled };
     await run(new Float32Array(model.shape.reduce((a, b) => a * b))); // the first run allocates
   } catch (error) {
     throw new Failure("runtime", String(error));

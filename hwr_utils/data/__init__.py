@@ -160,7 +160,9 @@ def _manifest(promise: Entry, root: Path, found: dict[str, str]) -> dict[str, An
 
 
 def _check_classes(name: str, whole: _Whole) -> None:
-    """Refuse classes that are only tested, and warn of those that are not tested or nowhere."""
+    """Refuse a single class, or classes that are only tested, and warn of those that are not tested or nowhere."""
+    if len(whole.classes) < 2:
+        raise InputError(f"{name} has one class alone, {whole.classes[0]}. Add images of others.")
     if whole.tested is None:
         return
     every, trained, tested = range(len(whole.classes)), whole.labels[~whole.tested], whole.labels[whole.tested]
@@ -242,7 +244,7 @@ def _plain(source: Source) -> str:
 def _with_own_prefixes(promise: Entry, root: Path) -> Entry:
     """Let a user's own IDX files be called emnist-digits-train-images-idx3-ubyte and so on."""
     top = _top(root / promise.folders[0])
-    names = [_plain(source).partition("-images-idx3") for source in walk(top)] if top.is_dir() else []
+    names = [_plain(source).partition("-images-idx3") for source in walk(top, strict=False)] if top.is_dir() else []
     own = {part_of(name.replace("t10k", "test")): name for name, found, _ in names if found}
     return replace(promise, prefixes=(own.get("train", "train"), own.get("test", "t10k")))
 
@@ -253,7 +255,7 @@ def _find(promise: Entry, root: Path) -> tuple[Path, dict[str, Source]]:
     They may be gzipped, plain or in a zip archive, in a folder of their own, and be called train-images.idx3-ubyte.
     """
     for folder in (root / place for place in promise.folders):
-        sources = walk(_top(folder)) if _top(folder).is_dir() else []
+        sources = walk(_top(folder), strict=False) if _top(folder).is_dir() else []
         sources.sort(key=lambda source: (source.file.suffix != ".gz", len(source.file.parts)), reverse=True)
         named = {_plain(source): source for source in sources}
         if found := {file: named[file] for file in promise.files if file in named}:
@@ -292,7 +294,10 @@ def _instead(folder: Path) -> str:
     held_out = [name for name in names if name.lower() in ("val", "valid", "validation", "eval", "dev")]
     if held_out and "train" in folders.parts(top):
         told += f" If {held_out[0]} is to be the test set, run `mv {top / held_out[0]} {top / 'test'}`."
-    elif any(re.fullmatch(r"\.(csv|npz|parquet|png|jpe?g|webp|bmp|tiff?)", s.file.suffix.lower()) for s in walk(top)):
+    elif any(
+        re.fullmatch(r"\.(csv|npz|parquet|png|jpe?g|webp|bmp|tiff?)", s.file.suffix.lower())
+        for s in walk(top, strict=False)
+    ):
         told += f" To make IDX files of it, run `hwr import-images {top} --out {folder}`."
     return told
 
@@ -325,9 +330,10 @@ def _read_idx(promise: Entry, folder: Path, root: Path, found: dict[str, Source]
         images = _upright(promise.name, images)
     for part in labels:
         if not np.isin(part, values).all():
+            odd = ", ".join(map(str, np.setdiff1d(part, values)[:5]))
             raise InputError(
-                f"{folder} holds labels {part.min()} to {part.max()}; {values[0]} to {values[-1]} was expected, for "
-                f"{len(classes)} classes. Correct the labels, or the classes."
+                f"{folder} holds labels {part.min()} to {part.max()}, {odd} among them; {values[0]} to {values[-1]}, "
+                f"of the {len(classes)} classes of its training images, were expected. Correct labels or classes."
             )
     pictures = np.concatenate(images)
     if promise.transposed:
@@ -357,8 +363,10 @@ def _own_classes(
 
 def _upright(name: str, images: list[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
     """Return the images of a user's own set as white ink on black, and warn where they may lie on their side."""
-    if preprocessing.is_dark_on_light(images[0]):
-        images = [255 - part for part in images]
+    for part in images:
+        if part.size and part.max() < preprocessing.MIN_CONTRAST:
+            raise InputError(f"{name}: its brightest pixel is {part.max()}; up to 255 was expected. Scale the pixels.")
+    images = [255 - part if part.size and preprocessing.is_dark_on_light(part) else part for part in images]
     ink = images[0] > preprocessing.INK
     if ink.any(2).sum() < TALL * ink.any(1).sum():
         warn(

@@ -15,6 +15,7 @@ from hwr_utils.errors import InputError, warn
 from hwr_utils.sources import Source, listing, natural, walk
 
 SIDE = 28  # pixels, of the images in IDX files
+LABELS = ("label", "labels", "class", "target", "y", "digit", "character")  # how a column of labels is called
 Part = tuple[str, Any, Any]  # train or test, images, labels; images and labels may come one after the other
 
 
@@ -38,22 +39,35 @@ def import_images(paths: Iterable[str | Path], out: str | Path) -> dict[str, int
         )
     scale = _scale((*train, *test))
     images = np.stack([_fit(image, scale) for image in (*train, *test)])
-    told = [str(label) for label in (*train_labels, *test_labels)]
+    told = [_told(label) for label in (*train_labels, *test_labels)]
     names = sorted(set(told), key=natural)
+    if len(names) < 2:
+        raise InputError(f"found one class alone, {names[0]}; two or more were expected. Is that the column of labels?")
     numbers = all(name.isdecimal() and int(name) < 256 for name in names)
     labels = np.array([int(name) if numbers else names.index(name) for name in told], np.int64)
     split = np.split(np.arange(len(labels)), [len(train)]) if test else splits.stratified_split(labels, 0.2, 0)
     out = Path(out)
     if len(names) > 256:
         raise InputError(f"found {len(names)} classes; at most 256 go into IDX files. Give fewer.")
-    if out.is_dir() and any(out.glob("*ubyte*")):
-        raise InputError(f"{out} holds IDX files, which are kept. Give another folder, or remove them.")
+    if out.is_dir() and any([*out.glob("*ubyte*"), *out.glob("classes.txt")]):
+        raise InputError(
+            f"{out} holds IDX files or their classes.txt, which are kept. Give another folder, or remove them."
+        )
+    if not numbers:  # first: without it the labels would be taken for the classes
+        files.write_text(out / "classes.txt", "".join(f"{name}\n" for name in names))
     for prefix, chosen in zip(("train", "t10k"), split, strict=True):
         idx.write_idx(out / f"{prefix}-images-idx3-ubyte.gz", images[chosen])
         idx.write_idx(out / f"{prefix}-labels-idx1-ubyte.gz", labels[chosen].astype(np.uint8))
-    if not numbers:
-        files.write_text(out / "classes.txt", "".join(f"{name}\n" for name in names))
     return {"train": len(split[0]), "test": len(split[1])}
+
+
+def _told(label: Any) -> str:
+    """Return a label as text, a whole number without a fraction; an InputError where it is missing."""
+    if pd.isna(label):
+        raise InputError("found an image whose label is missing; one for each was expected. Give it one, or remove it.")
+    if isinstance(label, bytes):
+        return label.decode()
+    return str(int(label)) if isinstance(label, float | np.floating) and label == int(label) else str(label)
 
 
 def _parts(path: Path) -> Iterator[Part]:
@@ -75,8 +89,15 @@ def _csv(stream: Any, source: Source) -> Iterator[Part]:
     header = 0 if any(not word.replace(".", "").isdecimal() for word in words) else None
     stream.seek(0)
     table = pd.read_csv(stream, header=header)
-    label = next((column for column in table if str(column).lower() in ("label", "class")), table.columns[0])
+    first, last = table.columns[0], table.columns[-1]
+    label = next((column for column in table if str(column).lower() in LABELS), first)
+    if label == first and table[first].nunique() == 1 < table[last].nunique():
+        label = last  # the first is a corner of the images
     pixels = table.drop(columns=label).to_numpy()
+    if pixels.dtype.kind not in "biuf" or pd.isna(pixels).any():
+        raise InputError(
+            f"{source} has cells that are empty or no numbers; pixels and labels were expected. Mend them."
+        )
     side = int(pixels.shape[1] ** 0.5)
     if side < 8 or side * side != pixels.shape[1]:
         warn(f"{source} was left out: it has {len(table.columns)} columns, and a label and N x N pixels were expected.")

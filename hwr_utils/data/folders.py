@@ -1,5 +1,6 @@
 """Read pictures from folders, one folder a class."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +20,20 @@ def parts(folder: Path) -> dict[str, Path]:
     inside = [path for path in listing(folder) if path.is_dir()] if folder.is_dir() else []
     if len(inside) == 1 and (deeper := parts(inside[0])):
         return deeper
-    found = {part: path for path in inside if (part := part_of(path.name))}
+    found: dict[str, Path] = {}
+    for part in ("train", "test"):
+        named = [path for path in inside if part_of(path.name) == part]
+        whole = [path for path in named if re.fullmatch("trn|tst|(train|test)(ing)?", path.name.lower())]
+        if len(named) > 1 and len(whole) != 1:
+            told = ", ".join(path.name for path in named)
+            raise InputError(f"{folder} holds {told}, and one {part} folder was expected. Rename or remove the others.")
+        if named:
+            found[part] = (whole or named)[0]
+    others = [path.name for path in inside if path not in found.values()]
     for part, path in found.items():
         inner = listing(path)
         if len(inner) == 1 and inner[0].is_dir() and part_of(inner[0].name) == part:
             found[part] = inner[0]
-    others = [path.name for path in inside if not part_of(path.name)]
     if len(found) == 2 and others:
         warn(f"{folder}: only its training and test folders are read, not {', '.join(others)}.")
     return found

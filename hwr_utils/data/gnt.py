@@ -21,7 +21,7 @@ MAX_SIDE = 4096  # pixels; the largest of HWDB has some hundreds
 MAX_BYTES = 2**28  # of one file, of which each process of an import holds one; the largest of HWDB1.1 has about 20 MB
 OTHERS = {  # what lies beside .gnt files, or is taken for them
     **dict.fromkeys(
-        (".alz", ".rar", ".7z", ".tar", ".gz", ".tgz", ".xz", ".bz2", ".zip"),
+        (".alz", ".egg", ".rar", ".7z", ".tar", ".gz", ".tgz", ".xz", ".bz2", ".zst", ".zip", ".z01", ".001"),
         "an archive that has to be unpacked first",
     ),
     ".gntx": "GNTX, another format than GNT: get the .gnt files of the same set",

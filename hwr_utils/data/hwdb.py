@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from hwr_utils import files, preprocessing, processes, records
 from hwr_utils.data import gnt
-from hwr_utils.errors import InputError, reading
+from hwr_utils.errors import InputError, printable, reading
 from hwr_utils.sources import Source
 
 SCHEMA_VERSION = 1
@@ -132,8 +132,8 @@ def _manifest(sources: list[Source], scans: list[tuple[str, Counter[str]]], opti
         others.update(own)
         told.append(
             {
-                "name": f"{source.path.name}: {source.member}" if source.member else source.path.name,
-                "writer": source.file.stem,
+                "name": printable(f"{source.path.name}: {source.member}" if source.member else source.path.name),
+                "writer": printable(source.file.stem),
                 "part": source.part,
                 "sha256": digest,
                 "samples": counts.total(),

@@ -172,9 +172,9 @@ def softmax(logits: NDArray[np.floating], temperature: float = 1.0) -> NDArray[n
 def load(path: str | Path) -> Recognizer:
     """Open a .tflite file by the model.json beside it; an InputError where they are missing or do not match."""
     path = Path(path)
-    place = path.with_name(DESCRIPTION)
     with reading(path, "a .tflite file", "Make it with `hwr quantize RUN`."):
         digest = files.sha256(path)
+    place = path.with_name(DESCRIPTION)
     found = read_description(place)
     if digest not in [entry["sha256"] for entry in found["files"].values()]:
         raise InputError(f"{path} is no file that {place} knows: it is damaged, or of another run. {AGAIN}")
@@ -202,15 +202,21 @@ def read_description(path: Path) -> dict[str, Any]:
         nothing = {"temperature": 1.0, "rejector": {"weights": [0.0] * n, "bias": 0.0}}
         found["scores"] = nothing | found.get("scores", nothing)
         rejector = found["scores"]["rejector"]
-        numbers = np.array([found["scores"]["temperature"], rejector["bias"], *rejector["weights"]], np.float64)
+        given = [found["scores"]["temperature"], rejector["bias"], *rejector["weights"]]
+        numbers = np.array(given, np.float64)
         holds = {
             "schema_version": found["schema_version"] == SCHEMA_VERSION,
-            "classes": len(classes) > 1 and all(isinstance(one, str) and one for one in classes),
+            "classes": isinstance(classes, list)
+            and len(set(classes)) == len(classes) > 1
+            and all(isinstance(one, str) and one for one in classes),
             "input": len(found["input"]["shape"]) == 4,
-            "image": type(room) is int and 0 < room <= form["size"] <= preprocessing.MAX_SIDE,
+            "image": type(form["size"]) is type(form["margin"]) is int
+            and 0 < room <= form["size"] <= preprocessing.MAX_SIDE,
             "centre": form["centre"] in ("box", "mass"),
             "files": all(isinstance(entry["sha256"], str) for entry in found["files"].values()),
-            "scores": np.isfinite(numbers).all() and numbers[0] > 0,
+            "scores": all(type(one) in (int, float) for one in given)
+            and np.isfinite(numbers).all()
+            and 1e-3 <= numbers[0] <= 1e3,
             "rejector": len(numbers) == 2 + n,
         }
         if wrong := [name for name, held in holds.items() if not held]:
