@@ -16,7 +16,7 @@ from PIL import Image, ImageFilter, ImageOps, UnidentifiedImageError
 
 from hwr_utils.errors import InputError, kind, reading
 
-MAX_PIXELS = 50_000_000  # more than a telephone's camera makes; decoded, at most 0.2 GB
+MAX_PIXELS = 50_000_000  # more than a telephone's camera makes; decoded, with colours and transparency, under 1 GB
 MAX_SIDE = 20_000  # the weights that scale a side grow with it, too
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 ENOUGH = 1500  # pixels a side of a picture that is read: of larger ones, whole blocks are averaged first
