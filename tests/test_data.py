@@ -258,13 +258,13 @@ def test_labels_that_do_not_begin_at_0_name_their_classes(tmp_path: Path) -> Non
 
 def test_classes_without_images_are_named(tmp_path: Path) -> None:
     folder = write_set(tmp_path / "custom/mine", test_labels=np.zeros(10))
-    with pytest.warns(InputWarning, match=r"9 classes \(1, 2, 3, 4, 5 \.\.\.\) have no test image"):
+    with pytest.warns(InputWarning, match="classes without a test image: 1, 2, 3, 4, 5 and 4 more"):
         data.load("custom:mine", tmp_path)
     (folder / "classes.txt").write_text("\n".join("0123456789ab"), "utf-8")
-    with pytest.warns(InputWarning, match=r"2 classes \(a, b\) have no training image"):
+    with pytest.warns(InputWarning, match="classes without a training image: a, b"):
         data.load("custom:mine", tmp_path)
     write_set(folder, test_labels=np.full(10, 11))
-    with pytest.raises(InputError, match=r"1 classes \(b\) are in the test set alone"):
+    with pytest.raises(InputError, match="in its test set alone, which no model can learn: b"):
         data.load("custom:mine", tmp_path)
 
 
@@ -401,7 +401,7 @@ def test_own_images_of_another_scale_polarity_or_number_of_classes(tmp_path: Pat
 
 def test_sets_without_both_parts_are_told_what_to_do(tmp_path: Path, pictures: Path) -> None:
     write_picture(pictures / "test/d/1.png")
-    with pytest.raises(InputError, match=r"1 classes \(d\) are in the test set alone, so no model can learn"):
+    with pytest.raises(InputError, match="in its test set alone, which no model can learn: d"):
         data.load("custom:mine", tmp_path)
     write_picture(pictures / "train/d/1.png")
     (pictures / "Validation").mkdir()

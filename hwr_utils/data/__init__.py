@@ -168,11 +168,11 @@ def _check_classes(name: str, whole: _Whole) -> None:
     every, trained, tested = range(len(whole.classes)), whole.labels[~whole.tested], whole.labels[whole.tested]
     for labels, others, fault in ((tested, trained, ""), (every, trained, "training"), (trained, tested, "test")):
         named = [whole.classes[label] for label in np.setdiff1d(labels, others)]
-        told = f"{name}: {len(named)} classes ({', '.join(named[:5])}{' ...' if named[5:] else ''})"
+        told = f"{', '.join(named[:5])}{f' and {len(named) - 5} more' if named[5:] else ''}"
         if named and not fault:
-            raise InputError(f"{told} are in the test set alone, so no model can learn them. Add images, or remove it.")
+            raise InputError(f"{name} has classes in its test set alone, which no model can learn: {told}. Add images.")
         if named:
-            warn(f"{told} have no {fault} image. Was that meant?")
+            warn(f"{name} has classes without a {fault} image: {told}. Was that meant?")
 
 
 def _only(whole: _Whole, classes: str) -> _Whole:
@@ -294,12 +294,17 @@ def _instead(folder: Path) -> str:
     held_out = [name for name in names if name.lower() in ("val", "valid", "validation", "eval", "dev")]
     if held_out and "train" in folders.parts(top):
         told += f" If {held_out[0]} is to be the test set, run `mv {top / held_out[0]} {top / 'test'}`."
-    elif any(
-        re.fullmatch(r"\.(csv|npz|parquet|png|jpe?g|webp|bmp|tiff?)", s.file.suffix.lower())
-        for s in walk(top, strict=False)
-    ):
+    elif _can_be_imported(top):
         told += f" To make IDX files of it, run `hwr import-images {top} --out {folder}`."
     return told
+
+
+def _can_be_imported(top: Path) -> bool:
+    """Tell whether `hwr import-images` may make a set of a folder: of a table, or of pictures in folders, one a class."""
+    tables = any(source.file.suffix.lower() in (".csv", ".npz", ".parquet") for source in walk(top, strict=False))
+    home = folders.parts(top).get("train", top)
+    inside = [one for folder in listing(home) if folder.is_dir() for one in listing(folder)]
+    return tables or any(re.fullmatch(r"\.(png|jpe?g|webp|bmp|tiff?)", one.suffix.lower()) for one in inside)
 
 
 def _read_idx(promise: Entry, folder: Path, root: Path, found: dict[str, Source]) -> _Whole:

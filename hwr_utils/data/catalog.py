@@ -76,7 +76,7 @@ def entry(name: str) -> Entry:
     if kind != "custom":
         near = recipes.nearest(name.lower(), [*CATALOG, "custom:NAME"])
         raise InputError(f"dataset {name!r} is unknown, expected one of {', '.join(CATALOG)} or custom:NAME{near}")
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", own):
-        raise InputError(f"dataset {name!r}: after 'custom:' come letters, digits, - and _; rename the folder.")
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,99}", own):
+        raise InputError(f"dataset {name!r}: after 'custom:' come 1 to 99 letters, digits, - and _; rename the folder.")
     how = "Or put images there as train/CLASS/*.png and test/CLASS/*.png (or .jpg)."
     return Entry(name, f"Own data: {own}", "the user's own", (f"custom/{own}",), how)

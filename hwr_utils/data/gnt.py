@@ -89,7 +89,7 @@ def find(path: str | Path) -> list[Source]:
     by_suffix = {source.file.suffix.lower(): source for source in reversed(found)}
     told = "".join(f" {by_suffix[suffix]} is {what}." for suffix, what in OTHERS.items() if suffix in by_suffix)
     if ".gnt" not in by_suffix:
-        raise InputError(f"{path}: none of the {len(found)} files found there is a .gnt file.{told} Give some.")
+        raise InputError(f"{path}: found {len(found):,} files there, and no .gnt file.{told} Give some.")
     if told:
         warn(f"{path}: only its .gnt files are read.{told}")
     return [source for source in found if source.file.suffix.lower() == ".gnt"]
