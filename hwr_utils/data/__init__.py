@@ -300,7 +300,7 @@ def _instead(folder: Path) -> str:
 
 
 def _can_be_imported(top: Path) -> bool:
-    """Tell whether `hwr import-images` may make a set of a folder: of a table, or of pictures in folders, one a class."""
+    """Tell whether `hwr import-images` may make a set of a folder: of a table, or of pictures, one folder a class."""
     tables = any(source.file.suffix.lower() in (".csv", ".npz", ".parquet") for source in walk(top, strict=False))
     home = folders.parts(top).get("train", top)
     inside = [one for folder in listing(home) if folder.is_dir() for one in listing(folder)]
