@@ -7,9 +7,6 @@ and growing as the map shrinks, as GoogLeNet's do. Batch normalisation (Ioffe an
 convolution is the study's choice, too.
 """
 
-from collections.abc import Callable
-from typing import ClassVar
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -30,7 +27,6 @@ class ConvUnit(nn.Sequential):
         super().__init__(
             nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()
         )
-        self.channels = outputs
 
 
 class Inception(nn.Module):
@@ -60,15 +56,12 @@ class InceptionHCCR(nn.Module):
             7x7 positions; another multiple of 8 works as well.
     """
 
-    module: ClassVar[Callable[..., ConvUnit | Inception]] = Inception  # of so many input channels and one of `widths`
-    widths: ClassVar[tuple[tuple[int, ...], ...]] = MODULES
-
     def __init__(self, n_classes: int, image_size: int = 56) -> None:
         super().__init__()
         self.stem = nn.Sequential(ConvUnit(1, 32, 3), nn.MaxPool2d(2), ConvUnit(32, 64, 3))
         channels, modules = 64, []
-        for widths in self.widths:
-            modules.append(type(self).module(channels, *widths))
+        for widths in MODULES:
+            modules.append(Inception(channels, *widths))
             channels = modules[-1].channels
         self.module1, self.module2, self.module3, self.module4 = modules
         self.classifier = nn.Linear(channels, n_classes)

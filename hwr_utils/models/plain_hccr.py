@@ -5,13 +5,20 @@ the next as the modules do, and are as wide as gives the two networks the same n
 cent, when they tell 64 classes apart.
 """
 
-from functools import partial
+from torch import nn
 
 from hwr_utils.models.inception_hccr import ConvUnit, InceptionHCCR
+
+WIDTHS = (64, 66, 134, 184, 282)  # channels: of the stem, and after each convolution
 
 
 class PlainHCCR(InceptionHCCR):
     """A stem of two convolutions, four more, global average pooling, a linear classifier; see `InceptionHCCR`."""
 
-    module = partial(ConvUnit, kernel=3)
-    widths = ((66,), (134,), (184,), (282,))
+    def __init__(self, n_classes: int, image_size: int = 56) -> None:
+        super().__init__(n_classes, image_size)
+        for number in range(1, 5):
+            unit = ConvUnit(WIDTHS[number - 1], WIDTHS[number], 3)
+            nn.init.kaiming_normal_(next(unit.parameters()), mode="fan_out", nonlinearity="relu")
+            setattr(self, f"module{number}", unit)
+        self.classifier = nn.Linear(WIDTHS[-1], n_classes)
