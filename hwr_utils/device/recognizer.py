@@ -197,26 +197,22 @@ def read_description(path: Path) -> dict[str, Any]:
     """
     with reading(path, "the description of a model", AGAIN):
         found = dict(json.loads(path.read_text(encoding="utf-8")))
-        classes, form = found["classes"], found["image"]
-        n, room = 2 * len(classes) + min(RANKED, len(classes)) + 6, form["size"] - 2 * form["margin"]
+        classes, form, side = found["classes"], found["image"], found["image"]["size"]
+        n, room = 2 * len(classes) + min(RANKED, len(classes)) + 6, side - 2 * form["margin"]
         nothing = {"temperature": 1.0, "rejector": {"weights": [0.0] * n, "bias": 0.0}}
         found["scores"] = nothing | found.get("scores", nothing)
         rejector = found["scores"]["rejector"]
         given = [found["scores"]["temperature"], rejector["bias"], *rejector["weights"]]
-        numbers = np.array(given, np.float64)
+        numbers, typed = np.array(given, np.float64), all(type(one) in (int, float) for one in given)
+        named = isinstance(classes, list) and all(isinstance(one, str) and one for one in classes)
         holds = {
             "schema_version": found["schema_version"] == SCHEMA_VERSION,
-            "classes": isinstance(classes, list)
-            and len(set(classes)) == len(classes) > 1
-            and all(isinstance(one, str) and one for one in classes),
+            "classes": named and len(set(classes)) == len(classes) > 1,
             "input": len(found["input"]["shape"]) == 4,
-            "image": type(form["size"]) is type(form["margin"]) is int
-            and 0 < room <= form["size"] <= preprocessing.MAX_SIDE,
+            "image": type(side) is type(room) is int and 0 < room <= side <= preprocessing.MAX_SIDE,
             "centre": form["centre"] in ("box", "mass"),
             "files": all(isinstance(entry["sha256"], str) for entry in found["files"].values()),
-            "scores": all(type(one) in (int, float) for one in given)
-            and np.isfinite(numbers).all()
-            and 1e-3 <= numbers[0] <= 1e3,
+            "scores": typed and np.isfinite(numbers).all() and 1e-3 <= numbers[0] <= 1e3,
             "rejector": len(numbers) == 2 + n,
         }
         if wrong := [name for name, held in holds.items() if not held]:
