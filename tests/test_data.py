@@ -385,6 +385,12 @@ def test_what_lies_beside_the_two_parts_is_no_part(tmp_path: Path, pictures: Pat
         data.load("custom:mine", tmp_path)
 
 
+def test_a_broken_archive_of_a_published_set_is_not_passed_over(tmp_path: Path) -> None:
+    files.write_bytes(tmp_path / "EMNIST/raw/gzip.zip", b"<html>")
+    with pytest.raises(InputError, match=r"gzip\.zip is a web page .*; a zip archive was expected"):
+        data.load("emnist-letters", tmp_path)
+
+
 def test_own_images_of_another_scale_polarity_or_number_of_classes(tmp_path: Path) -> None:
     images, labels = frames(tmp_path)
     both = {"train_labels": labels, "test_labels": labels[:10]}

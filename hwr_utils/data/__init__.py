@@ -255,7 +255,7 @@ def _find(promise: Entry, root: Path) -> tuple[Path, dict[str, Source]]:
     They may be gzipped, plain or in a zip archive, in a folder of their own, and be called train-images.idx3-ubyte.
     """
     for folder in (root / place for place in promise.folders):
-        sources = walk(_top(folder), strict=False) if _top(folder).is_dir() else []
+        sources = walk(_top(folder), strict=promise.name in CATALOG) if _top(folder).is_dir() else []
         sources.sort(key=lambda source: (source.file.suffix != ".gz", len(source.file.parts)), reverse=True)
         named = {_plain(source): source for source in sources}
         if found := {file: named[file] for file in promise.files if file in named}:

@@ -67,7 +67,7 @@ def _told(label: Any) -> str:
         raise InputError("found an image whose label is missing; one for each was expected. Give it one, or remove it.")
     if isinstance(label, bytes):
         return label.decode()
-    return str(int(label)) if isinstance(label, float | np.floating) and label == int(label) else str(label)
+    return str(int(label)) if isinstance(label, float | np.floating) and float(label).is_integer() else str(label)
 
 
 def _parts(path: Path) -> Iterator[Part]:
