@@ -117,29 +117,41 @@ def network(run: Run) -> nn.Module:
 def initial_weights(config: RunConfig, classes: Sequence[str], results_dir: Path) -> training.Weights | None:
     """Return the weights of the run that the config's `init` names, or None where it names none.
 
-    Where that run has other classes, its last layer, whose size depends on their number, is left out. Errors as
-    `weights`; and an InputError where there is no such run, or its network is another.
+    Of several runs, joined by +, it is the mean of their weights, which often reads better than each of them where one
+    training went on from the other (Wortsman et al., ICML 2022). Where a run has other classes, the last layer, whose
+    size depends on their number, is left out. Errors as `weights`; and an InputError where there is no such run, or its
+    network is another.
     """
-    if (name := config.training["init"]) is None:
+    if config.training["init"] is None:
         return None
-    recipes.known("init=", name, [path.parent.name for path in results_dir.glob("*/record.json")])
-    run = results.open_run(results_dir / name)
-    kept = load_safetensors(weights(run))
     with torch.device("meta"):  # shapes alone
         network = training.build(config, len(classes))
         last = models.layer_table(network, config.training["image_size"]).layer.iloc[-1]
-    if run.classes != list(classes):
-        kept = {name: tensor for name, tensor in kept.items() if not name.startswith(f"{last}.")}
-    try:
-        unknown = network.load_state_dict(kept, strict=False, assign=True).unexpected_keys
-    except RuntimeError:  # of shapes that differ
-        unknown = [last]
-    if unknown:
-        raise InputError(
-            f"init={name} is a network of another shape: {run.config.architecture} with image_size="
-            f"{run.config.training['image_size']} and {dict(run.config.model)}. Train one of the same, or without init."
-        )
-    return kept
+    kept, recorded = [], [path.parent.name for path in results_dir.glob("*/record.json")]
+    for name in config.training["init"].split("+"):
+        recipes.known("init=", name, recorded)
+        run = results.open_run(results_dir / name)
+        found = load_safetensors(weights(run))
+        if run.classes != list(classes):
+            found = {layer: tensor for layer, tensor in found.items() if not layer.startswith(f"{last}.")}
+        try:
+            unknown = network.load_state_dict(found, strict=False, assign=True).unexpected_keys
+        except RuntimeError:  # of shapes that differ
+            unknown = [last]
+        if unknown:
+            raise InputError(
+                f"init={name} is a network of another shape: {run.config.architecture} with image_size="
+                f"{run.config.training['image_size']} and {dict(run.config.model)}. Train one of the same, or without "
+                "init."
+            )
+        kept.append(found)
+    shared = set.intersection(*map(set, kept))
+    # a count of batches, which is a whole number, is the first run's
+    return {
+        layer: torch.stack([one[layer] for one in kept]).mean(0) if tensor.is_floating_point() else tensor
+        for layer, tensor in kept[0].items()
+        if layer in shared
+    }
 
 
 def training_split(dataset: data.Dataset, config: RunConfig) -> tuple[np.ndarray, np.ndarray]:

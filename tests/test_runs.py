@@ -79,6 +79,17 @@ def test_for_other_classes_the_last_layer_begins_afresh(done: Run, results: Path
         assert all(torch.equal(state[name], whole[name]) for name in weights)
 
 
+def test_a_run_may_begin_with_the_mean_of_several(done: Run, results: Path, root: Path) -> None:
+    other = train_run(tiny(**SHORT, init=done.folder.name), results, root, "cpu")
+    names = [done.folder.name, other.folder.name]
+    one, two, mean = (
+        runs.initial_weights(tiny(init=init), done.classes, results) for init in (*names, "+".join(names))
+    )
+    assert one and two and mean and one.keys() == mean.keys()
+    assert all(torch.allclose(mean[name], (one[name] + two[name]) / 2) for name in mean)
+    assert any(not torch.equal(one[name], two[name]) for name in mean)
+
+
 @pytest.mark.parametrize(
     ("changed", "weights", "message"),
     [
