@@ -10,6 +10,7 @@ _TABLES = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="
 SONG_TABLE_1: dict[str, list[int]] = _TABLES["song_table_1"]  # dataset -> training and test images
 # accuracies (0..1): a row for each dataset, a column for each of the study's names of their networks
 SONG_TABLE_2 = pd.DataFrame(_TABLES["song_table_2"]).T.sort_index().sort_index(axis=1).rename_axis("dataset")
+KMNIST_KERAS: dict[str, float] = _TABLES["kmnist_keras"]  # dataset -> accuracy (0..1)
 # On handwritten Chinese characters, offline, at the 3,755 classes of GB 2312 level 1, a row each: who (the authors, and
 # what reads the characters), accuracy (0..1, of a single network where it is one), test (the test images), megabytes
 # (10^6 bytes of the model as published; NaN where the source gives none), citation (key in the bibliography).
