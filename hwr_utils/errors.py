@@ -93,7 +93,7 @@ def reading(path: object, expected: str, remedy: str) -> Iterator[None]:
             remedy = "Unpack it first."
         if isinstance(error, OSError) and error.strerror:  # of the system, and not zlib's, gzip's or Pillow's
             found = f"cannot read {path}: {error.strerror}"
-        raise InputError(f"{found}; {expected} was expected. {remedy}") from error
+        raise InputError(f"{found}; expected {expected}. {remedy}") from error
 
 
 @contextmanager

@@ -154,7 +154,7 @@ def test_a_default_that_must_be_computed_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="parameter 'a' is unknown"):
         notebooks.check(write(tmp_path), {"a": 1})
     path.write_text('{"cells": [{}]}')
-    with pytest.raises(InputError, match=r"tiny\.ipynb is damaged .*a notebook with parameters was expected"):
+    with pytest.raises(InputError, match=r"tiny\.ipynb is damaged .*expected a notebook with parameters"):
         notebooks.parameters(path)
 
 

@@ -28,27 +28,31 @@ def import_images(paths: Iterable[str | Path], out: str | Path) -> dict[str, int
     images; raises an InputError where nothing can be read, images lack labels, or `out` holds such files already.
     """
     found: dict[str, tuple[list[Any], list[Any]]] = {"train": ([], []), "test": ([], [])}
-    for name, *new in (part for path in paths for part in _parts(Path(path))):
+    sources = list(paths)
+    where = ", ".join(map(str, sources))
+    for name, *new in (part for path in sources for part in _parts(Path(path))):
         for kept, values in zip(found[name], new, strict=True):
             kept.extend(values)
     (train, train_labels), (test, test_labels) = found.values()
     if not train or (len(train), len(test)) != (len(train_labels), len(test_labels)):
         raise InputError(
-            f"found {len(train)} training images and {len(train_labels)} labels, {len(test)} test images and "
+            f"{where}: found {len(train)} training images and {len(train_labels)} labels, {len(test)} test images and "
             f"{len(test_labels)} labels; training images with a label each were expected. Give other files."
         )
-    scale = _scale((*train, *test))
+    scale = _scale((*train, *test), where)
     images = np.stack([_fit(image, scale) for image in (*train, *test)])
-    told = [_told(label) for label in (*train_labels, *test_labels)]
+    told = [_told(label, where) for label in (*train_labels, *test_labels)]
     names = sorted(set(told), key=natural)
     if len(names) < 2:
-        raise InputError(f"found one class alone, {names[0]}; two or more were expected. Is that the column of labels?")
+        raise InputError(
+            f"{where}: found one class alone, {names[0]}; expected two or more. Is that the column of labels?"
+        )
     numbers = all(name.isdecimal() and int(name) < 256 for name in names)
     labels = np.array([int(name) if numbers else names.index(name) for name in told], np.int64)
     split = np.split(np.arange(len(labels)), [len(train)]) if test else splits.stratified_split(labels, 0.2, 0)
     out = Path(out)
     if len(names) > 256:
-        raise InputError(f"found {len(names)} classes; at most 256 go into IDX files. Give fewer.")
+        raise InputError(f"{where}: found {len(names)} classes; at most 256 go into IDX files. Give fewer.")
     if out.is_dir() and any([*out.glob("*ubyte*"), *out.glob("classes.txt")]):
         raise InputError(
             f"{out} holds IDX files or their classes.txt, which are kept. Give another folder, or remove them."
@@ -61,10 +65,10 @@ def import_images(paths: Iterable[str | Path], out: str | Path) -> dict[str, int
     return {"train": len(split[0]), "test": len(split[1])}
 
 
-def _told(label: Any) -> str:
+def _told(label: Any, where: str) -> str:
     """Return a label as text, a whole number without a fraction; an InputError where it is missing."""
     if pd.isna(label):
-        raise InputError("found an image whose label is missing; one for each was expected. Give it one, or remove it.")
+        raise InputError(f"{where}: found an image whose label is missing. Give it one, or remove it.")
     if isinstance(label, bytes):
         return label.decode()
     return str(int(label)) if isinstance(label, float | np.floating) and float(label).is_integer() else str(label)
@@ -134,11 +138,11 @@ def _parquet(stream: Any, source: Source) -> Iterator[Part]:
     yield source.part or "train", [preprocessing.decode(one, source) for one in pictures], table["label"].to_numpy()
 
 
-def _scale(images: Sequence[Any]) -> int:
+def _scale(images: Sequence[Any], where: str) -> int:
     """Return what makes 0 to 255 of the pixels of all images; an InputError where nothing does."""
     low, high = np.min([image.min() for image in images]), np.max([image.max() for image in images])
     if not (low >= 0 and high <= 255):  # which of pixels that are missing neither holds
-        raise InputError(f"found pixels of {low} to {high}; 0 to 255, or 0 to 1, was expected.")
+        raise InputError(f"{where}: found pixels of {low} to {high}; expected 0 to 255, or 0 to 1. Scale them.")
     return 255 if high <= 1 else 1
 
 
