@@ -109,7 +109,7 @@ def facts(model: Model) -> dict[str, str]:
     told = {
         "characters": n_classes,
         "megabytes": f"{model.file.stat().st_size / 1e6:.2f}",
-        "trained": f"{model.record['dataset']['n_train']:,}",
+        "trained": f"{_images(model.file.parent):,}",
         "set": title(trained),
         **_sentences(model, model.entry),
     }
@@ -122,6 +122,18 @@ def facts(model: Model) -> dict[str, str]:
         told |= {"low": f"{100 * (low):.2f}", "high": f"{100 * (high):.2f}"}
         told |= {"declined": f"{100 * (declined):.2f}"} if declined is not None else {}
     return told
+
+
+def _images(folder: Path) -> int:
+    """Return how many images a run has learned from, with those of the runs whose weights it began with."""
+    counted: dict[str, int] = {}  # by the data, of which a later run may have taken a part again
+    todo = [folder]
+    while todo:
+        record = records.read(todo.pop() / "record.json")
+        data, n = str(record["dataset"]["files"]), record["dataset"]["n_train"]
+        counted[data] = max(counted.get(data, 0), n)
+        todo += [folder.parent / name for name in record["config"]["training"].get("init", "").split("+") if name]
+    return sum(counted.values())
 
 
 def korean(model: Model) -> dict[str, Any]:
