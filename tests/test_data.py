@@ -205,7 +205,7 @@ BAD_SETS: dict[str, tuple[dict[str, Any], bytes | None, str]] = {
     ),
     "wrong size": ({"test_images": np.zeros((10, 32, 30), np.uint8)}, None, r"\(10, 32, 30\).*images of 28x28 were"),
     "class repeated": ({}, b"a\nb\na\n", "empty or repeated"),
-    "class not in UTF-8": ({}, b"\xff\xfe", "UTF-8 was expected"),
+    "class not in UTF-8": ({}, b"\xff\xfe", "expected .* UTF-8"),
     "few classes": ({}, b"a\nb\n", "0 to 1, of the 2 classes"),
 }
 
