@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from hwr_utils import evaluation, files, records
+from hwr_utils import evaluation, files, records, results
 from hwr_utils.data import catalog
 from hwr_utils.device import recognizer
 from hwr_utils.errors import InputError
@@ -129,10 +129,10 @@ def _images(folder: Path) -> int:
     counted: dict[str, int] = {}  # by the data, of which a later run may have taken a part again
     todo = [folder]
     while todo:
-        record = records.read(todo.pop() / "record.json")
-        data, n = str(record["dataset"]["files"]), record["dataset"]["n_train"]
+        run = results.open_run(todo.pop())
+        data, n = str(run.record["dataset"]["files"]), run.record["dataset"]["n_train"]
         counted[data] = max(counted.get(data, 0), n)
-        todo += [folder.parent / name for name in record["config"]["training"].get("init", "").split("+") if name]
+        todo += [folder.parent / name for name in run.config.origins]
     return sum(counted.values())
 
 

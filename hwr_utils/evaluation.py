@@ -115,6 +115,12 @@ def effect(differences: Sequence[float], correction: float = 0.0, margin: float 
     return pd.Series(found, dtype=float)
 
 
+def holm(p: pd.Series) -> pd.Series:
+    """Correct the p-values of one family of tests after Holm (Scandinavian Journal of Statistics 6, 1979)."""
+    ordered = p.sort_values()
+    return (ordered * np.arange(len(p), 0, -1)).cummax().clip(upper=1).reindex(p.index)
+
+
 def log_odds(right: np.ndarray) -> float:
     """Return the log-odds of right answers, of (N,) bool; one half is added to both counts, as none may be wrong."""
     return float(np.log((right.sum() + 0.5) / ((~right).sum() + 0.5)))

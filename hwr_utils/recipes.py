@@ -46,6 +46,11 @@ class RunConfig:
     model: Mapping[str, Any]  # options of the architecture, for instance {"dropout": False}
     training: Mapping[str, Any]  # all of `PARAMETERS`, in their units
 
+    @property
+    def origins(self) -> list[str]:
+        """The runs with the mean of whose weights training starts; none where they are drawn."""
+        return self.training["init"].split("+") if self.training["init"] else []
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values, keys in a fixed order, without parameters at their default."""
         training = {name: value for name, value in sorted(self.training.items()) if value != DEFAULTS.get(name, ...)}

@@ -122,13 +122,13 @@ def initial_weights(config: RunConfig, classes: Sequence[str], results_dir: Path
     size depends on their number, is left out. Errors as `weights`; and an InputError where there is no such run, or its
     network is another.
     """
-    if config.training["init"] is None:
+    if not config.origins:
         return None
     with torch.device("meta"):  # shapes alone
         network = training.build(config, len(classes))
         last = models.layer_table(network, config.training["image_size"]).layer.iloc[-1]
     kept, recorded = [], [path.parent.name for path in results_dir.glob("*/record.json")]
-    for name in config.training["init"].split("+"):
+    for name in config.origins:
         recipes.known("init=", name, recorded)
         run = results.open_run(results_dir / name)
         found = load_safetensors(weights(run))

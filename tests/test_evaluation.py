@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy import stats
@@ -123,3 +124,9 @@ def test_log_odds_of_counts() -> None:
     right = np.array([True, True, True, False])
     assert evaluation.log_odds(right) == pytest.approx(math.log(3.5 / 1.5))
     assert evaluation.log_odds(right[:3]) == pytest.approx(math.log(3.5 / 0.5))
+
+
+def test_holm_multiplies_the_smallest_p_most_and_keeps_the_order() -> None:
+    p = pd.Series([0.03, 0.01, 0.025, 0.5], ["a", "b", "c", "d"])
+    # 4 x 0.01; 3 x 0.025; 2 x 0.03 is less than that, so it takes its place; 1 x 0.5
+    assert evaluation.holm(p).round(9).to_dict() == {"a": 0.075, "b": 0.04, "c": 0.075, "d": 0.5}
