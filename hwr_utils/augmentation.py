@@ -19,13 +19,7 @@ def augment(images: Tensor, size: int) -> Tensor:
 
     It is what a network takes: (N, 1, size, size) float32 in 0..1, channels last, on the images' device.
     """
-    ink = images.unsqueeze(1).to(torch.float32).div_(255.0)
-    ink = F.grid_sample(ink, _warped_grid(len(images), size, images.device), align_corners=False)
-    return ink.contiguous(memory_format=torch.channels_last)
-
-
-def _warped_grid(n: int, size: int, device: torch.device) -> Tensor:
-    """Return (n, size, size, 2): where in its image, from -1 to 1, each pixel of a result lies."""
+    n, device = len(images), images.device
     line = (torch.arange(size, device=device) * 2 + 1) / size - 1
     plain = torch.stack(torch.meshgrid(line, line, indexing="xy"), dim=-1)  # x, y
     turn, shear = TURN * torch.randn(n, device=device), SHEAR * torch.randn(n, device=device)
@@ -37,4 +31,6 @@ def _warped_grid(n: int, size: int, device: torch.device) -> Tensor:
         field = reach * torch.randn(n, 2, knots, knots, device=device)
         field = F.interpolate(field, size=(size, size), mode="bicubic", align_corners=True)
         grid += field.permute(0, 2, 3, 1)
-    return grid
+    # the grid (n, size, size, 2) says where in its image, from -1 to 1, each pixel of a result lies
+    ink = F.grid_sample(images.unsqueeze(1).to(torch.float32).div_(255.0), grid, align_corners=False)
+    return ink.contiguous(memory_format=torch.channels_last)

@@ -6,7 +6,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,33 +27,27 @@ def write_bytes(path: str | Path, data: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}{UNFINISHED}")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        # not by tempfile, which makes files for their owner alone, and asking for the umask is not safe in threads
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:
-            with os.fdopen(handle, "wb") as file:
+            with open(temporary, "xb") as file:  # not by tempfile, which makes files for their owner alone
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())  # or a power cut could leave the new name on empty content
             os.replace(temporary, path)
-        except OSError:
+        finally:
             temporary.unlink(missing_ok=True)
-            raise
 
 
-@contextmanager
-def only_one(lock: Path, doing: str) -> Iterator[None]:
-    """Hold a lock, which the system gives back however this process ends; an InputError where another one holds it."""
+def only_one(lock: Path, doing: str) -> AbstractContextManager[Any]:
+    """Take a lock, which the system gives back however this process ends; an InputError where another one holds it."""
     from filelock import FileLock, Timeout
 
-    with ExitStack() as held:
-        with writing(lock):
-            lock.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                held.enter_context(FileLock(lock).acquire(timeout=0))
-            except Timeout as error:
-                told = "Wait for it, which makes what you asked for; or stop it, and run the same command again"
-                raise InputError(f"another process is {doing}. {told}.") from error
-        yield
+    with writing(lock):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            return FileLock(lock).acquire(timeout=0)
+        except Timeout as error:
+            told = "Wait for it, which makes what you asked for; or stop it, and run the same command again"
+            raise InputError(f"another process is {doing}. {told}.") from error
 
 
 @contextmanager
@@ -80,21 +74,12 @@ def new_folder(path: str | Path, needed: int = 0) -> Iterator[Path]:
             yield part
             with suppress(FileNotFoundError):
                 os.replace(path, old)
-            try:
-                os.replace(part, path)
-            except OSError:
-                with suppress(OSError):
-                    os.replace(old, path)
-                raise
+            os.replace(part, path)
         finally:
+            if old.exists() and not path.exists():
+                os.replace(old, path)
             for folder in (part, old):
                 shutil.rmtree(folder, ignore_errors=True)
-
-
-def remove_unfinished(folder: str | Path) -> None:
-    """Remove what a writer that was killed left in `folder`; for a caller that is the only one to write there."""
-    for path in Path(folder).glob(f".*{UNFINISHED}"):
-        path.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -67,17 +67,13 @@ def base(recipe: str, architecture: str) -> str:
     return recipe if recipe in RECIPES else next(name for name, known in RECIPES.items() if architecture in known)
 
 
-def nearest(name: str, valid: Iterable[str]) -> str:
-    """Return "; did you mean X?" with the closest valid name, or an empty text where none is close."""
-    close = difflib.get_close_matches(str(name), list(valid), n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""
-
-
 def known(what: str, name: Any, valid: Iterable[str], place: str = "") -> None:
     """Raise an InputError where a name, of `what`, is none of the valid ones; it gives the nearest."""
     valid = list(valid)
     if name not in valid:
-        raise InputError(f"{what}{name!r} is unknown{place}, expected one of {', '.join(valid)}{nearest(name, valid)}")
+        close = difflib.get_close_matches(str(name).lower(), valid, n=1, cutoff=0.5)
+        near = f"; did you mean {close[0]!r}?" if close else ""
+        raise InputError(f"{what}{name!r} is unknown{place}, expected one of {', '.join(valid)}{near}")
 
 
 def configure(dataset: str, architecture: str, recipe: str = "paper", seed: int = 0, **overrides: Any) -> RunConfig:
@@ -105,7 +101,7 @@ def configure(dataset: str, architecture: str, recipe: str = "paper", seed: int 
     for name, value in overrides.items():
         known("parameter ", name, PARAMETERS | options, f" for {architecture}")
         if value is not None:
-            (model if name in model else training)[name] = _checked(name, value, (PARAMETERS | options)[name])
+            (model if name in model else training)[name] = checked(name, value, (PARAMETERS | options)[name])
     if training["patience"] and not training["validation_fraction"]:
         raise InputError(
             f"patience={training['patience']} needs a validation_fraction: without one nothing is held out to stop by."
@@ -119,7 +115,8 @@ def configure(dataset: str, architecture: str, recipe: str = "paper", seed: int 
     return RunConfig(dataset, architecture, recipe, seed, model, training)
 
 
-def _checked(name: str, value: Any, rule: Parameter) -> Any:
+def checked(name: str, value: Any, rule: Parameter) -> Any:
+    """Return a value that a rule allows, a whole number as a float where that is expected; else an InputError."""
     given = type(value)  # not isinstance, for which True is an int
     if given is not rule.type and not (rule.type is float and given is int):
         how = {bool: ", true or false", str: ", in a profile in quotes"}.get(rule.type, "")

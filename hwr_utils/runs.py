@@ -184,7 +184,8 @@ def _train(config: RunConfig, dataset: data.Dataset, folder: Path, execution: tr
     """Train and evaluate a run, and leave its record in a folder that this process holds the lock of."""
     processes, image_size = execution.processes, config.training["image_size"]
     if processes.first:
-        files.remove_unfinished(folder)
+        for path in folder.glob(f".*{files.UNFINISHED}"):  # of a process that was killed
+            path.unlink(missing_ok=True)
     # classes that no image has but the network shall, as torchvision's 27 for EMNIST-letters
     spare = (config.training["n_outputs"] or len(dataset.classes)) - len(dataset.classes)
     if spare < 0:

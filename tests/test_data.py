@@ -340,7 +340,7 @@ def test_checksums_of_folders_follow_names_and_contents(tmp_path: Path, pictures
 def test_classes_lie_in_natural_order_and_names_that_cannot_be_shown_are_told(tmp_path: Path) -> None:
     for number in range(12):
         write_picture(tmp_path / str(number) / "1.png", 10 + number)
-    assert folders.read(tmp_path)[2] == tuple(map(str, range(12)))
+    assert folders.read(tmp_path)[1] == [*map(str, range(12))]
     files.write_bytes(tmp_path / os.fsdecode(b"\x1b\xff") / "1.png", b"")
     with pytest.raises(InputError, match=r"folder .*\\x1b\\udcff has characters in its name that cannot be shown"):
         folders.read(tmp_path)
@@ -662,7 +662,6 @@ def test_facts_of_a_set(tmp_path: Path) -> None:
     assert found["train"]["n"] == 20 and found["train"]["per_class"] == [2] * 10
     share = 18 / (20 * 784)
     assert found["train"]["mean"] == pytest.approx(share) and found["train"]["ink"] == pytest.approx(share)
-    assert found["train"]["std"] == pytest.approx((images / 255).std())
     assert (found["train"]["duplicates"], found["test"]["duplicates"], found["test_images_in_train"]) == (1, 0, 10)
 
 

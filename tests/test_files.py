@@ -24,7 +24,7 @@ class Full(io.FileIO):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-@pytest.mark.parametrize("call", ["open", "fsync", "fdopen", "replace"])
+@pytest.mark.parametrize("call", ["open", "write", "fsync", "replace"])
 def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
     path = tmp_path / "a.json"
     files.write_bytes(path, b"old")
@@ -32,7 +32,10 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
     def fail(*_: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(files.os, call, Full if call == "fdopen" else fail)
+    if call in ("open", "write"):
+        monkeypatch.setattr("builtins.open", Full if call == "write" else fail)
+    else:
+        monkeypatch.setattr(files.os, call, fail)
     with pytest.raises(InputError, match=r"cannot write .*a\.json: No space left on device.*free some space"):
         files.write_bytes(path, b"new" * 100)
     monkeypatch.undo()

@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, Page, Route, expect
 import strokes
 from browsing import Site, grave_faults
 from hwr_utils import preprocessing
-from hwr_utils.data import catalog, gnt
+from hwr_utils.data import CATALOG, gnt
 from hwr_utils.device import canvas, recognizer
 from hwr_utils.errors import InputError
 from hwr_utils.synthesis import medians, scribbles
@@ -37,8 +37,8 @@ MODEL = f"book/{playground.APP}/models/digits/{playground.MODEL}"
 HANZI = [character for character in gnt.LEVEL_1 if strokes.has(character)]
 RECORDED = {
     "digits": list("0123456789"),
-    "letters": list(catalog.LETTERS),
-    "hiragana": list(catalog.HIRAGANA[::2]),
+    "letters": list(CATALOG["emnist-letters"].classes),
+    "hiragana": list(CATALOG["hiragana-synthetic"].classes[::2]),
     "hanzi": HANZI[:: len(HANZI) // 60][:60],
 }
 SCRIBBLES = 25

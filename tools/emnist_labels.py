@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from hwr_utils import files, results
-from hwr_utils.data.catalog import LETTERS
-from hwr_utils.data.idx import checksum, read_idx
+from hwr_utils.data import CATALOG, idx
 from hwr_utils.errors import InputError
 
+LETTERS = CATALOG["emnist-letters"].classes
 KEPT = {"train": 88_800, "test": 14_800}
 
 
@@ -26,13 +26,13 @@ def count(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {"classes": list(LETTERS)}
     for split, kept in KEPT.items():
         path = folder / f"emnist-letters-{split}-labels-idx1-ubyte.gz"
-        labels = read_idx(path, ndim=1)
+        labels = idx.read_idx(path, ndim=1)
         if len(labels) < kept or not 1 <= labels.min() <= labels.max() <= len(LETTERS):
             raise InputError(f"{path} holds {len(labels)} labels, expected at least {kept} of 1 to 26.")
         whole, part = (np.bincount(some, minlength=len(LETTERS) + 1)[1:] for some in (labels, labels[:kept]))
         share = part[whole > 0] / whole[whole > 0]
         found[split] = {
-            "sha256": checksum(labels),
+            "sha256": files.sha256(idx.serialize(labels)),
             "n": len(labels),
             "per_class": whole.tolist(),
             "sorted": bool((np.diff(labels.astype(int)) >= 0).all()),

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import re
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,10 +19,12 @@ from hwr_utils.data.splits import Indices
 from hwr_utils.errors import InputError, MissingFiles, reading, warn
 from hwr_utils.files import REPOSITORY, sha256
 from hwr_utils.recipes import known
-from hwr_utils.sources import Source, listing, part_of, walk
+from hwr_utils.sources import Source, listing, natural, part_of, walk
 
 SIZE = 28  # pixels a side, of images that come as IDX files or in folders
 TEST_SHARE = 0.2  # of the samples or writers that a split of an import holds out: K. Kim's 8:2, and HWDB1.1's 240:60
+# what `hwr import-images` may read
+IMPORTED = {".csv", ".npz", ".parquet", ".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 TALL = 0.95  # ink is as high as wide, or higher, in every script here: below this, images probably lie on their side
 
 
@@ -241,38 +242,33 @@ def _plain(source: Source) -> str:
     return source.file.name.lower().removesuffix(".gz").replace(".", "-")
 
 
-def _with_own_prefixes(promise: Entry, root: Path) -> Entry:
-    """Let a user's own IDX files be called emnist-digits-train-images-idx3-ubyte and so on."""
-    top = _top(root / promise.folders[0])
-    names = [_plain(source).partition("-images-idx3") for source in walk(top, strict=False)] if top.is_dir() else []
-    own = {part_of(name.replace("t10k", "test")): name for name, found, _ in names if found}
-    return replace(promise, prefixes=(own.get("train", "train"), own.get("test", "t10k")))
-
-
-def _find(promise: Entry, root: Path) -> tuple[Path, dict[str, Source]]:
+def _find(promise: Entry, root: Path) -> tuple[Entry, Path, dict[str, Source]]:
     """Return the folder of a set, and those of its IDX files that are there, by name, whatever their packing.
 
-    They may be gzipped, plain or in a zip archive, in a folder of their own, and be called train-images.idx3-ubyte.
+    They may be gzipped, plain or in a zip archive, in a folder of their own, and be called train-images.idx3-ubyte;
+    a user's own also emnist-digits-train-images-idx3-ubyte and so on, which the promise that is returned then knows.
     """
     for folder in (root / place for place in promise.folders):
         sources = walk(_top(folder), strict=promise.name in CATALOG) if _top(folder).is_dir() else []
         sources.sort(key=lambda source: (source.file.suffix != ".gz", len(source.file.parts)), reverse=True)
         named = {_plain(source): source for source in sources}
+        if promise.name not in CATALOG:
+            starts = [name.partition("-images-idx3")[0] for name in named if "-images-idx3" in name]
+            own = {part_of(start.replace("t10k", "test")): start for start in starts}
+            promise = replace(promise, prefixes=(own.get("train", "train"), own.get("test", "t10k")))
         if found := {file: named[file] for file in promise.files if file in named}:
-            return folder, found
-    return root / promise.folders[0], {}
+            return promise, folder, found
+    return promise, root / promise.folders[0], {}
 
 
 def _read(promise: Entry, root: Path, download: bool) -> _Whole:
     """Read a set of IDX files, or of class folders."""
-    if promise.name not in CATALOG:
-        promise = _with_own_prefixes(promise, root)
-    folder, found = _find(promise, root)
+    promise, folder, found = _find(promise, root)
     if promise.name not in CATALOG and not found and {"train", "test"} <= (parts := folders.parts(folder)).keys():
         return _read_folders(parts)
     if download and promise.md5 and len(found) < len(promise.files):
         _download(promise, folder)
-        folder, found = _find(promise, root)
+        promise, folder, found = _find(promise, root)
     if missing := [f"{file}.gz" for file in promise.files if file not in found]:
         lacking = ", ".join(missing if found else promise.stored)
         raise MissingFiles(
@@ -294,23 +290,15 @@ def _instead(folder: Path) -> str:
     held_out = [name for name in names if name.lower() in ("val", "valid", "validation", "eval", "dev")]
     if held_out and "train" in folders.parts(top):
         told += f" If {held_out[0]} is to be the test set, run `mv {top / held_out[0]} {top / 'test'}`."
-    elif _can_be_imported(top):
+    elif any(source.file.suffix.lower() in IMPORTED for source in walk(top, strict=False)):
         told += f" To make IDX files of it, run `hwr import-images {top} --out {folder}`."
     return told
-
-
-def _can_be_imported(top: Path) -> bool:
-    """Tell whether `hwr import-images` may make a set of a folder: of a table, or of pictures, one folder a class."""
-    tables = any(source.file.suffix.lower() in (".csv", ".npz", ".parquet") for source in walk(top, strict=False))
-    home = folders.parts(top).get("train", top)
-    inside = [one for folder in listing(home) if folder.is_dir() for one in listing(folder)]
-    return tables or any(re.fullmatch(r"\.(png|jpe?g|webp|bmp|tiff?)", one.suffix.lower()) for one in inside)
 
 
 def _read_idx(promise: Entry, folder: Path, root: Path, found: dict[str, Source]) -> _Whole:
     """Read the four IDX files of a set, see whether they are the published ones, and undo how it stores them."""
     arrays = {file: idx.read_idx(source, 3 if "images" in file else 1) for file, source in found.items()}
-    files = {file: idx.checksum(array) for file, array in arrays.items()}
+    files = {file: sha256(idx.serialize(array)) for file, array in arrays.items()}
     if promise.published:
         # the content is known, or else the file as it was published
         for path in dict.fromkeys(found[file].path for file in files if files[file] != promise.sha256.get(file)):
@@ -329,7 +317,7 @@ def _read_idx(promise: Entry, folder: Path, root: Path, found: dict[str, Source]
                 f"{folder}: {name} holds {some.shape}, and there are {len(numbers)} labels of these; as many images of "
                 f"{SIZE}x{SIZE} were expected. Others are resized where they are pictures in folders, one a class."
             )
-    classes, values = promise.classes, np.arange(len(promise.classes), dtype=np.int64) + promise.first_label
+    classes, values = tuple(promise.classes), np.arange(len(promise.classes), dtype=np.int64) + promise.first_label
     if promise.name not in CATALOG:
         classes, values = _own_classes(promise.name, folder / "classes.txt", labels[0], files)
         images = _upright(promise.name, images)
@@ -383,17 +371,11 @@ def _upright(name: str, images: list[NDArray[np.uint8]]) -> list[NDArray[np.uint
 
 def _read_folders(parts: dict[str, Path]) -> _Whole:
     """Read two folders whose folders are the classes."""
-    images, labels, trained, digest = folders.read(parts["train"])
-    test_images, test_labels, tested, test_digest = folders.read(parts["test"])
-    classes = tuple(dict.fromkeys((*trained, *tested)))  # of what only the second has, `_check_classes` tells
-    test_labels = np.array([classes.index(name) for name in tested], np.int64)[test_labels]
-    return _Whole(
-        classes,
-        np.concatenate([images, test_images]),
-        np.concatenate([labels, test_labels]),
-        np.repeat([False, True], [len(labels), len(test_labels)]),
-        {"train": digest, "test": test_digest},
-    )
+    images, names, digests = zip(*(folders.read(parts[part]) for part in ("train", "test")), strict=True)
+    classes = sorted({*names[0], *names[1]}, key=natural)
+    labels = np.array([classes.index(name) for part in names for name in part], np.int64)
+    tested = np.repeat([False, True], [len(part) for part in names])
+    return _Whole(tuple(classes), np.concatenate(images), labels, tested, {"train": digests[0], "test": digests[1]})
 
 
 def _download(promise: Entry, folder: Path) -> None:

@@ -2,15 +2,12 @@
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from hwr_utils import recipes
 from hwr_utils.errors import InputError
-
-IMPORT = ("images.npy", "labels.npy", "writers.npy", "manifest.json")  # what `data.hwdb` makes of GNT files
 
 
 @dataclass(frozen=True)
@@ -20,11 +17,11 @@ class Entry:
     name: str
     title: str
     licence: str
-    folders: tuple[str, ...]  # under the data root; the first that holds a file is read
+    folders: Sequence[str]  # under the data root; the first that holds a file is read
     how: str  # how to get the files; {root} stands for the data root
-    classes: tuple[str, ...] = ()  # characters by label; a custom set names its own
-    prefixes: tuple[str, str] = ("train", "t10k")  # of the train and test files' names
-    citation: tuple[str, ...] = ()  # keys in the bibliography
+    classes: str = ""  # characters by label; a custom set names its own
+    prefixes: Sequence[str] = ("train", "t10k")  # of the train and test files' names
+    citation: Sequence[str] = ()  # keys in the bibliography
     url: str = ""  # of the folder that the published files are fetched from
     md5: Mapping[str, str] = field(default_factory=dict)  # of the published .gz or .zip files, by name
     sha256: Mapping[str, str] = field(default_factory=dict)  # of the uncompressed content, by name without .gz
@@ -37,7 +34,7 @@ class Entry:
     only_tested: bool = False  # of an import: are all its samples test images, which no network learns from?
     n_train: int | None = None
     n_test: int | None = None
-    writers: tuple[int, int] | None = None  # of the train and test samples
+    writers: Sequence[int] | None = None  # of the train and test samples
 
     @property
     def published(self) -> bool:
@@ -52,17 +49,13 @@ class Entry:
     @property
     def stored(self) -> tuple[str, ...]:
         """Name the files as they are published."""
-        return IMPORT if self.imported else tuple(self.md5) or tuple(f"{file}.gz" for file in self.files)
-
-
-def _entry(name: str, values: dict[str, Any]) -> Entry:
-    tuples = {key: tuple(value) for key, value in values.items() if isinstance(value, list) or key == "classes"}
-    return Entry(name, **values | tuples)
+        if self.imported:  # what `data.hwdb` makes of GNT files
+            return ("images.npy", "labels.npy", "writers.npy", "manifest.json")
+        return tuple(self.md5) or tuple(f"{file}.gz" for file in self.files)
 
 
 _TABLES = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
-CATALOG = {name: _entry(name, values) for name, values in _TABLES.items()}
-LETTERS, HIRAGANA = CATALOG["emnist-letters"].classes, CATALOG["hiragana-synthetic"].classes
+CATALOG = {name: Entry(name, **values) for name, values in _TABLES.items()}
 
 
 def entry(name: str) -> Entry:
@@ -74,8 +67,7 @@ def entry(name: str) -> Entry:
         return CATALOG[name]
     kind, _, own = name.partition(":")
     if kind != "custom":
-        near = recipes.nearest(name.lower(), [*CATALOG, "custom:NAME"])
-        raise InputError(f"dataset {name!r} is unknown, expected one of {', '.join(CATALOG)} or custom:NAME{near}")
+        recipes.known("dataset ", name, [*CATALOG, "custom:NAME"])
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,99}", own):
         raise InputError(f"dataset {name!r}: after 'custom:' come 1 to 99 letters, digits, - and _; rename the folder.")
     how = "Or put images there as train/CLASS/*.png and test/CLASS/*.png (or .jpg)."

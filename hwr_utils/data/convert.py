@@ -2,7 +2,7 @@
 
 import importlib.util
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +39,10 @@ def import_images(paths: Iterable[str | Path], out: str | Path) -> dict[str, int
             f"{where}: found {len(train)} training images and {len(train_labels)} labels, {len(test)} test images and "
             f"{len(test_labels)} labels; training images with a label each were expected. Give other files."
         )
-    scale = _scale((*train, *test), where)
-    images = np.stack([_fit(image, scale) for image in (*train, *test)])
+    low, high = (end([end(image) for image in (*train, *test)]) for end in (np.min, np.max))
+    if not (low >= 0 and high <= 255):  # which of pixels that are missing neither holds
+        raise InputError(f"{where}: found pixels of {low} to {high}; expected 0 to 255, or 0 to 1. Scale them.")
+    images = np.stack([_fit(image * (255.0 if high <= 1 else 1.0)) for image in (*train, *test)])
     told = [_told(label, where) for label in (*train_labels, *test_labels)]
     names = sorted(set(told), key=natural)
     if len(names) < 2:
@@ -84,8 +86,8 @@ def _parts(path: Path) -> Iterator[Part]:
         if path.is_dir() and not any(one.is_dir() for one in listing(path)):
             raise InputError(f"{path} holds no {', '.join(readers)} file, and no folders of pictures, one a class.")
         for name, folder in (folders.parts(path) or {"train": path}).items():
-            images, labels, classes, _ = folders.read(folder)
-            yield name, images, np.array(classes)[labels]
+            images, labels, _ = folders.read(folder)
+            yield name, images, labels
 
 
 def _csv(stream: Any, source: Source) -> Iterator[Part]:
@@ -138,15 +140,7 @@ def _parquet(stream: Any, source: Source) -> Iterator[Part]:
     yield source.part or "train", [preprocessing.decode(one, source) for one in pictures], table["label"].to_numpy()
 
 
-def _scale(images: Sequence[Any], where: str) -> int:
-    """Return what makes 0 to 255 of the pixels of all images; an InputError where nothing does."""
-    low, high = np.min([image.min() for image in images]), np.max([image.max() for image in images])
-    if not (low >= 0 and high <= 255):  # which of pixels that are missing neither holds
-        raise InputError(f"{where}: found pixels of {low} to {high}; expected 0 to 255, or 0 to 1. Scale them.")
-    return 255 if high <= 1 else 1
-
-
-def _fit(image: Any, scale: int) -> Any:
-    """Return an image as (28, 28) uint8; of another size, white on black and fitted as pictures are."""
-    gray = (image * float(scale)).round().astype(np.uint8)
+def _fit(image: Any) -> Any:
+    """Return an image of 0 to 255 as (28, 28) uint8; of another size, white on black and fitted as pictures are."""
+    gray = image.round().astype(np.uint8)
     return gray if gray.shape == (SIDE, SIDE) else preprocessing.to_square(preprocessing.white_on_black(gray), SIDE)

@@ -39,17 +39,16 @@ def parts(folder: Path) -> dict[str, Path]:
     return found
 
 
-def read(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64], tuple[str, ...], str]:
+def read(path: Path) -> tuple[NDArray[np.uint8], list[str], str]:
     """Read a folder of class folders, and leave out what is no readable picture, or a blank one, with a warning.
 
     Raises an InputError where there are no folders, one holds no readable picture, or its name is not UTF-8.
 
     Returns:
-        (N, 28, 28) images, white on black; (N,) labels; the classes, which are the folders' names, 2 before 10; one
-        SHA-256 over the names and contents of the images.
+        (N, 28, 28) images, white on black; the class of each, which is its folder's name; one SHA-256 over the names
+        and contents of the images.
     """
     images: list[NDArray[np.uint8]] = []
-    labels: list[int] = []
     classes: list[str] = []
     bad: list[str] = []
     told = ""
@@ -57,11 +56,9 @@ def read(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64], tuple[str, .
         if not folder.is_dir():
             bad.append(f"{folder} lies beside the class folders")
             continue
-        name, before = normal(folder.name), len(labels)
+        name, before = normal(folder.name), len(images)
         if not name.isprintable():  # which a name that is not UTF-8 is not either
             raise InputError(f"the folder {folder} has characters in its name that cannot be shown. Rename it.")
-        if name not in classes:  # the same name may be there in two Unicode forms
-            classes.append(name)
         for file in listing(folder):
             try:
                 image = preprocessing.from_file(file)
@@ -71,9 +68,9 @@ def read(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64], tuple[str, .
                 bad.append(str(error).rstrip("."))
                 continue
             images.append(image)
-            labels.append(len(classes) - 1)
+            classes.append(name)
             told += f"{name}/{normal(file.name)}\0{sha256(file)}\n"
-        if len(labels) == before:
+        if len(images) == before:
             raise InputError(
                 f"{folder} holds no picture that can be read. Put some there, or remove it. {'; '.join(bad[-3:])}"
             )
@@ -82,4 +79,4 @@ def read(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64], tuple[str, .
     if bad:
         warn(f"{path}: {len(bad)} files were left out: {'; '.join(bad)}.")
     digest = sha256(told.encode(errors="surrogateescape"))
-    return np.stack(images), np.array(labels, np.int64), tuple(classes), digest
+    return np.stack(images), classes, digest

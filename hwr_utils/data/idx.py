@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwr_utils.errors import InputError, kind
-from hwr_utils.files import sha256, write_bytes
+from hwr_utils.files import write_bytes
 from hwr_utils.sources import AGAIN, Source
 
 MAX_BYTES = 4 * 2**30  # EMNIST's largest file has 0.6 GB
@@ -56,11 +56,6 @@ def read_idx(source: str | Path | Source, ndim: int | None = None) -> NDArray[np
 def serialize(array: NDArray[np.uint8]) -> bytes:
     """Return the content of a plain IDX file that holds an array of 1 to 3 dimensions."""
     return struct.pack(f">4B{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes()
-
-
-def checksum(array: NDArray[np.uint8]) -> str:
-    """Return the SHA-256 of the plain IDX file that holds an array, without reading that file again."""
-    return sha256(serialize(array))
 
 
 def write_idx(path: str | Path, array: NDArray[np.uint8], compress: bool = True) -> None:

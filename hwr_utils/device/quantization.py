@@ -152,30 +152,20 @@ def foreign(
             "these images. Give a dataset of another source."
         )
     dataset = data.load(name, root)
-    classes, labels = match(dataset.classes, tuple(run.classes), dataset.test_labels)
+    known = {character: label for label, character in enumerate(run.classes)}
+    labels = np.array([known.get(character, -1) for character in dataset.classes])[dataset.test_labels]
     shared = np.flatnonzero(labels >= 0)
     if not len(shared):
         raise InputError(
             f"{run.folder.name} and {name} share no character: the model reads {' '.join(run.classes[:5])} and so on, "
             f"and {name} has {' '.join(dataset.classes[:5])} and so on."
         )
+    classes = [run.classes[label] for label in np.unique(labels[shared])]
     chosen = shared[some_of(labels[shared], images, f"{name}'s test images of shared characters")]
     shown = dataset.test_images[chosen]
     framing = preprocessing.framing(shown)
     shown = np.stack([preprocessing.prepare(image, **form) for image in shown])
     return Foreign(dataset, classes, shown, labels[chosen], framing, len(labels) - len(shared))
-
-
-def match(
-    theirs: tuple[str, ...], ours: tuple[str, ...], labels: NDArray[np.int64]
-) -> tuple[list[str], NDArray[np.int64]]:
-    """Return the characters that both a dataset and a model have, and the model's labels of the dataset's (N,) images.
-
-    A label is -1 where the model does not have the character. Characters without images are left out.
-    """
-    known = {character: label for label, character in enumerate(ours)}
-    translated = np.array([known.get(character, -1) for character in theirs], np.int64)[labels]
-    return [ours[label] for label in np.unique(translated[translated >= 0])], translated
 
 
 def _held_out(dataset: data.Dataset, run: results.Run) -> tuple[NDArray[np.int64], str | None]:
@@ -246,13 +236,6 @@ def _interpreter(name: str, path: Path, model: nn.Module) -> Interpreter:
     return torch.inference_mode()(lambda image: model(torch.from_numpy(image))[0].numpy())
 
 
-def accuracy(right: NDArray[np.bool_]) -> dict[str, Any]:
-    """Return n, correct, accuracy, and low and high of its 95 % interval (Wilson's) of (N,) answers."""
-    n, correct = len(right), int(right.sum())
-    low, high = evaluation.wilson_interval(correct, n)
-    return {"n": n, "correct": correct, "accuracy": correct / n, "low": low, "high": high}
-
-
 def compare(labels: Labels, reference: Logits, logits: Logits) -> dict[str, Any]:
     """Compare the (N, C) logits of a file with those of the network that it was made of, as the schema describes.
 
@@ -260,10 +243,12 @@ def compare(labels: Labels, reference: Logits, logits: Logits) -> dict[str, Any]
     """
     before, right = (one.argmax(axis=1) == labels for one in (reference, logits))
     only_fp32, only_this = int((before & ~right).sum()), int((right & ~before).sum())
-    p = float(binomtest(only_fp32, n).pvalue) if (n := only_fp32 + only_this) else 1.0
+    p = float(binomtest(only_fp32, changed).pvalue) if (changed := only_fp32 + only_this) else 1.0
+    n, correct = len(right), int(right.sum())
+    low, high = evaluation.wilson_interval(correct, n)
     return {
-        "test": accuracy(right),
-        "change": (only_this - only_fp32) / len(labels),
+        "test": {"n": n, "correct": correct, "accuracy": correct / n, "low": low, "high": high},
+        "change": (only_this - only_fp32) / n,
         "mcnemar": {"only_fp32": only_fp32, "only_this": only_this, "p": p},
     }
 

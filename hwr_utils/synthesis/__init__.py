@@ -20,7 +20,6 @@ from hwr_utils.data import gnt, hwdb, idx
 from hwr_utils.errors import InputError
 from hwr_utils.synthesis import drawing, fonts, hanzi, medians
 from hwr_utils.synthesis.strokes import FILE
-from hwr_utils.synthesis.strokes import strokes_for as strokes_for
 
 NAMES = tuple(drawing.SHEETS)
 HANZI = "hanzi-synthetic"  # drawn by `hanzi`, as files only
@@ -147,8 +146,8 @@ def _write_idx(folder: Path, manifest: dict[str, Any]) -> dict[str, str]:
             images, labels = np.concatenate([images, copied[0]]), np.concatenate([labels, copied[1]])
         for kind, array in (("images-idx3", images), ("labels-idx1", labels.astype(np.uint8))):
             idx.write_idx(folder / "raw" / f"{prefix}-{kind}-ubyte.gz", array)
-            found[f"{prefix}-{kind}-ubyte"] = idx.checksum(array)
-    files.write_text(folder / "classes.txt", "".join(f"{character}\n" for character in drawing.SHEETS[name].classes))
+            found[f"{prefix}-{kind}-ubyte"] = files.sha256(idx.serialize(array))
+    files.write_text(folder / "classes.txt", "".join(f"{character}\n" for character in data.CATALOG[name].classes))
     return found
 
 

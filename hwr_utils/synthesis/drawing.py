@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from hwr_utils import preprocessing
+from hwr_utils.data import CATALOG
 from hwr_utils.synthesis import fonts, hanzi
 from hwr_utils.synthesis.strokes import Floats, Ints, build, table
 
@@ -44,7 +45,6 @@ class Sheet:
     """What a dataset draws, and how it lays a character into an image."""
 
     section: str  # of strokes.json
-    classes: tuple[str, ...]
     box: float  # side in pixels of the square that the ink fills, its aspect kept
     by_mass: bool  # is the centre of mass at the middle of the image, as in MNIST, or that of the box?
     pen: tuple[float, float]  # least and greatest radius of a writer's pen in pixels
@@ -52,13 +52,10 @@ class Sheet:
     slant: tuple[float, float]  # mean and standard deviation among writers: most hands lean to the right
 
 
-LETTERS = tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 SHEETS = {
-    "digits-synthetic": Sheet("digits", tuple(table()["digits"]), 20, True, (0.75, 1.9), (0.8, 1.6), (0.12, 0.24)),
-    "letters-synthetic": Sheet("letters", LETTERS, 23, False, (0.9, 2.3), (1.2, 2.6), (0.15, 0.25)),
-    "hiragana-synthetic": Sheet(
-        "hiragana", tuple(table()["hiragana"]), 24, False, (0.75, 1.9), (0.8, 1.8), (0.05, 0.1)
-    ),
+    "digits-synthetic": Sheet("digits", 20, True, (0.75, 1.9), (0.8, 1.6), (0.12, 0.24)),
+    "letters-synthetic": Sheet("letters", 23, False, (0.9, 2.3), (1.2, 2.6), (0.15, 0.25)),
+    "hiragana-synthetic": Sheet("hiragana", 24, False, (0.75, 1.9), (0.8, 1.8), (0.05, 0.1)),
 }
 
 
@@ -85,7 +82,7 @@ def between(rng: np.random.Generator, limits: tuple[float, float], count: int) -
 
 def draw_labels(name: str, n: int, seed: int, split: str) -> Ints:
     """Return labels (n,): each run of as many labels as there are classes holds every class once, shuffled."""
-    classes = len(SHEETS[name].classes)
+    classes = len(CATALOG[name].classes)
     order = stream(name, seed, split, purpose=0).random((-(-n // classes), classes))
     return np.argsort(order, axis=1, kind="stable").reshape(-1)[:n]
 
@@ -103,7 +100,7 @@ def writers(name: str, seed: int, split: str) -> dict[str, Floats]:
         "slant": sheet.slant[0] + sheet.slant[1] * bell(rng, count),
         "aspect": ASPECT[0] * bell(rng, count),
         "warp": WARP[0][:, None] * bell(rng, count, len(WARP[0]), 2),
-        "taste": rng.random((count, len(sheet.classes))),  # which shape of each class
+        "taste": rng.random((count, len(CATALOG[name].classes))),  # which shape of each class
     }
 
 
@@ -111,7 +108,7 @@ def writers(name: str, seed: int, split: str) -> dict[str, Floats]:
 def shapes_of(name: str) -> SimpleNamespace:
     """Return a dataset's shapes; a letter's capital and small forms are one class, as in EMNIST-letters."""
     typed = table()[SHEETS[name].section]
-    return build([typed[c] + (typed[c.lower()] if c.lower() != c else []) for c in SHEETS[name].classes])
+    return build([typed[c] + (typed[c.lower()] if c.lower() != c else []) for c in CATALOG[name].classes])
 
 
 def draw_batch(name: str, labels: Ints, seed: int, split: str, number: int) -> NDArray[np.uint8]:
@@ -237,7 +234,7 @@ def copy(name: str, seed: int, per_font: int) -> tuple[NDArray[np.uint8], NDArra
     (n, 28, 28) uint8, 0 for paper to 255 for ink, and labels (n,) int64. Errors as `fonts.draw`.
     """
     sheet = SHEETS[name]
-    variants = {c: label for label, one in enumerate(sheet.classes) for c in dict.fromkeys((one, one.lower()))}
+    variants = {c: label for label, one in enumerate(CATALOG[name].classes) for c in dict.fromkeys((one, one.lower()))}
     images, labels = [], []
     for place, font in enumerate(fonts_of(name)):
         for number in range(per_font):
