@@ -27,11 +27,10 @@ OUT = files.REPOSITORY / "_build" / "study"
 
 @dataclass(frozen=True)
 class Job:
-    """A run that a profile asks for: its config, the device that trains it, and the experiment that it belongs to."""
+    """A run that a profile asks for: its config, and the device that trains it."""
 
     config: RunConfig
     device: str = "auto"
-    experiment: str | None = None  # a section of book/plan.md
 
     @property
     def name(self) -> str:
@@ -131,7 +130,7 @@ def _jobs(block: Any) -> Iterator[Job]:
         named = dict(zip(block, values, strict=True))
         catalog.entry(named["dataset"])
         device = named.pop("device", "auto")
-        yield Job(recipes.configure(**named), device, experiment)
+        yield Job(recipes.configure(**named), device)
 
 
 def _check_plan(experiment: str) -> None:
