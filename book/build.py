@@ -30,8 +30,8 @@ tables and pages of runs** is of small runs on synthetic data, made on this mach
 says that it reads the study's own records. Chapters 5 to 9 are not in this edition, so links to them lead nowhere.
 :::
 """
-# hangul jamo, radicals to hanzi, hangul, compatibility ideographs, full-width forms: the ranges of book.css
 SHOWN = ("*.md", "*.ipynb", "*.bib", "*.py", "*.po", "*.html", "*.js")  # the files whose characters pages show
+# hangul jamo, radicals to hanzi, hangul, compatibility ideographs, full-width forms: the ranges of book.css
 CJK = re.compile("[\u1100-\u11ff\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uffef]")
 
 
