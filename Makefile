@@ -36,14 +36,14 @@ setup:  ## make .venv, or update it; the other commands do this by themselves
 	echo 'set-up: install one, or name one: make PYTHON=/path/to/python3 ...' >&2; \
 	exit 1
 
-study: setup  ## train on synthetic data and build the whole book of it: about 7 minutes on 2 cores
+study: setup  ## train on synthetic data and build the whole book of it: 3 to 8 minutes on 2 cores
 	$(SNAKEMAKE)
 
 book: setup  ## build the book from the committed notebooks and records
 	$(SNAKEMAKE) book --config profile=paper
 
 # most of the book is made on one core; the lint and the chapters have the other
-test:  ## check everything: about 12 minutes on 2 cores
+test:  ## check everything: 6 to 12 minutes on 2 cores
 	@$(MAKE) -j 2 lint browser book chapters
 	$(PYTEST) $(TWO) -m "not slow" tests
 
