@@ -27,7 +27,8 @@ QUICK_FIRST_PAGE = """
 This is the quick edition. What this page says was found, and its figure, are the **published study's**: they come from
 the records that the repository holds, and `make book` shows their evidence. Every number in this edition's **chapters,
 tables and pages of runs** is of small runs on synthetic data, made on this machine by `make study`, except where a
-chapter says that it reads the study's own records. Chapters 5 to 9 are not in this edition, so links to them lead nowhere.
+chapter says that it reads the study's own records. Chapters 5 to 9 are not in this edition, so links
+to them lead nowhere.
 :::
 """
 SHOWN = ("*.md", "*.ipynb", "*.bib", "*.py", "*.po", "*.html", "*.js")  # the files whose characters pages show
