@@ -101,7 +101,7 @@ def configure(dataset: str, architecture: str, recipe: str = "paper", seed: int 
     for name, value in overrides.items():
         known("parameter ", name, PARAMETERS | options, f" for {architecture}")
         if value is not None:
-            (model if name in model else training)[name] = checked(name, value, (PARAMETERS | options)[name])
+            (model if name in model else training)[name] = _checked(name, value, (PARAMETERS | options)[name])
     if training["patience"] and not training["validation_fraction"]:
         raise InputError(
             f"patience={training['patience']} needs a validation_fraction: without one nothing is held out to stop by."
@@ -115,8 +115,7 @@ def configure(dataset: str, architecture: str, recipe: str = "paper", seed: int 
     return RunConfig(dataset, architecture, recipe, seed, model, training)
 
 
-def checked(name: str, value: Any, rule: Parameter) -> Any:
-    """Return a value that a rule allows, a whole number as a float where that is expected; else an InputError."""
+def _checked(name: str, value: Any, rule: Parameter) -> Any:
     given = type(value)  # not isinstance, for which True is an int
     if given is not rule.type and not (rule.type is float and given is int):
         how = {bool: ", true or false", str: ", in a profile in quotes"}.get(rule.type, "")
