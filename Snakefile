@@ -15,6 +15,7 @@ import logging
 import os
 import shlex
 import shutil
+import socket
 import sys
 import time
 from pathlib import Path
@@ -67,6 +68,8 @@ STAMPS = Path("_build") / "snakemake" / NAME
 RUNS = STAMPS / "runs"
 PYTHON = shlex.quote(sys.executable)
 os.environ |= {"TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1"}  # jobs run side by side, and two threads each would fight
+if ASKS:  # nobody else stops the jobs of a Snakemake that was killed
+    os.environ["HWR_ENDS_WITH"] = f"{socket.gethostname()}:{os.getpid()}"
 CHAPTER_FILES = [CHAPTERS / f"{page}.ipynb" for page in profile.pages] if profile.data else sorted(CHAPTERS.glob("0*.ipynb"))
 
 jobs = {job.name: job for job in profile.jobs}
@@ -145,7 +148,7 @@ class TimeLeft(logging.Handler):
 
 onstart:
     seconds = {job.jobid: job.resources.get("seconds", 1) for job in workflow.dag.needrun_jobs()}
-    logger.addHandler(TimeLeft(seconds, workflow.cores or 1))
+    logger.addHandler(TimeLeft(seconds, workflow.resource_settings.cores or 1))
 
 
 localrules: all, book, runs, pages_of_runs, draw, pages, tables, html

@@ -27,8 +27,8 @@ QUICK_FIRST_PAGE = """
 This is the quick edition. What this page says was found, and its figure, are the **published study's**: they come from
 the records that the repository holds, and `make book` shows their evidence. Every number in this edition's **chapters,
 tables and pages of runs** is of small runs on synthetic data, made on this machine by `make study`, except where a
-chapter says that it reads the study's own records. Chapters 5 to 9 are not in this edition, so links
-to them lead nowhere.
+chapter says that it reads the study's own records. Chapters 5 to 9 are not in this edition, so where a page
+names one of them there is no link.
 :::
 """
 SHOWN = ("*.md", "*.ipynb", "*.bib", "*.py", "*.po", "*.html", "*.js")  # the files whose characters pages show
@@ -55,7 +55,6 @@ def configure(settings: dict[str, Any], quick: bool) -> dict[str, Any]:
     if quick:
         html["announcement"] = BANNER
         sphinx["config"]["korean_pages"] = []
-        sphinx["config"]["suppress_warnings"] = ["myst.xref_missing"]  # to chapters that this edition leaves out
     url = settings["repository"]["url"] or ""
     prefix = "/"
     if url:
@@ -159,6 +158,10 @@ def stage(results_dir: Path, notebooks: Path, pages: Path, quick: bool, source: 
         for file in ("record.json", "predictions.npz"):
             shutil.copy2(run.folder / file, source / "runs" / name / file)
 
+    if quick:
+        for path in (*source.glob("book/*.md"), *source.glob("*/*.ipynb")):
+            files.write_text(path, without_dead_links(path.read_text(encoding="utf-8"), path.parent))
+
     offered = playground.models()
     shown = [path for pattern in SHOWN for path in source.rglob(pattern)]
     texts = [path.read_text(encoding="utf-8") for path in shown]
@@ -171,6 +174,12 @@ def stage(results_dir: Path, notebooks: Path, pages: Path, quick: bool, source: 
     files.write_text(source / "_config.yml", yaml.safe_dump(settings, allow_unicode=True, sort_keys=False))
     toc = without_empty_globs(yaml.safe_load((REPOSITORY / "_toc.yml").read_text(encoding="utf-8")), source)
     files.write_text(source / "_toc.yml", yaml.safe_dump(toc, sort_keys=False))
+
+
+def without_dead_links(text: str, folder: Path) -> str:
+    """Return a page of a folder, Markdown or a notebook, with plain text for links to pages that are not there."""
+    link = re.compile(r"\[([^]]*)\]\(([^()#:\s]+\.(?:md|ipynb))(?:#[^()\s]*)?\)")
+    return link.sub(lambda match: match[0] if (folder / match[2]).is_file() else match[1], text)
 
 
 def with_note(page: str) -> str:

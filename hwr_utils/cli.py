@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from hwr_utils import data, files, notebooks, recipes
+from hwr_utils import data, files, notebooks, processes, recipes
 from hwr_utils.errors import DeviceError, InputError, printable
 
 
@@ -101,9 +101,11 @@ def _notebook(name: str, parameter: list[list[str]], output: Path | None, each: 
 
 
 def _runs(results_dir: Path, filter: list[str], missing: str | None, format: str | None, remove: bool) -> None:
-    from hwr_utils import grid, results
+    from hwr_utils import results
 
     if missing:
+        from hwr_utils import grid
+
         for job in grid.missing(missing, results_dir):
             print(job.command)
         return
@@ -224,6 +226,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     arguments = vars(_parser().parse_args(argv))
     warnings.formatwarning = lambda message, *_, **__: f"hwr: warning: {message}\n"
+    if owner := os.environ.get("HWR_ENDS_WITH"):
+        processes.end_with(owner)
     try:
         arguments.pop("run")(**arguments)
         sys.stdout.flush()

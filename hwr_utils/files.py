@@ -46,7 +46,7 @@ def only_one(lock: Path, doing: str) -> AbstractContextManager[Any]:
         try:
             return FileLock(lock).acquire(timeout=0)
         except Timeout as error:
-            told = "Wait for it, which makes what you asked for; or stop it, and run the same command again"
+            told = "Wait until it is done, or stop it, and run your command again"
             raise InputError(f"another process is {doing}. {told}.") from error
 
 
@@ -66,7 +66,7 @@ def new_folder(path: str | Path, needed: int = 0) -> Iterator[Path]:
         held.callback(lock.unlink, missing_ok=True)
         free = shutil.disk_usage(path.parent).free
         if needed > free:
-            told = f"needs some {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free"
+            told = f"needs some {needed / 1e6:,.0f} MB, and {free / 1e6:,.0f} MB are free"
             raise InputError(f"{path} {told}. Free some space, or ask for less.")
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir()

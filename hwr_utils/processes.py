@@ -2,10 +2,13 @@
 
 import multiprocessing
 import os
+import socket
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -32,6 +35,24 @@ def run(
                 f"a process was killed while {title}, as it happens where memory or the disk runs out. Free some, "
                 "and run the same command again."
             ) from error
+
+
+def end_with(owner: str) -> None:
+    """End this process soon after another, HOST:NUMBER, is gone: what Snakemake started, where it was killed.
+
+    On another host it does nothing, for there the number means another process, or none.
+    """
+    host, _, number = owner.rpartition(":")
+
+    def watch() -> None:
+        with suppress(ProcessLookupError):
+            while True:
+                os.kill(int(number), 0)  # is it there?
+                time.sleep(0.2)
+        os._exit(1)
+
+    if host == socket.gethostname():
+        threading.Thread(target=watch, daemon=True).start()
 
 
 def _end_with_parent() -> None:

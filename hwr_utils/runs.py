@@ -98,7 +98,7 @@ def weights(run: Run) -> bytes:
     path = run.folder / "model.safetensors"
     command = f"{results.command(run.config)} --results-dir {run.folder.parent}"
     again = f"To make it again, remove {run.folder / 'record.json'} and run `{command}`."
-    with reading(path, "the weights of the run, which are not committed,", again):
+    with reading(path, "the weights of the run, which are not committed", again):
         content = path.read_bytes()
     if files.sha256(content) != run.record["weights"]["sha256"]:
         raise InputError(f"{path} is not the file that the record describes: its SHA-256 is another. {again}")

@@ -303,6 +303,13 @@ def test_the_quick_edition_says_so() -> None:
     assert "announcement" not in build.configure(settings(), quick=False)["html"]
 
 
+def test_links_to_pages_that_an_edition_lacks_are_plain_text(tmp_path: Path) -> None:
+    (tmp_path / "there.md").touch()
+    text = "[One](there.md), [there too](there.md#part), [two](../notebooks/05_quantization.ipynb#part), [w](https://a.b/c.md)"
+    expected = "[One](there.md), [there too](there.md#part), two, [w](https://a.b/c.md)"
+    assert build.without_dead_links(text, tmp_path) == expected
+
+
 def test_globs_without_pages_are_left_out(tmp_path: Path) -> None:
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
     (tmp_path / "notebooks").mkdir()

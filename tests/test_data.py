@@ -424,6 +424,10 @@ def test_sets_without_both_parts_are_told_what_to_do(tmp_path: Path, pictures: P
         for number in range(5):
             write_picture(pictures / name / f"{number}.png", 15 + number)
     shutil.rmtree(pictures / "train")
+    write_picture(tmp_path / "custom/flat/1.png")
+    with pytest.raises(MissingFiles, match=r"Found in .*: 1\.png\.") as error:
+        data.load("custom:flat", tmp_path)
+    assert "import-images" not in str(error.value), "which has no use for pictures without class folders"
     assert cli.main(["import-images", str(pictures), "--out", str(pictures)]) == 0
     found = data.load("custom:mine", tmp_path)
     assert found.classes == ("b", "が") and np.bincount(found.train_labels).tolist() == [4, 4]
@@ -523,6 +527,39 @@ def test_labels_that_are_missing_or_odd(tmp_path: Path, capsys: pytest.CaptureFi
         assert data.load("custom:mine", tmp_path).classes == ("1", "2")
 
 
+def test_one_class_in_a_named_column_is_not_taken_for_a_corner(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images, labels = frames(tmp_path / "in")
+    images[:, -1, -1] = labels  # the last pixel would do for labels
+    table = pd.DataFrame(images.reshape(-1, 784)).add_prefix("pixel")
+    table.insert(0, "label", 7)
+    table.to_csv(tmp_path / "in/train.csv", index=False)
+    assert cli.main(["import-images", str(tmp_path / "in"), "--out", str(tmp_path / "out")]) == 2
+    assert "found one class alone, 7" in capsys.readouterr().err
+
+
+def test_an_import_of_images_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    csv(tmp_path / "in")
+    command, out = ["import-images", str(tmp_path / "in"), "--out", str(tmp_path / "custom/mine")], tmp_path / "custom"
+    with monkeypatch.context() as full:
+        full.setattr(files.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 100))
+        assert cli.main(command) == 2
+    write = idx.write_idx
+
+    def fill(path: Path, array: np.ndarray) -> None:
+        if "t10k" in path.name:
+            raise OSError(28, "No space left on device")
+        write(path, array)
+
+    with monkeypatch.context() as full:
+        full.setattr(idx, "write_idx", fill)
+        assert cli.main(command) == 2
+    assert not any(path.is_file() for path in out.rglob("*"))
+    assert cli.main(command) == 0 and len(data.load("custom:mine", tmp_path).test_labels) == 5
+    assert sorted(path.suffix for path in (out / "mine").iterdir()) == [".gz"] * 4
+
+
 # drawn sets
 
 
@@ -535,7 +572,7 @@ def test_files_of_two_drawings_are_refused(tmp_path: Path) -> None:
     (tmp_path / "other" / raw).replace(tmp_path / raw)
     for damage in (lambda: None, (tmp_path / "synthetic/digits-synthetic/manifest.json").unlink):
         damage()
-        with pytest.raises(InputError, match=r"manifest\.json is missing, or of other files.*hwr synthesize digits"):
+        with pytest.raises(InputError, match=r"one of them was changed, or it is missing.*hwr synthesize digits"):
             data.load("digits-synthetic", tmp_path)
 
 

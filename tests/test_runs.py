@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import safetensors.torch
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -135,8 +134,7 @@ def test_weights_give_the_recorded_predictions(done: Run, root: Path) -> None:
     dataset = data.load("custom:easy", root)
     # by the lines that the book gives for one's own program
     (lines,) = re.findall(r"```python\n(.*?)```", (files.REPOSITORY / "book/reproduce.md").read_text(), re.DOTALL)
-    names = {name: globals()[name] for name in ("models", "records", "torch")}
-    names |= {"safetensors": safetensors, "results": reading, "folder": done.folder, "images": dataset.test_images}
+    names = {"folder": done.folder, "images": dataset.test_images}
     exec(lines, names)
     logits = names["logits"]
     found = models.rank(logits, torch.from_numpy(dataset.test_labels))

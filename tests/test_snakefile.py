@@ -95,8 +95,9 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     made = Checkout(tmp_path_factory.mktemp("snakefile") / 'it\'s a {check}out: "[two]"')
     killed = made.start("runs", "--cores", "2")
     until(lambda: any(made.results.glob("letters-*/checkpoint.pt")) or killed.poll() is not None)
-    os.killpg(killed.pid, signal.SIGKILL)
-    killed.communicate(timeout=LIMIT)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.wait(timeout=LIMIT)
+    killed.communicate(timeout=LIMIT)  # returns when the job, which writes to the same pipe, has ended too
     run = made.folder_of("letters-synthetic")
     assert (run / "checkpoint.pt").exists() and not (run / "record.json").exists()
 

@@ -24,7 +24,7 @@ from hwr_utils.sources import Source, listing, natural, part_of, walk
 SIZE = 28  # pixels a side, of images that come as IDX files or in folders
 TEST_SHARE = 0.2  # of the samples or writers that a split of an import holds out: K. Kim's 8:2, and HWDB1.1's 240:60
 # what `hwr import-images` may read
-IMPORTED = {".csv", ".npz", ".parquet", ".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
+TABLES, PICTURES = {".csv", ".npz", ".parquet"}, {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 TALL = 0.95  # ink is as high as wide, or higher, in every script here: below this, images probably lie on their side
 
 
@@ -155,7 +155,10 @@ def _manifest(promise: Entry, root: Path, found: dict[str, str]) -> dict[str, An
     path = (root / promise.folders[0]).parent / "manifest.json"
     told = records.read_json(path) if path.is_file() else {"sha256": None}
     if told.pop("sha256", found) != found:  # the first hanzi sets have none
-        raise InputError(f"{path} is missing, or of other files than lie there. {promise.how.format(root=root)}")
+        raise InputError(
+            f"the files of {promise.name} beside {path} are not those that it tells of: one of them was changed, or it "
+            f"is missing. Draw the set again: {promise.how.format(root=root)}"
+        )
     told.pop("characters", None)  # thousands of them, which are the classes
     return told
 
@@ -288,9 +291,10 @@ def _instead(folder: Path) -> str:
     if place == top.parent:
         return told
     held_out = [name for name in names if name.lower() in ("val", "valid", "validation", "eval", "dev")]
+    inside = [(path.suffix.lower(), str(path.parent)) for path in (one.file for one in walk(top, strict=False))]
     if held_out and "train" in folders.parts(top):
         told += f" If {held_out[0]} is to be the test set, run `mv {top / held_out[0]} {top / 'test'}`."
-    elif any(source.file.suffix.lower() in IMPORTED for source in walk(top, strict=False)):
+    elif any(kind in TABLES or (kind in PICTURES and parent not in (str(top), ".")) for kind, parent in inside):
         told += f" To make IDX files of it, run `hwr import-images {top} --out {folder}`."
     return told
 

@@ -59,11 +59,15 @@ def import_images(paths: Iterable[str | Path], out: str | Path) -> dict[str, int
         raise InputError(
             f"{out} holds IDX files or their classes.txt, which are kept. Give another folder, or remove them."
         )
-    if not numbers:  # first: without it the labels would be taken for the classes
-        files.write_text(out / "classes.txt", "".join(f"{name}\n" for name in names))
-    for prefix, chosen in zip(("train", "t10k"), split, strict=True):
-        idx.write_idx(out / f"{prefix}-images-idx3-ubyte.gz", images[chosen])
-        idx.write_idx(out / f"{prefix}-labels-idx1-ubyte.gz", labels[chosen].astype(np.uint8))
+    with files.new_folder(out / ".import", images.nbytes) as made:
+        if not numbers:
+            files.write_text(made / "classes.txt", "".join(f"{name}\n" for name in names))
+        for prefix, chosen in zip(("train", "t10k"), split, strict=True):
+            idx.write_idx(made / f"{prefix}-images-idx3-ubyte.gz", images[chosen])
+            idx.write_idx(made / f"{prefix}-labels-idx1-ubyte.gz", labels[chosen].astype(np.uint8))
+    for path in sorted((out / ".import").iterdir()):  # beside what lies there, which may be what was read
+        path.rename(out / path.name)
+    (out / ".import").rmdir()
     return {"train": len(split[0]), "test": len(split[1])}
 
 
@@ -96,9 +100,9 @@ def _csv(stream: Any, source: Source) -> Iterator[Part]:
     stream.seek(0)
     table = pd.read_csv(stream, header=header)
     first, last = table.columns[0], table.columns[-1]
-    label = next((column for column in table if str(column).lower() in LABELS), first)
-    if label == first and table[first].nunique() == 1 < table[last].nunique():
-        label = last  # the first is a corner of the images
+    label = next((column for column in table if str(column).lower() in LABELS), None)
+    if label is None:  # a first column of one value is a corner of the images
+        label = last if table[first].nunique() == 1 < table[last].nunique() else first
     pixels = table.drop(columns=label).to_numpy()
     if pixels.dtype.kind not in "biuf" or pd.isna(pixels).any():
         raise InputError(

@@ -100,7 +100,10 @@ def import_gnt(
     """
     out = Path(out)
     if not (16 <= options.size <= 512 and 0 <= 2 * options.margin < options.size):
-        raise InputError(f"{options}: a size of 16 to 512 pixels was expected, and a margin from 0 that leaves room.")
+        raise InputError(
+            f"size={options.size} and margin={options.margin} do not go together: expected a size of 16 to 512 pixels, "
+            "and a margin of 0 or more that leaves room for the character."
+        )
     sources = [source for path in paths for source in gnt.find(path)]
     manifest = _manifest(sources, processes.run(_scan, sources, "reading", workers=workers), options)
     if not is_import(out):
