@@ -27,6 +27,7 @@ from hwr_utils import files, recipes
 from hwr_utils.data import gnt
 from hwr_utils.data.hwdb import Options, import_gnt
 from hwr_utils.data.idx import write_idx
+from hwr_utils.device import recognizer
 from hwr_utils.recipes import RunConfig
 
 torch.set_num_threads(1)  # as in the processes below: how many there are may change the order of sums
@@ -163,7 +164,7 @@ def write_network(path: Path, weights: np.ndarray, shape: tuple[int, ...]) -> No
 def describe_network(path: Path, size: int, **parts: Any) -> None:
     """Write the model.json of a network's file that takes images of a size; `parts` are at least classes and image."""
     description = {
-        "schema_version": 1,
+        "schema_version": recognizer.SCHEMA_VERSION,
         "input": {"shape": [1, 1, size, size]},
         "files": {path.name: {"sha256": files.sha256(path)}},
     }

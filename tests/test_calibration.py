@@ -8,7 +8,7 @@ import pytest
 from hwr_utils import files
 from hwr_utils.device import calibration
 from hwr_utils.device.recognizer import Rejector, features, softmax
-from hwr_utils.synthesis import scribbles
+from hwr_utils.synthesis import hanzi, scribbles
 
 
 def logits_of(n: int, wrong: int, high: float) -> tuple[np.ndarray, np.ndarray]:
@@ -50,21 +50,21 @@ def test_the_limit_declines_no_more_than_its_share() -> None:
 
 
 def clouds(n: int, centre: float) -> np.ndarray:
-    """Return features (n, 4) around a centre."""
-    return centre + np.random.default_rng(int(centre)).normal(size=(n, 4))
+    """Return features (n, 20), as of two classes, around a centre."""
+    return centre + np.random.default_rng(int(centre)).normal(size=(n, 20))
 
 
 def declined(rejector: Rejector, rows: np.ndarray) -> float:
-    return float((rows @ rejector.weights + rejector.bias < 0).mean())
+    return float((rejector.judge(rows) < 0).mean())
 
 
 def test_features_by_hand() -> None:
     image = np.zeros((4, 4), np.uint8)
     image[1:3, 1] = 255  # two pixels, one above the other: four edges across and two down
     found = features(np.array([1.0, 3.0, -2.0]), image)
-    assert found.tolist() == [1, 3, -2, 1, 9, 4, 3, 1, -2, 0.5, 1, 0.5, 0.25, 1, 0.25]
+    assert found.tolist() == [1, 3, -2, 1, 9, 4, 3, 1, *[-2] * 8, 0.5, 1, 0.5, 0.25, 1, 0.25]
     both = features(np.array([[0.0, 1.0, 2.0], [1.0, 3.0, -2.0]]), np.stack([np.zeros_like(image), image]))
-    assert both.shape == (2, 15) and both[1].tolist() == found.tolist()
+    assert both.shape == (2, 22) and both[1].tolist() == found.tolist()
 
 
 def test_a_rejector_tells_features_apart() -> None:
@@ -73,7 +73,29 @@ def test_a_rejector_tells_features_apart() -> None:
     assert declined(rejector, clouds(50, 0.0)) == 1
     assert declined(rejector, known) < 2 * calibration.DECLINED
     again = calibration.fit_rejector(known, own, drawn)
-    assert np.array_equal(again.weights, rejector.weights) and again.bias == rejector.bias
+    assert all(np.array_equal(one, vars(again)[name]) for name, one in vars(rejector).items())
+
+
+def test_a_rejector_declines_by_hand() -> None:
+    """One unit sees how far what the logits say is above 1, another sees the ink alone; 4 of both are needed."""
+    weights, hidden = np.zeros(16), np.zeros((2, 18))
+    weights[:3] = 1, 2, 0  # of three classes' logits
+    hidden[0, :2] = -1, 1
+    hidden[1, 12] = 2
+    rejector = Rejector(weights, hidden, np.array([-4.0, 1, 1]))
+    row = np.zeros((3, 22))
+    row[:, :3], row[:, 16] = [(3, 1, 9), (3, 1, 9), (0, -5, 9)], (0, 0.5, 2)
+    assert rejector.judge(row).tolist() == [0, 1, 0]  # 5 - 1 - 4; with 1 of ink; only 4 of ink
+
+
+def test_a_rejector_tells_what_no_line_can() -> None:
+    """Characters in a ring of two features that it looks at twice, and scribbles within."""
+    rng = np.random.default_rng(3)
+    angle, noise = rng.uniform(0, 2 * np.pi, 1200), rng.normal(size=(1200, 22))
+    noise[:, -2:] = 0.1 * noise[:, -2:] + np.stack([np.cos(angle), np.sin(angle)], axis=1) * 2
+    noise[800:, -2:] *= 0.2
+    rejector = calibration.fit_rejector(noise[:400], noise[400:600], noise[800:1000])
+    assert declined(rejector, noise[600:800]) < 0.1 and declined(rejector, noise[1000:]) > 0.9
 
 
 def test_a_rejector_declines_few_characters_even_where_scribbles_are_alike() -> None:
@@ -115,6 +137,17 @@ def test_strangers_are_of_other_scripts_and_unlike_what_is_known() -> None:
     assert {"3", "4", "7", "あ"} <= strange and not strange & set("01256890abcXYZ")
     strange = set(calibration.strangers("0123456789"))
     assert {"A", "k", "あ"} <= strange and not strange & set("Ooil0123456789")
+
+
+def test_a_hand_bends_strokes_and_leaves_them_what_they_are() -> None:
+    """A cross stays one: two strokes of 16 points, one rather level and one rather steep, of lengths that vary."""
+    cross = [np.array([[0.0, 50], [100, 50]]), np.array([[50.0, 0], [50, 100]])]
+    drawn = [hanzi.in_a_hand(cross, 5, writer) for writer in range(30)]
+    assert all(stroke.shape == (16, 2) for strokes in drawn for stroke in strokes)
+    spans = np.array([[np.ptp(stroke, axis=0) for stroke in strokes] for strokes in drawn])  # (30, 2, 2)
+    assert (spans[:, 0, 0] > spans[:, 0, 1]).all() and (spans[:, 1, 1] > spans[:, 1, 0]).all()
+    assert 0.05 < spans[:, 0, 0].std() / spans[:, 0, 0].mean() < 0.5
+    assert np.array_equal(hanzi.in_a_hand(cross, 5, 7)[0], drawn[7][0])
 
 
 def test_characters_are_written_and_some_are_a_dot() -> None:

@@ -90,12 +90,16 @@ def test_softmax_of_large_logits() -> None:
     assert scores == pytest.approx(np.array([[0.5, 0.5, 0], [0.25, 0.75, 0]]))
 
 
+# for the four classes: it adds up nothing, and accepts
+REJECTOR = {"weights": [0.0] * 18, "hidden": [[0.0] * 18], "output": [0.0, 0.0]}
+
+
 @pytest.mark.parametrize("bias", [0, -1e-9])
 def test_what_the_rejector_declines(own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], bias: float) -> None:
     picture = tmp_path / "picture.png"
     Image.fromarray(draw("口")).save(picture)
     best = recognizer.load(own).read(picture).candidates[0][1]
-    describe(own, scores={"temperature": 1, "rejector": {"weights": [0] * 18, "bias": bias}})
+    describe(own, scores={"temperature": 1, "rejector": REJECTOR | {"output": [bias, 0]}})
     assert recognizer.load(own).read(picture).likely == (bias == 0)
     argv = ["predict", str(picture), "--model", str(own), "--top-k", "1"]
     assert cli.main([*argv, "--json"]) == 0
@@ -186,9 +190,6 @@ def test_a_network_of_another_shape_is_told(own: Path) -> None:
         recognizer.load(own)
 
 
-REJECTOR = {"weights": [0.5] * 18, "bias": 0}
-
-
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "too few classes": ({"classes": ["a", "b", "c"]}, "gives \\(1, 4\\)"),
     "an empty class": ({"classes": ["a", "b", "c", ""]}, "wrong classes"),
@@ -203,6 +204,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a temperature in quotes": ({"scores": {"temperature": "1.5"}}, "wrong scores"),
     "a rejector of other classes": (
         {"scores": {"temperature": 1, "rejector": REJECTOR | {"weights": [0.5] * 11}}},
+        "wrong rejector",
+    ),
+    "a rejector with a hole": (
+        {"scores": {"temperature": 1, "rejector": REJECTOR | {"hidden": [[0.0] * 18, [0.0] * 17]}}},
         "wrong rejector",
     ),
 }

@@ -81,7 +81,9 @@ def test_wrong_answers_are_told_as_pairs(folder: Path, root: Path) -> None:
     record = transfer.evaluate(folder, "custom:other", data_root=root)
     told = sorted((one["character"], one["answer"], one["n"]) for one in record["confusions"])
     assert told == [("0", "1", 10), ("1", "0", 10), ("2", "3", 10), ("3", "2", 10)]
-    describe(folder, scores={"temperature": 1, "rejector": {"weights": [0] * 18, "bias": -1}})
+    describe(
+        folder, scores={"temperature": 1, "rejector": {"weights": [0] * 18, "hidden": [[0] * 18], "output": [-1, 0]}}
+    )
     fewer = transfer.evaluate(folder, "custom:other", 12, root)
     assert (fewer["n"], fewer["stratified"], fewer["declined"]) == (12, True, 1)
     assert [(one["n"], one["declined"]) for one in fewer["per_class"]] == [(3, 3)] * 4

@@ -27,7 +27,7 @@ BELLY = 4 * ALONG * (1 - ALONG)
 
 def unit(strokes: list[Floats]) -> Floats:
     """Return (S, POINTS, 2): points at equal distances, the whole within the unit square, its aspect kept."""
-    paths = medians._resample([stroke.tolist() for stroke in strokes])
+    paths = medians.resample([stroke.tolist() for stroke in strokes])
     low, high = paths.min((0, 1)), paths.max((0, 1))
     return (paths - (low + high) / 2) / max((high - low).max(), 1e-9) + 0.5
 

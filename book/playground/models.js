@@ -6,7 +6,7 @@
  *   name: string, title: string, lang: string, file: string, bytes: number, sha256: string, classes: string[],
  *   shape: number[], image: import("./preprocessing.js").ImageForm, pen: number, facts: Record<string, string>,
  *   ko: { title: string, facts: Record<string, string> }, told: boolean,
- *   scores: { temperature: number, rejector?: { weights: number[], bias: number } },
+ *   scores: { temperature: number, rejector?: { weights: number[], hidden: number[][], output: number[] } },
  * }} Model  an entry of models.json, which the build writes
  */
 

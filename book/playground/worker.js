@@ -91,12 +91,15 @@ async function run(values) {
   }
 }
 
+/** @param {number[]} weights @param {number[]} values */
+const dot = (weights, values) => weights.reduce((sum, weight, place) => sum + weight * values[place], 0);
+
 /**
- * Does the picture show a character? See `features` in hwr_utils/device/recognizer.py.
+ * Does the picture show a character? See `Rejector` and `features` in hwr_utils/device/recognizer.py.
  *
  * @param {Float64Array} logits
  * @param {import("./preprocessing.js").Picture} picture
- * @param {{ weights: number[], bias: number }} [rejector]
+ * @param {Model["scores"]["rejector"]} [rejector]
  */
 function accepts(logits, { pixels, width }, rejector) {
   if (!rejector) return true;
@@ -107,9 +110,12 @@ function accepts(logits, { pixels, width }, rejector) {
     if (place >= width) shape[2] += Math.abs(pixel - pixels[place - width]);
   });
   const drawn = shape.map((sum) => sum / (255 * width));
-  const greatest = logits.slice().sort().reverse().slice(0, 10);
-  const features = [logits, logits.map((logit) => logit ** 2), greatest, drawn, drawn.map((one) => one ** 2)].flatMap((one) => [...one]);
-  return rejector.weights.reduce((sum, weight, place) => sum + weight * features[place], rejector.bias) >= 0;
+  const sorted = logits.slice().sort().reverse();
+  const greatest = Array.from({ length: 10 }, (_, place) => sorted[Math.min(place, sorted.length - 1)]);
+  const told = dot(rejector.weights, [...logits, ...logits.map((logit) => logit ** 2), ...greatest]);
+  const seen = [1, told, ...greatest, ...drawn, ...drawn.map((one) => one ** 2)];
+  const units = rejector.hidden.map((weights) => Math.max(dot(weights, seen), 0));
+  return dot(rejector.output, [1, ...units]) >= 0;
 }
 
 /**

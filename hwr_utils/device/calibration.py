@@ -5,27 +5,32 @@ al., On Calibration of Modern Neural Networks, ICML 2017). The number is found o
 trained on nor is tested on.
 
 A good score does not make a picture a character: of 3,755 hanzi one resembles any scribble. So a `recognizer.Rejector`
-learns to tell those images and their logits from scribbles that the project draws, and from characters that the
-network does not know. To learn from what is no character is the idea of Hendrycks, Mazeika and Dietterich (Deep Anomaly
-Detection with Outlier Exposure, ICLR 2019); here it does not touch the network. How many are declined is measured on
-other scribbles, and on kinds that the rejector never saw.
+learns to tell those images and their logits from scribbles that the project draws, from characters that the network
+does not know, and from two of those images in one picture. To learn from what is no character is the idea of
+Hendrycks, Mazeika and Dietterich (Deep Anomaly Detection with Outlier Exposure, ICLR 2019); here it does not touch the
+network. How many are declined is measured on other scribbles, and on kinds that the rejector never saw.
 """
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
+from scipy.special import logit
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from hwr_utils import preprocessing
 from hwr_utils.device import canvas
-from hwr_utils.device.recognizer import Rejector, features, softmax
-from hwr_utils.synthesis import medians, scribbles
+from hwr_utils.device.recognizer import DRAWN, RANKED, Rejector, features, softmax
+from hwr_utils.synthesis import hanzi, medians, scribbles
 from hwr_utils.synthesis.strokes import strokes_for, table
 
 DECLINED = 0.035  # share of characters that may be declined; of others, it is some tenths of a point more or less
@@ -37,6 +42,7 @@ STRANGERS, DOTS = "others", 0.05  # the name of their kind, and the share of dot
 WRITTEN = 4000  # characters that it knows, drawn with the pen of scribbles, or it would decline that pen
 ALIKE = ("0O", "1IJL", "2Z", "5S", "6BG8", "9QG")  # what one script has and another too, but for its name
 STRENGTH = 1e4  # of the scribbles and characters against the rejector's preference for small weights
+HIDDEN = {"hidden_layer_sizes": (32,), "alpha": 0.1, "learning_rate_init": 0.002, "max_iter": 80, "random_state": 0}
 
 Images = NDArray[np.uint8]  # (N, H, W)
 Logits = NDArray[np.float32]  # (N, C)
@@ -63,10 +69,12 @@ def measure(
     """
     logits, (images, tested, truth), width = predict(held_out[0]), test, pen(held_out[0])
     pens = width * np.random.Generator(np.random.PCG64(0)).uniform(*PENS, WRITTEN)
-    own = pictures(written(classes, WRITTEN, 0, simple=True), form, pens)
+    both = dict.fromkeys(c for one in classes for c in (one, one.lower()))  # capitals and small letters
+    own = pictures(written([*both], WRITTEN, 0, simple=True), form, pens)
     known = features(logits, held_out[0]), features(predict(own), own)
     learned, counted = (
-        _drawn(predict, form, classes, width, *number_and_seed) for number_and_seed in (LEARNED, COUNTED)
+        _drawn(predict, form, classes, width, held_out[0][first::2], *number_and_seed)
+        for first, number_and_seed in enumerate((LEARNED, COUNTED))
     )
     heat, rejector = temperature(logits, held_out[1]), fit_rejector(*known, np.concatenate([*learned.values()]))
     scribbled = np.concatenate([counted[name] for name in scribbles.KINDS])
@@ -83,31 +91,48 @@ def measure(
 
 
 def _drawn(
-    predict: Predict, form: Mapping[str, Any], classes: Sequence[str], width: float, n: int, seed: int
+    predict: Predict, form: Mapping[str, Any], classes: Sequence[str], width: float, real: Images, n: int, seed: int
 ) -> dict[str, Features]:
-    """Return the features of so many scribbles of each kind, and of as many strangers."""
+    """Return the features of n scribbles of each kind, 2 n strangers, and 2 n pairs of `real` images.
+
+    Those of a pair lie over each other or beside each other.
+    """
     found, rng = scribbles.draw(n * len(scribbles.KINDS), seed), np.random.Generator(np.random.PCG64(seed))
-    kinds = {name: found[number :: len(scribbles.KINDS)] for number, name in enumerate(scribbles.KINDS)}
-    kinds[STRANGERS] = written(strangers(classes), n, seed, DOTS)
-    drawn = {name: pictures(one, form, width * rng.uniform(*PENS, n)) for name, one in kinds.items()}
+    # every other point is enough, and half the work
+    coarse = [[np.concatenate([stroke[:-1:2], stroke[-1:]]) for stroke in one] for one in found]
+    kinds = {name: coarse[number :: len(scribbles.KINDS)] for number, name in enumerate(scribbles.KINDS)}
+    kinds[STRANGERS] = written(strangers(classes), 2 * n, seed, DOTS)
+    drawn = {name: pictures(one, form, width * rng.uniform(*PENS, len(one))) for name, one in kinds.items()}
+    pairs = [(real[a], real[b]) for a, b in rng.integers(len(real), size=(n, 2))]
+    drawn["over"] = np.stack([preprocessing.prepare(np.maximum(*pair), **form) for pair in pairs])
+    beside = (np.concatenate([one[:, slice(*_ends(one))] for one in pair], axis=1) for pair in pairs)
+    drawn["beside"] = np.stack([preprocessing.prepare(pair, **form) for pair in beside])
     return {name: features(predict(images), images) for name, images in drawn.items()}
 
 
+def _ends(image: NDArray[np.uint8]) -> tuple[int, int]:
+    """Return the first column with ink, and the one after the last."""
+    inked = np.flatnonzero(image.any(axis=0))
+    return int(inked[0]), int(inked[-1]) + 1
+
+
 def strangers(classes: Sequence[str]) -> list[str]:
-    """Return the characters of scripts that a network does not know.
+    """Return the characters of scripts that a network does not know, those of a short script as often as of a long one.
 
     Those that look like one of its classes are left out, as the digit 0 is where the letter O is known.
     """
     known = set("".join(classes).upper())
     known |= {one for group in ALIKE if known & set(group) for one in group}
     scripts = [script for script in table().values() if not known >= {one.upper() for one in script}]
-    return [one for script in scripts for one in script if one.upper() not in known]
+    strange = [[one for one in script if one.upper() not in known] for script in scripts]
+    longest = max(map(len, strange))
+    return [one for script in strange if script for one in script * (longest // len(script))]
 
 
 def written(
     characters: Sequence[str], n: int, seed: int, dots: float = 0.0, simple: bool = False
 ) -> list[scribbles.Scribble]:
-    """Draw n of these characters, each slanted and squeezed anew; a share of `dots`, 0..1, are a single dot instead.
+    """Draw n of these characters, each in a hand of its own; a share of `dots`, 0..1, are a single dot instead.
 
     All are drawn as often as each other; or the `simple` ones oftener, one of s strokes in proportion to 1 / s.
     """
@@ -116,31 +141,43 @@ def written(
     shapes = [strokes_for(one) if one in typed else [list(medians.read(one).paths)] for one in characters]
     often = np.array([len(variants[0]) for variants in shapes], np.float64) ** -int(simple)
     found = []
-    for chosen in rng.choice(len(shapes), n, p=often / often.sum()):
-        variants = shapes[chosen] if rng.random() >= dots else [[np.zeros((1, 2))]]
-        found.append(scribbles.slanted(variants[rng.integers(len(variants))], rng))
+    for number, chosen in enumerate(rng.choice(len(shapes), n, p=often / often.sum())):
+        strokes = shapes[chosen][rng.integers(len(shapes[chosen]))]
+        is_dot = rng.random() < dots
+        found.append([np.zeros((1, 2))] if is_dot else hanzi.in_a_hand(strokes, seed, number))
     return found
 
 
 def _declined(rejector: Rejector, rows: Features) -> float:
-    return float((rows @ rejector.weights + rejector.bias < 0).mean())
+    return float((rejector.judge(rows) < 0).mean())
 
 
 def fit_rejector(known: Features, own: Features, drawn: Features) -> Rejector:
     """Learn to tell features of characters that the network has not seen from those of scribbles, as weighty as they.
 
     Of the `known` ones at most `DECLINED` fall below the limit, by classifiers that have learned from other thirds of
-    all. The project's `own` drawings of characters are learned from, and do not move the limit.
+    all. The project's `own` drawings of characters are learned from, and do not move the limit. The second step of the
+    rejector learns from what the first says of thirds that it has not learned from (Wolpert, Stacked generalization,
+    Neural Networks 5, 1992).
     """
     rows = np.concatenate([known, own, drawn])
-    is_known = np.arange(len(rows)) < len(rows) - len(drawn)
+    is_known, wide = np.arange(len(rows)) < len(rows) - len(drawn), rows[:, :-DRAWN]
     regression = LogisticRegression(C=STRENGTH / len(rows), class_weight="balanced", max_iter=500)
-    model, thirds = make_pipeline(StandardScaler(), regression), StratifiedKFold(3, shuffle=True, random_state=0)
-    judged = cross_val_predict(model, rows, is_known, cv=thirds, method="decision_function")[: len(known)]
-    scaler, found = model.fit(rows, is_known)
+    first, second = (make_pipeline(StandardScaler(), one) for one in (regression, MLPClassifier(**HIDDEN)))
+    thirds, others = (StratifiedKFold(3, shuffle=True, random_state=seed) for seed in (0, 1))
+    told = cross_val_predict(first, wide, is_known, cv=thirds, method="decision_function")
+    scaler, found = first.fit(wide, is_known)
     weights = found.coef_[0] / scaler.scale_
-    bias = found.intercept_[0] - weights @ scaler.mean_ - threshold(judged, DECLINED)
-    return Rejector(np.array([f"{weight:.6g}" for weight in weights], np.float64), round(float(bias), 4))
+    seen = np.column_stack([told - found.intercept_[0] + weights @ scaler.mean_, rows[:, -RANKED - DRAWN :]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # it stops early, which keeps it from learning by heart
+        judged = cross_val_predict(second, seen, is_known, cv=others, method="predict_proba")[: len(known), 1]
+        scaler, network = second.fit(seen, is_known)
+    (into, out), (before, after) = network.coefs_, network.intercepts_
+    into = into / scaler.scale_[:, None]
+    hidden = np.column_stack([before - scaler.mean_ @ into, into.T])
+    output = np.append(after - threshold(logit(judged), DECLINED), out)
+    return Rejector(*(np.vectorize(lambda one: float(f"{one:.6g}"))(one) for one in (weights, hidden, output)))
 
 
 def temperature(logits: Logits, labels: Labels) -> float:
@@ -176,7 +213,5 @@ def pen(images: Images) -> float:
 
 def pictures(drawings: Iterable[scribbles.Scribble], form: Mapping[str, Any], widths: Iterable[float]) -> Images:
     """Return drawings (n, size, size) as a network of this form takes them, each drawn with a pen of its own width."""
-    # every other point is enough, and half the work
-    coarse = ([[*stroke[:-1:2].tolist(), stroke[-1].tolist()] for stroke in one] for one in drawings)
-    drawn = zip(coarse, widths, strict=True)
+    drawn = zip(([stroke.tolist() for stroke in one] for one in drawings), widths, strict=True)
     return np.stack([canvas.prepare(strokes, min(width, 0.5), **form) for strokes, width in drawn])

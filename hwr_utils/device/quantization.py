@@ -192,7 +192,7 @@ def _scores(
         return found, {"temperature": 1.0}
     size = run.config.training["image_size"]
     measured, rejector = calibration.measure(partial(predict, model, size), form, run.classes, held_out, test)
-    told = {"weights": rejector.weights.tolist(), "bias": rejector.bias}
+    told = {name: values.tolist() for name, values in vars(rejector).items()}
     return found | measured, {"temperature": measured["temperature"], "rejector": told}
 
 

@@ -7,8 +7,8 @@ Beside the exported files of a run lies `model.json`, which says what they take 
 - `image`: the `size`, `margin` and `centre` with which `preprocessing.from_picture` makes an image of a picture. Then
   `preprocessing.to_input` divides by 255 and scales to H and W.
 - `files`: bytes and SHA-256 of each file that it holds for, by name.
-- `scores`: the logits are divided by `temperature` before the softmax, and a `Rejector` of the `weights` and `bias` in
-  `rejector` says whether the picture shows a character at all. Without them nothing is divided, and nothing declined.
+- `scores`: the logits are divided by `temperature` before the softmax, and a `Rejector` of the `weights`, `hidden` and
+  `output` in `rejector` says whether the picture shows a character at all. Without them nothing is divided or declined.
 - `run_id`, `dataset`, `architecture`, `weights_sha256`: where they come from.
 
 LiteRT's interpreter may end the process on a damaged file. So a file comes to it only after its checksum has been
@@ -23,6 +23,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,9 @@ from numpy.typing import NDArray
 from hwr_utils import files, preprocessing, sources
 from hwr_utils.errors import InputError, reading
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 DESCRIPTION = "model.json"
-RANKED = 10  # greatest logits that a rejector sees in their order
+RANKED, DRAWN = 10, 6  # the greatest logits that a rejector sees in their order, and what it sees of the image
 AGAIN = "Copy it anew together with its model.json, or make both again with `hwr quantize RUN`."
 
 
@@ -54,26 +55,41 @@ class Reading:
 
 @dataclass(frozen=True)
 class Rejector:
-    """A linear classifier of characters against scribbles, with a weight (F,) float64 for each of `features`."""
+    """A classifier of characters against scribbles, which looks at `features` in two steps.
+
+    `weights` (F - DRAWN,) sum up what the logits say. The sum, the greatest logits and what is seen of the image go
+    into the units of `hidden` (U, 1 + 1 + RANKED + DRAWN), whose first column is added to each; `output` (1 + U,) sums
+    up the units that are above 0, and adds its first number. All are float64.
+    """
 
     weights: NDArray[np.float64]
-    bias: float
+    hidden: NDArray[np.float64]
+    output: NDArray[np.float64]
 
     def accepts(self, logits: NDArray[np.floating], images: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """Say of (..., C) logits and the prepared images (..., H, W) that they are of which show a character (...)."""
-        return np.asarray(features(logits, images) @ self.weights + self.bias >= 0)
+        return self.judge(features(logits, images)) >= 0
+
+    def judge(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return a number (...) for features (..., F): 0 or more for a character."""
+        told = rows[..., :-DRAWN] @ self.weights
+        seen = np.concatenate([told[..., None], rows[..., -RANKED - DRAWN :]], axis=-1)
+        units = np.maximum(self.hidden[:, 0] + seen @ self.hidden[:, 1:].T, 0)
+        return np.asarray(self.output[0] + units @ self.output[1:])
 
 
 def features(logits: NDArray[np.floating], images: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Return what a rejector sees of (..., C) logits and of the prepared images (..., H, W) that they are of, (..., F).
 
-    Of the logits it sees all, their squares, and the `RANKED` greatest in order. Of an image it sees how much ink it
-    has and how much changes from pixel to pixel across and down, in whole sides of ink, and the squares of these three.
+    Of the logits it sees all, their squares, and the `RANKED` greatest in order; where there are fewer, the least
+    stands for those that are missing. Of an image it sees how much ink it has and how much changes from pixel to pixel
+    across and down, in whole sides of ink, and the squares of these three.
     """
     wide, light = logits.astype(np.float64), images.astype(np.float64)
     shape = [light, *(np.abs(np.diff(light, axis=axis)) for axis in (-1, -2))]
     drawn = np.stack([one.sum((-1, -2)) for one in shape], axis=-1) / (255 * images.shape[-1])
-    return np.concatenate([wide, wide**2, -np.sort(-wide, axis=-1)[..., :RANKED], drawn, drawn**2], axis=-1)
+    ranked = -np.sort(-wide, axis=-1)[..., np.minimum(np.arange(RANKED), wide.shape[-1] - 1)]
+    return np.concatenate([wide, wide**2, ranked, drawn, drawn**2], axis=-1)
 
 
 class Network:
@@ -186,7 +202,7 @@ def load(path: str | Path) -> Recognizer:
             f"{expected[0]} and gives {expected[1]}. {AGAIN}"
         )
     form = {name: found["image"][name] for name in ("size", "margin", "centre")}
-    rejector = Rejector(np.array(scores["rejector"]["weights"], np.float64), scores["rejector"]["bias"])
+    rejector = Rejector(**{name: np.array(given, np.float64) for name, given in scores["rejector"].items()})
     return Recognizer(network, classes, form, scores["temperature"], rejector, found.get("weights_sha256"))
 
 
@@ -198,12 +214,13 @@ def read_description(path: Path) -> dict[str, Any]:
     with reading(path, "the description of a model", AGAIN):
         found = dict(json.loads(path.read_text(encoding="utf-8")))
         classes, form, side = found["classes"], found["image"], found["image"]["size"]
-        n, room = 2 * len(classes) + min(RANKED, len(classes)) + 6, side - 2 * form["margin"]
-        nothing = {"temperature": 1.0, "rejector": {"weights": [0.0] * n, "bias": 0.0}}
-        found["scores"] = nothing | found.get("scores", nothing)
+        n, unit, room = 2 * len(classes) + RANKED, 2 + RANKED + DRAWN, side - 2 * form["margin"]
+        nothing = {"weights": [0.0] * n, "hidden": [[0.0] * unit], "output": [0.0, 0.0]}
+        found["scores"] = {"temperature": 1.0, "rejector": nothing} | found.get("scores", {})
         rejector = found["scores"]["rejector"]
-        given = [found["scores"]["temperature"], rejector["bias"], *rejector["weights"]]
+        given = [found["scores"]["temperature"], *rejector["weights"], *chain(*rejector["hidden"]), *rejector["output"]]
         numbers, typed = np.array(given, np.float64), all(type(one) in (int, float) for one in given)
+        widths = {len(rejector["weights"]) - n, *(len(one) - unit for one in rejector["hidden"])}
         named = isinstance(classes, list) and all(isinstance(one, str) and one for one in classes)
         holds = {
             "schema_version": found["schema_version"] == SCHEMA_VERSION,
@@ -213,7 +230,9 @@ def read_description(path: Path) -> dict[str, Any]:
             "centre": form["centre"] in ("box", "mass"),
             "files": all(isinstance(entry["sha256"], str) for entry in found["files"].values()),
             "scores": typed and np.isfinite(numbers).all() and 1e-3 <= numbers[0] <= 1e3,
-            "rejector": len(numbers) == 2 + n,
+            "rejector": rejector.keys() == nothing.keys()
+            and widths == {0}
+            and len(rejector["output"]) == 1 + len(rejector["hidden"]),
         }
         if wrong := [name for name, held in holds.items() if not held]:
             raise ValueError(f"wrong {', '.join(wrong)}")

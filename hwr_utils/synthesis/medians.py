@@ -42,7 +42,7 @@ def read(characters: str, package: Path = PACKAGE) -> Strokes:
     text = json.dumps(found, separators=(",", ":"))
     counts = [len(medians) for medians in found]
     first = np.concatenate([[0], np.cumsum(counts)])
-    paths = (_resample([stroke for medians in found for stroke in medians]) * (1, -1) + (0, TOP)) / GRID
+    paths = (resample([stroke for medians in found for stroke in medians]) * (1, -1) + (0, TOP)) / GRID
     part = np.concatenate([_halves(paths[a:b]) for a, b in itertools.pairwise(first)])
     return Strokes(
         characters, paths, np.repeat(np.arange(len(counts)), counts), first, part, files.sha256(text.encode())
@@ -62,7 +62,7 @@ def _medians(character: str, package: Path) -> list[list[list[int]]]:
     return medians
 
 
-def _resample(strokes: list[list[list[int]]]) -> Floats:
+def resample(strokes: list[list[list[int]]]) -> Floats:
     """Return (s, POINTS, 2) points at equal distances along polylines, all in one go."""
     points = np.array([point for stroke in strokes for point in stroke], float)
     last = np.cumsum([len(stroke) for stroke in strokes]) - 1

@@ -1,8 +1,8 @@
 """Draw scribbles: strokes that are no character, for which a model should offer none.
 
-Eight kinds, in turn: a tangle of smooth lines, coils, zigzags, straight lines across each other, scattered dots, waves,
-strokes of characters thrown together, and two characters over each other. The same seed gives the same strokes on every
-machine: only uniform random numbers are used, and coordinates are rounded.
+Eleven kinds, in turn: a tangle of smooth lines, coils, zigzags, straight lines across each other, scattered dots, waves,
+strokes of characters thrown together, two characters over each other, rings, hatching, and the outlines of stars and clouds.
+The same seed gives the same strokes on every machine: only uniform random numbers are used, and coordinates are rounded.
 """
 
 import numpy as np
@@ -12,12 +12,12 @@ from hwr_utils.synthesis.strokes import Floats, path, strokes_for, table
 Scribble = list[Floats]  # strokes in the order of drawing, each (M, 2): x and y in 0..1, y downwards
 
 SPACING = 0.01  # between the points of a stroke, as a part of the pad
-KINDS = ("tangle", "coil", "zigzag", "lines", "dots", "wave", "jumble", "pair")
+KINDS = ("tangle", "coil", "zigzag", "lines", "dots", "wave", "jumble", "pair", "rings", "hatching", "outline")
 
 
 def draw(n: int, seed: int) -> list[Scribble]:
-    """Return `n` scribbles; number i is of kind i modulo 8, and a smaller `n` gives the first of the same."""
-    makers = (_tangle, _coil, _zigzag, _lines, _dots, _wave, _jumble, _pair)
+    """Return `n` scribbles; number i is of kind i modulo 11, and a smaller `n` gives the first of the same."""
+    makers = (_tangle, _coil, _zigzag, _lines, _dots, _wave, _jumble, _pair, _rings, _hatching, _outline)
     found = []
     for number in range(n):
         rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(number,))))
@@ -86,7 +86,36 @@ def _jumble(rng: np.random.Generator) -> Scribble:
 
 def _pair(rng: np.random.Generator) -> Scribble:
     """Two characters over each other."""
-    return [*slanted(_character(rng), rng), *slanted(_character(rng), rng)]
+    return [*_slanted(_character(rng), rng), *_slanted(_character(rng), rng)]
+
+
+def _rings(rng: np.random.Generator) -> Scribble:
+    """Three to six circles or ovals anywhere; two might be an 8."""
+    angle = np.linspace(0, 2 * np.pi, 60)[:, None]
+    circle = np.concatenate([np.cos(angle), np.sin(angle)], axis=1)
+    sizes = 0.06 + 0.2 * rng.random((int(rng.integers(3, 7)), 2))
+    return [_turned(circle * size, rng) + _points(rng, 1) for size in sizes]
+
+
+def _hatching(rng: np.random.Generator) -> Scribble:
+    """Five to ten parallel lines, with others across them or not."""
+    found, turn = [], 2 * np.pi * rng.random()
+    for across in range(int(rng.integers(1, 3))):
+        count, way = int(rng.integers(5, 11)), np.pi / 2 * across + turn + 0.3 * (rng.random() - 0.5)
+        along, aside = np.array([np.cos(way), np.sin(way)]), np.array([-np.sin(way), np.cos(way)])
+        for place in np.linspace(-0.4, 0.4, count):
+            ends = np.array([[-0.35], [0.35]]) + 0.15 * (rng.random((2, 1)) - 0.5)
+            found.append(_curve(0.5 + ends * along + (place + 0.03 * (rng.random() - 0.5)) * aside, True))
+    return found
+
+
+def _outline(rng: np.random.Generator) -> Scribble:
+    """A closed line in and out four to eight times, as of a star or a cloud, sharp or round."""
+    count, sharp = 2 * int(rng.integers(4, 9)), rng.random() < 0.5
+    angle = 2 * np.pi * (np.arange(count) + 0.4 * rng.random(count)) / count
+    far = np.where(np.arange(count) % 2, 0.5, 0.3) - 0.15 * rng.random(count)
+    corners = 0.5 + far[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    return [_curve(np.concatenate([corners, corners[:1]]), sharp)]
 
 
 def _character(rng: np.random.Generator) -> Scribble:
@@ -96,7 +125,7 @@ def _character(rng: np.random.Generator) -> Scribble:
     return variants[rng.integers(len(variants))]
 
 
-def slanted(strokes: Scribble, rng: np.random.Generator) -> Scribble:
+def _slanted(strokes: Scribble, rng: np.random.Generator) -> Scribble:
     """Return strokes slanted and squeezed at random."""
     slant, wide = 0.5 * (rng.random() - 0.5), 0.7 + 0.6 * rng.random()
     return [stroke @ np.array([[wide, 0], [-slant, 1]]) for stroke in strokes]
