@@ -1,8 +1,9 @@
 """Draw scribbles: strokes that are no character, for which a model should offer none.
 
-Eleven kinds, in turn: a tangle of smooth lines, coils, zigzags, straight lines across each other, scattered dots, waves,
-strokes of characters thrown together, two characters over each other, rings, hatching, and the outlines of stars and clouds.
-The same seed gives the same strokes on every machine: only uniform random numbers are used, and coordinates are rounded.
+Eleven kinds, in turn: a tangle of smooth lines, coils, zigzags, straight lines across each other, scattered dots,
+waves, strokes of characters thrown together, two characters over each other, rings, hatching, and the outlines of stars
+and clouds. The same seed gives the same strokes on every machine: only uniform random numbers are used, and coordinates
+are rounded.
 """
 
 import numpy as np
