@@ -34,7 +34,7 @@ _STYLE = {
     "font.size": 11,
     "axes.titlesize": 12,
     "axes.titlelocation": "left",
-    "legend.frameon": False,
+    "legend.framealpha": 1,  # the handles of a legend would else be taken for data
 }
 sns.set_theme(style="whitegrid", palette=[BLUE, ORANGE, GREEN, RED], rc=_STYLE)  # of all figures, once this is imported
 

@@ -495,12 +495,12 @@ def test_what_others_share_becomes_idx_files(tmp_path: Path, make: Callable[[Pat
     assert cli.main(["import-images", str(source), "--out", str(out)]) == 2  # what is there is kept
 
 
-@pytest.mark.parametrize(("name", "place"), [("target", 784), ("Y", 300), (None, 784)])
-def test_the_column_of_labels_may_stand_anywhere(tmp_path: Path, name: str | None, place: int) -> None:
+@pytest.mark.parametrize(("name", "place", "mark"), [("target", 784, ";"), ("Y", 300, "\t"), (None, 784, ",")])
+def test_the_column_of_labels_may_stand_anywhere(tmp_path: Path, name: str | None, place: int, mark: str) -> None:
     images, labels = frames(tmp_path / "in")
     table = pd.DataFrame(images.reshape(-1, 784))
     table.insert(place, name or "", labels)
-    table.to_csv(tmp_path / "in/train.csv", index=False, header=name is not None)
+    table.to_csv(tmp_path / "in/train.csv", index=False, header=name is not None, sep=mark)
     assert cli.main(["import-images", str(tmp_path / "in"), "--out", str(tmp_path / "custom/mine")]) == 0
     found = data.load("custom:mine", tmp_path)
     assert found.classes == ("0", "1")

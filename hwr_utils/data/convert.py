@@ -95,10 +95,11 @@ def _parts(path: Path) -> Iterator[Part]:
 
 
 def _csv(stream: Any, source: Source) -> Iterator[Part]:
-    words = stream.readline().decode().replace('"', "").strip().split(",")
+    line = stream.readline().decode().replace('"', "").strip()
+    words = line.split(mark := max(",", ";", "\t", key=line.count))
     header = 0 if any(not word.replace(".", "").isdecimal() for word in words) else None
     stream.seek(0)
-    table = pd.read_csv(stream, header=header)
+    table = pd.read_csv(stream, header=header, sep=mark)
     first, last = table.columns[0], table.columns[-1]
     label = next((column for column in table if str(column).lower() in LABELS), None)
     if label is None:  # a first column of one value is a corner of the images
@@ -141,7 +142,8 @@ def _parquet(stream: Any, source: Source) -> Iterator[Part]:
     if not {"image", "label"} <= set(table):
         raise InputError(f"{source} has the columns {', '.join(map(str, table))}; image and label were expected.")
     pictures = (value["bytes"] if isinstance(value, dict) else value for value in table["image"])
-    yield source.part or "train", [preprocessing.decode(one, source) for one in pictures], table["label"].to_numpy()
+    images = [preprocessing.decode(one, f"{source}: the picture in row {row}") for row, one in enumerate(pictures)]
+    yield source.part or "train", images, table["label"].to_numpy()
 
 
 def _fit(image: Any) -> Any:
