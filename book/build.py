@@ -179,7 +179,7 @@ def stage(results_dir: Path, notebooks: Path, pages: Path, quick: bool, source: 
 
 def without_dead_links(text: str, folder: Path) -> str:
     """Return a page of a folder, Markdown or a notebook, with plain text for links to pages that are not there."""
-    link = re.compile(r"\[([^]]*)\]\(([^()#:\s]+\.(?:md|ipynb))(?:#[^()\s]*)?\)")
+    link = re.compile(r"\[([^][\n]*)\]\(([^()#:\s]+\.(?:md|ipynb))(?:#[^()\s]*)?\)")
     return link.sub(lambda match: match[0] if (folder / match[2]).is_file() else match[1], text)
 
 

@@ -308,6 +308,8 @@ def test_links_to_pages_that_an_edition_lacks_are_plain_text(tmp_path: Path) -> 
     text = "[One](there.md), [there too](there.md#part), [two](../notebooks/05_quantization.ipynb#part), [w](https://a.b/c.md)"
     expected = "[One](there.md), [there too](there.md#part), two, [w](https://a.b/c.md)"
     assert build.without_dead_links(text, tmp_path) == expected
+    source = json.dumps({"source": ["A\n", "[two](05_quantization.ipynb)"]}, indent=1)
+    assert json.loads(build.without_dead_links(source, tmp_path)) == {"source": ["A\n", "two"]}
 
 
 def test_globs_without_pages_are_left_out(tmp_path: Path) -> None:
