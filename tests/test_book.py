@@ -1,6 +1,7 @@
 """The book: built from the committed tree, linked, legible on a phone and in the dark, and true to the records."""
 
 import base64
+import json
 import re
 import shlex
 import shutil
