@@ -161,7 +161,7 @@ def stage(results_dir: Path, notebooks: Path, pages: Path, quick: bool, source: 
 
     if quick:
         for path in (*source.glob("book/*.md"), *source.glob("*/*.ipynb")):
-            files.write_text(path, without_dead_links(path.read_text(encoding="utf-8"), path.parent))
+            files.write_text(path, without_dead_links(path.read_text(encoding="utf-8"), path.parent, source))
 
     offered = playground.models()
     shown = [path for pattern in SHOWN for path in source.rglob(pattern)]
@@ -177,10 +177,18 @@ def stage(results_dir: Path, notebooks: Path, pages: Path, quick: bool, source: 
     files.write_text(source / "_toc.yml", yaml.safe_dump(toc, sort_keys=False))
 
 
-def without_dead_links(text: str, folder: Path) -> str:
-    """Return a page of a folder, Markdown or a notebook, with plain text for links to pages that are not there."""
+def without_dead_links(text: str, folder: Path, source: Path) -> str:
+    """Return a page of a folder, Markdown or a notebook, with plain text for links to pages that are not there.
+
+    A link that begins with a slash is looked up in the whole `source` tree.
+    """
     link = re.compile(r"\[([^][\n]*)\]\(([^()#:\s]+\.(?:md|ipynb))(?:#[^()\s]*)?\)")
-    return link.sub(lambda match: match[0] if (folder / match[2]).is_file() else match[1], text)
+
+    def kept(match: re.Match[str]) -> str:
+        place = source / match[2][1:] if match[2].startswith("/") else folder / match[2]
+        return match[0] if place.is_file() else match[1]
+
+    return link.sub(kept, text)
 
 
 def with_note(page: str) -> str:

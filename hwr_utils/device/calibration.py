@@ -33,7 +33,7 @@ from hwr_utils.device.recognizer import DRAWN, RANKED, Rejector, features, softm
 from hwr_utils.synthesis import hanzi, medians, scribbles
 from hwr_utils.synthesis.strokes import strokes_for, table
 
-DECLINED = 0.03  # share of characters that may be declined; of other hands, it is up to a point more or less
+DECLINED = 0.03  # share of characters that may be declined; of other hands, up to two points more or less
 BINS = 15  # of the expected calibration error, as Guo et al. have
 BOUNDS = (0.1, 10.0)  # of the temperature: where every answer is right, lower would always be better
 LEARNED, COUNTED = (400, 0), (100, 2)  # scribbles of each kind, and their seed; with seed 1 the kinds were chosen

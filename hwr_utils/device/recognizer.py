@@ -232,7 +232,7 @@ def read_description(path: Path) -> dict[str, Any]:
             "scores": typed and np.isfinite(numbers).all() and 1e-3 <= numbers[0] <= 1e3,
             "rejector": rejector.keys() == nothing.keys()
             and widths == {0}
-            and len(rejector["output"]) == 1 + len(rejector["hidden"]),
+            and len(rejector["output"]) == 1 + len(rejector["hidden"]) > 1,
         }
         if wrong := [name for name, held in holds.items() if not held]:
             raise ValueError(f"wrong {', '.join(wrong)}")
