@@ -307,7 +307,8 @@ def test_the_quick_edition_says_so() -> None:
 def test_links_to_pages_that_an_edition_lacks_are_plain_text(tmp_path: Path) -> None:
     (tmp_path / "book").mkdir()
     (tmp_path / "book/there.md").touch()
-    text = "[One](there.md), [whole](/book/there.md), [none](/there.md), [there too](there.md#part), [two](../notebooks/05_quantization.ipynb#part), [w](https://a.b/c.md)"
+    text = "[One](there.md), [whole](/book/there.md), [none](/there.md), "
+    text += "[there too](there.md#part), [two](../notebooks/05_quantization.ipynb#part), [w](https://a.b/c.md)"
     expected = "[One](there.md), [whole](/book/there.md), none, [there too](there.md#part), two, [w](https://a.b/c.md)"
     assert build.without_dead_links(text, tmp_path / "book", tmp_path) == expected
     source = json.dumps({"source": ["A\n", "[two](05_quantization.ipynb)"]}, indent=1)
