@@ -206,6 +206,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {"scores": {"temperature": 1, "rejector": REJECTOR | {"weights": [0.5] * 11}}},
         "wrong rejector",
     ),
+    "an earlier edition": (
+        {"schema_version": 1, "scores": {"rejector": {"weights": [], "bias": 0}}},
+        "schema_version 1",
+    ),
     "a rejector with a hole": (
         {"scores": {"temperature": 1, "rejector": REJECTOR | {"hidden": [[0.0] * 18, [0.0] * 17]}}},
         "wrong rejector",

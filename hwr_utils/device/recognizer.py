@@ -213,6 +213,8 @@ def read_description(path: Path) -> dict[str, Any]:
     """
     with reading(path, "the description of a model", AGAIN):
         found = dict(json.loads(path.read_text(encoding="utf-8")))
+        if (version := found["schema_version"]) != SCHEMA_VERSION:
+            raise ValueError(f"schema_version {version}, and {SCHEMA_VERSION} was expected: of another edition of hwr")
         classes, form, side = found["classes"], found["image"], found["image"]["size"]
         n, unit, room = 2 * len(classes) + RANKED, 2 + RANKED + DRAWN, side - 2 * form["margin"]
         nothing = {"weights": [0.0] * n, "hidden": [[0.0] * unit], "output": [0.0, 0.0]}
@@ -223,7 +225,6 @@ def read_description(path: Path) -> dict[str, Any]:
         widths = {len(rejector["weights"]) - n, *(len(one) - unit for one in rejector["hidden"])}
         named = isinstance(classes, list) and all(isinstance(one, str) and one for one in classes)
         holds = {
-            "schema_version": found["schema_version"] == SCHEMA_VERSION,
             "classes": named and len(set(classes)) == len(classes) > 1,
             "input": len(found["input"]["shape"]) == 4,
             "image": type(side) is type(room) is int and 0 < room <= side <= preprocessing.MAX_SIDE,
