@@ -226,8 +226,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     arguments = vars(_parser().parse_args(argv))
     warnings.formatwarning = lambda message, *_, **__: f"hwr: warning: {message}\n"
-    if owner := os.environ.get("HWR_ENDS_WITH"):
-        processes.end_with(owner)
+    processes.end_with_snakemake()
     try:
         arguments.pop("run")(**arguments)
         sys.stdout.flush()

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from hwr_utils import data, files, notebooks, recipes, records, results, synthesis
+from hwr_utils import data, files, notebooks, processes, recipes, records, results, synthesis
 from hwr_utils.data import catalog
 from hwr_utils.errors import InputError, MissingFiles, reading
 from hwr_utils.recipes import RunConfig
@@ -181,6 +181,7 @@ def draw(profile: str, dataset: str) -> None:
 
 
 if __name__ == "__main__":  # for the Snakefile
+    processes.end_with_snakemake()
     try:
         draw(*sys.argv[1:])
     except InputError as error:

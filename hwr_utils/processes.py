@@ -37,12 +37,12 @@ def run(
             ) from error
 
 
-def end_with(owner: str) -> None:
-    """End this process soon after another, HOST:NUMBER, is gone: what Snakemake started, where it was killed.
+def end_with_snakemake() -> None:
+    """End this process soon after the Snakemake that started it is gone, which HWR_ENDS_WITH names as HOST:NUMBER.
 
     On another host it does nothing, for there the number means another process, or none.
     """
-    host, _, number = owner.rpartition(":")
+    host, _, number = os.environ.get("HWR_ENDS_WITH", "").rpartition(":")
 
     def watch() -> None:
         with suppress(ProcessLookupError):

@@ -25,13 +25,6 @@ ALONG = np.linspace(0, 1, POINTS)
 BELLY = 4 * ALONG * (1 - ALONG)
 
 
-def unit(strokes: list[Floats]) -> Floats:
-    """Return (S, POINTS, 2): points at equal distances, the whole within the unit square, its aspect kept."""
-    paths = medians.resample([stroke.tolist() for stroke in strokes])
-    low, high = paths.min((0, 1)), paths.max((0, 1))
-    return (paths - (low + high) / 2) / max((high - low).max(), 1e-9) + 0.5
-
-
 def posed(paths: Floats, form: Floats) -> Floats:
     """Return paths moved by the affine map that brings them nearest to a form of the same shape."""
     flat = np.concatenate([paths.reshape(-1, 2), np.ones((paths.size // 2, 1))], axis=1)
@@ -68,7 +61,7 @@ def omniglot(path: Path) -> dict[str, list[Floats]]:
     forms = {}
     for name, drawings in found.items():
         usual = collections.Counter(map(len, drawings)).most_common(1)[0][0]
-        forms[name] = [unit(d) for d in drawings if len(d) == usual]
+        forms[name] = [medians.unit(d) for d in drawings if len(d) == usual]
     return forms
 
 
@@ -79,7 +72,7 @@ def tomoe(path: Path) -> dict[str, Floats]:
         character, _, *lines = block.split("\n")
         strokes = [np.array(re.findall(r"\((\d+) (\d+)\)", line), float) for line in lines]
         if all(len(s) > 1 for s in strokes):
-            found[character] = unit(strokes)
+            found[character] = medians.unit(strokes)
     return found
 
 
@@ -131,7 +124,7 @@ def main() -> None:
         except ValueError:
             continue
         if form.shape == paths.shape:
-            form = unit(list(form))
+            form = medians.unit(list(form))
             fitted = posed(paths, form)
             if np.abs(fitted - form).mean() < 0.08:
                 hand[min(len(form) // 4 * 4, 16)].append(differences(fitted, form))

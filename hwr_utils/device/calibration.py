@@ -72,8 +72,9 @@ def measure(
     both = dict.fromkeys(c for one in classes for c in (one, one.lower()))  # capitals and small letters
     own = pictures(written([*both], WRITTEN, 0, simple=True), form, pens)
     known = features(logits, held_out[0]), features(predict(own), own)
+    inked = held_out[0][held_out[0].any(axis=(1, 2))]
     learned, counted = (
-        _drawn(predict, form, classes, width, held_out[0][first::2], *number_and_seed)
+        _drawn(predict, form, classes, width, inked[first::2], *number_and_seed)
         for first, number_and_seed in enumerate((LEARNED, COUNTED))
     )
     heat, rejector = temperature(logits, held_out[1]), fit_rejector(*known, np.concatenate([*learned.values()]))
@@ -91,9 +92,9 @@ def measure(
 
 
 def _drawn(
-    predict: Predict, form: Mapping[str, Any], classes: Sequence[str], width: float, real: Images, n: int, seed: int
+    predict: Predict, form: Mapping[str, Any], classes: Sequence[str], width: float, inked: Images, n: int, seed: int
 ) -> dict[str, Features]:
-    """Return the features of n scribbles of each kind, 2 n strangers, and 2 n pairs of `real` images.
+    """Return the features of n scribbles of each kind, 2 n strangers, and 2 n pairs of `inked` images.
 
     Those of a pair lie over each other or beside each other.
     """
@@ -103,7 +104,7 @@ def _drawn(
     kinds = {name: coarse[number :: len(scribbles.KINDS)] for number, name in enumerate(scribbles.KINDS)}
     kinds[STRANGERS] = written(strangers(classes), 2 * n, seed, DOTS)
     drawn = {name: pictures(one, form, width * rng.uniform(*PENS, len(one))) for name, one in kinds.items()}
-    pairs = [(real[a], real[b]) for a, b in rng.integers(len(real), size=(n, 2))]
+    pairs = [(inked[a], inked[b]) for a, b in rng.integers(len(inked), size=(n, 2))]
     drawn["over"] = np.stack([preprocessing.prepare(np.maximum(*pair), **form) for pair in pairs])
     beside = (np.concatenate([one[:, slice(*_ends(one))] for one in pair], axis=1) for pair in pairs)
     drawn["beside"] = np.stack([preprocessing.prepare(pair, **form) for pair in beside])

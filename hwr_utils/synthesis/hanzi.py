@@ -174,9 +174,7 @@ def in_a_hand(strokes: list[Floats], seed: int, writer: int) -> list[Floats]:
 
     They are bent and moved as those of hanzi are, and not joined; each has `medians.POINTS` points, about the origin.
     """
-    paths, habits = medians.resample([stroke.tolist() for stroke in strokes]), hand(seed, writer)
-    low, high = paths.min((0, 1)), paths.max((0, 1))
-    unit = (paths - (low + high) / 2) / max((high - low).max(), 1e-6) + 0.5
+    unit, habits = medians.unit(strokes), hand(seed, writer)
     moved = _vary_strokes(unit, Chance(keys_of(seed, writer, 3, np.arange(len(unit)))), habits)
     owner, chance = np.zeros(len(unit), np.int64), Chance(keys_of(seed, writer, 4))
     return list(np.stack(_pose(moved[..., 0], moved[..., 1], owner, chance, habits), axis=-1))
