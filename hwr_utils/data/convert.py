@@ -55,20 +55,27 @@ def import_images(paths: Iterable[str | Path], out: str | Path) -> dict[str, int
     out = Path(out)
     if len(names) > 256:
         raise InputError(f"{where}: found {len(names)} classes; at most 256 go into IDX files. Give fewer.")
+    if (ready := out / ".import").is_dir():  # of an import that was killed as it moved its files
+        _move_up(ready)
     if out.is_dir() and any([*out.glob("*ubyte*"), *out.glob("classes.txt")]):
         raise InputError(
             f"{out} holds IDX files or their classes.txt, which are kept. Give another folder, or remove them."
         )
-    with files.new_folder(out / ".import", images.nbytes) as made:
+    with files.new_folder(ready, images.nbytes) as made:
         if not numbers:
             files.write_text(made / "classes.txt", "".join(f"{name}\n" for name in names))
         for prefix, chosen in zip(("train", "t10k"), split, strict=True):
             idx.write_idx(made / f"{prefix}-images-idx3-ubyte.gz", images[chosen])
             idx.write_idx(made / f"{prefix}-labels-idx1-ubyte.gz", labels[chosen].astype(np.uint8))
-    for path in sorted((out / ".import").iterdir()):  # beside what lies there, which may be what was read
-        path.rename(out / path.name)
-    (out / ".import").rmdir()
+    _move_up(ready)
     return {"train": len(split[0]), "test": len(split[1])}
+
+
+def _move_up(ready: Path) -> None:
+    """Move the files of a whole import beside what lies in the folder above, which may be what was read."""
+    for path in sorted(ready.iterdir()):
+        path.rename(ready.parent / path.name)
+    ready.rmdir()
 
 
 def _told(label: Any, where: str) -> str:
