@@ -1,10 +1,21 @@
-"""Run `hwr` as `python -m hwr_utils`, where the package is not installed."""
+"""Run `hwr`, also as `python -m hwr_utils` where the package is not installed."""
 
 import sys
 
-try:
-    from hwr_utils.cli import main
-except ModuleNotFoundError as error:
-    sys.exit(f"hwr: error: {error.name} is not installed. Run `pip install .` here, or use the Python in .venv/bin.")
 
-sys.exit(main())
+def main() -> int:
+    """Return what `cli.main` does; 130 where it was stopped while libraries were loaded, which takes a second."""
+    try:
+        from hwr_utils import cli
+    except ModuleNotFoundError as error:
+        told = f"{error.name} is not installed. Run `pip install .` here, or use the Python in .venv/bin."
+        print(f"hwr: error: {told}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("hwr: stopped.", file=sys.stderr)
+        return 130
+    return cli.main()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -4,6 +4,7 @@ Modules that take seconds to import, by torch or papermill, are imported where t
 """
 
 import argparse
+import difflib
 import io
 import json
 import os
@@ -28,7 +29,13 @@ def _assignment(text: str) -> tuple[str, Any]:
 
 
 def _run_folder(text: str) -> Path:
-    return Path(text) if os.path.exists(text) else files.REPOSITORY / "results" / text
+    """Find the folder of a run by its path, by that of its record, or by its name."""
+    for path in (Path(text), files.REPOSITORY / "results" / text):
+        if text and path.exists():
+            return path if path.is_dir() else path.parent
+    names = [path.parent.name for path in (files.REPOSITORY / "results").glob("*/record.json")]
+    near = "".join(f" Did you mean {name}?" for name in difflib.get_close_matches(text, names, 1))
+    raise argparse.ArgumentTypeError(f"there is no run {text!r}; `hwr runs` lists those of results/.{near}")
 
 
 def _train(
@@ -103,27 +110,34 @@ def _notebook(name: str, parameter: list[list[str]], output: Path | None, each: 
 def _runs(results_dir: Path, filter: list[str], missing: str | None, format: str | None, remove: bool) -> None:
     from hwr_utils import results
 
+    if remove and (format or missing or not all(filter or [""])):  # nothing is in every name
+        raise InputError(
+            "--remove takes a part of the names of the runs to remove, and no other option, for instance "
+            "`hwr runs mnist --remove`."
+        )
+    nothing = InputError(f"{results_dir} holds no run{' whose name has ' + ' and '.join(filter) if filter else ''}.")
     if missing:
         from hwr_utils import grid
 
         for job in grid.missing(missing, results_dir):
-            print(job.command)
+            if all(name in job.command for name in filter):
+                print(job.command)
+        return
+    if remove:  # runs that have not ended, and damaged ones too
+        found = {path.parent for kind in ("record.json", "checkpoint*") for path in results_dir.glob(f"*/{kind}")}
+        if not (chosen := sorted(path for path in found if all(name in path.name for name in filter))):
+            raise nothing
+        for folder in chosen:
+            shutil.rmtree(folder)
+            print(f"{folder}: removed")
         return
     table = results.frame(results_dir)
     for name in filter:
         table = table[[name in run for run in table.index]]
     if table.empty:
-        raise InputError(f"{results_dir} holds no run{' that is called so' if filter else ''}.")
-    if remove and not filter:
-        raise InputError(
-            "--remove takes a part of the names of the runs to remove, for instance `hwr runs mnist --remove`."
-        )
+        raise nothing
     if format:
         print(results.as_text(table, format), end="")
-    elif remove:
-        for folder in table["folder"]:
-            shutil.rmtree(folder)
-            print(f"{folder}: removed")
     else:
         print(table[["accuracy", "n", "seconds", "created"]].to_string())
 

@@ -104,7 +104,7 @@ def read(profile: str) -> Profile:
     known = {path.stem: path for path in sorted(CONFIG.glob("*.yaml"))}
     recipes.known("profile ", profile, known)
     path = known[profile]
-    with reading(path, "a profile, as quick.yaml explains it,", "Mend it."):
+    with reading(path, "a profile as quick.yaml explains it", "Mend it."):
         content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
         try:
             for key in content:

@@ -97,9 +97,15 @@ def parse(text: str, wanted: type | None = None) -> Any:
 def label(path: Path, values: Mapping[str, Any]) -> str:
     """Name an execution after the notebook and its parameters, safe as a file name; others have other names."""
     told = "-".join([path.stem, *(f"{name}-{value}" for name, value in values.items())])
-    name = re.sub(r"[^A-Za-z0-9._-]+", "_", told)
-    # what is replaced here may be all that two executions differ in
-    return name if name == told and len(name) <= 120 else f"{name[:110]}-{files.sha256(repr(told).encode())[:8]}"
+    # a value may look like the next parameter
+    return _safe(told, repr(values) if any(re.search(r"-[^\W\d]\w*-", str(value)) for value in values.values()) else "")
+
+
+def _safe(told: str, more: str = "") -> str:
+    """Turn a text into a name that any file system takes; another text, or `more` than it tells, gives another name."""
+    name = re.sub(r"[^A-Za-z0-9._-]+|^\.*$|^\.+", "_", told)
+    plain = name == told and len(name) <= 120 and not more
+    return name if plain else f"{name[:110]}-{files.sha256(repr(told + more).encode())[:8]}"
 
 
 def execute(
@@ -198,8 +204,7 @@ def execute_each(
     try:
         for value in each:
             given = {**values, parameter: value}
-            safe = re.sub(r"[^\w.-]+|^\.+", "_", str(value))
-            execute(name, given, folder / f"{safe}.ipynb", progress=False, kernel=kernel, figures=figures)
+            execute(name, given, folder / f"{_safe(str(value))}.ipynb", progress=False, kernel=kernel, figures=figures)
     finally:
         if kernel.has_kernel:
             run_sync(kernel.shutdown_kernel)(now=True)

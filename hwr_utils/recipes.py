@@ -118,8 +118,9 @@ def configure(dataset: str, architecture: str, recipe: str = "paper", seed: int 
 def _checked(name: str, value: Any, rule: Parameter) -> Any:
     given = type(value)  # not isinstance, for which True is an int
     if given is not rule.type and not (rule.type is float and given is int):
-        how = {bool: ", true or false", str: ", in a profile in quotes"}.get(rule.type, "")
-        wanted = f"{rule.type.__name__}{how}: {rule.meaning}"
+        how = {bool: ", true or false", str: ", in a profile in quotes", float: ", such as 0.001 or 1e-4"}
+        how |= {int: ", such as 10"}
+        wanted = f"{rule.type.__name__}{how[rule.type]}: {rule.meaning}"
         raise InputError(f"{name}={value!r} is of type {given.__name__}, expected {wanted}")
     if rule.choices:
         known(f"{name}=", value, rule.choices)

@@ -66,10 +66,12 @@ def validate(record: Any, path: Path) -> None:
         except fastjsonschema.JsonSchemaValueException as error:
             found = "" if isinstance(error.value, dict | list) else f", found {error.value!r}"
             raise InputError(f"{path}: {error.message.replace('data', 'record', 1)}{found}. {REMEDY}") from error
-    for part in {"test", "test_last_epoch"} & record.keys():
-        accuracy, correct, n = (record[part][name] for name in ("accuracy", "correct", "n"))
-        if not math.isclose(accuracy, correct / n, abs_tol=1e-9):
-            raise InputError(f"{path}: {part}/accuracy is {accuracy}, and {correct} of {n} are right. {REMEDY}")
+    tests = {part: record[part] for part in ("test", "test_last_epoch") if part in record} | {"evaluation": record}
+    tests |= {f"test of {one['format']}": one["test"] for one in record.get("formats", [])}
+    for part, test in tests.items():
+        if "correct" in test and not math.isclose(test["accuracy"], test["correct"] / test["n"], abs_tol=1e-9):
+            told = f"{part}: accuracy is {test['accuracy']}, and {test['correct']} of {test['n']} are right"
+            raise InputError(f"{path}: {told}. {REMEDY}")
 
 
 @cache

@@ -30,6 +30,30 @@ def test_variants_have_the_form_of_an_input(side: int, size: int) -> None:
     assert len({image.numpy().tobytes() for image in first}) == 9, "each image has its own"
 
 
+def test_an_upright_stroke_is_turned_and_slanted_to_either_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the other deformations a turn moves the ends of both strokes, a slant those of one."""
+    for name in ("SCALE", "SHIFT", "HALVES", "TURN", "SHEAR"):
+        monkeypatch.setattr(f"hwr_utils.augmentation.{name}", 0.0)
+    monkeypatch.setattr("hwr_utils.augmentation.BEND", ())
+    place = torch.linspace(-1, 1, 56)
+
+    def leans(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return how far the top of the upright stroke is right of its foot, and the left of the level one above."""
+        top, left = images[:, 0, 10:14], images[:, 0, :, 10:14]
+        foot, right = images[:, 0, 42:46], images[:, 0, :, 42:46]
+        upright = [(end.sum(1) * place).sum(1) / end.sum((1, 2)) for end in (top, foot)]
+        level = [(end.sum(2) * place).sum(1) / end.sum((1, 2)) for end in (left, right)]
+        return upright[0] - upright[1], level[1] - level[0]
+
+    for name, together in (("TURN", True), ("SHEAR", False)):
+        with monkeypatch.context() as one:
+            one.setattr(f"hwr_utils.augmentation.{name}", 0.1)
+            torch.manual_seed(1)
+            upright, level = leans(augment(cross(100), 56))
+        assert upright.min() < -0.05 and upright.max() > 0.05
+        assert torch.allclose(upright, level, atol=0.03) if together else level.abs().max() < 0.01
+
+
 def test_characters_stay_in_the_image_and_keep_their_ink() -> None:
     """A cross is moved, not lost: its ink stays about the middle, and no variant is blank."""
     torch.manual_seed(0)

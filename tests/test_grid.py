@@ -125,7 +125,10 @@ def test_the_command_line_lists_and_removes_runs(tmp_path: Path, capsys: pytest.
     first, second = (folder.name for folder in COMMITTED)
     assert cli.main(["runs", *place]) == 0
     assert {first, second} <= set(capsys.readouterr().out.split())
-    assert cli.main(["runs", "--remove", *place]) == 2
+    for unsure in (["--remove"], ["", "--remove"], [first, "--remove", "--format", "csv"]):
+        assert cli.main(["runs", *unsure, *place]) == 2
+    assert {path.name for path in tmp_path.iterdir()} == {first, second}
+    (tmp_path / first / "record.json").write_text("{")  # a damaged run can be removed like any other
     assert cli.main(["runs", "--remove", first, *place]) == 0
     assert [path.name for path in tmp_path.iterdir()] == [second], "nothing is removed without being named"
     capsys.readouterr()

@@ -10,7 +10,7 @@ import pytest
 
 from helpers import write_easy
 from hwr_utils import data, facts, recipes, results, runs
-from hwr_utils.data import CATALOG, gnt, hwdb
+from hwr_utils.data import CATALOG, gnt, hwdb, splits
 from hwr_utils.errors import InputError
 from hwr_utils.sources import Source
 
@@ -76,15 +76,24 @@ def test_the_random_split_holds_out_a_fifth_of_each_class(make: Make) -> None:
     assert same.files == other.files == data.checksums("custom:hands", root)
 
 
+def test_a_sample_keeps_the_shares_of_the_classes_and_its_seed_decides_it() -> None:
+    labels = np.repeat([0, 1, 2], [60, 30, 10])
+    first, again, other = (splits.stratified_sample(labels, 20, seed) for seed in (0, 0, 1))
+    assert np.bincount(labels[first]).tolist() == np.bincount(labels[other]).tolist() == [12, 6, 2]
+    assert np.array_equal(first, again) and not np.array_equal(first, other)
+
+
 def test_the_writer_split_leaks_nobody(make: Make) -> None:
-    root = make()
+    root, held_out = make(), set()
     for seed in range(5):
         found = data.load("custom:hands", root, split="writer", seed=seed)
+        held_out.add(frozenset(found.test_writers.tolist() if found.test_writers is not None else ()))
         assert found.test_writers is not None and len(set(found.test_writers)) == 2
         whole = hwdb.read_import(root / "custom" / "hands")
         train = np.setdiff1d(np.arange(150), found.test_indices)
         assert not set(whole.writers[train]) & set(found.test_writers)
         assert np.array_equal(whole.images[train], found.train_images)
+    assert len(held_out) > 1, "the seed decides who"
 
 
 def test_files_that_are_no_writers_refuse_to_be_split_by_them(make: Make) -> None:

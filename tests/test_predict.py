@@ -128,17 +128,20 @@ def test_folders_and_patterns_are_read_and_what_is_bad_is_named(
     for index, name in enumerate(CLASSES):
         Image.fromarray(draw(name)).save(tmp_path / f"{index + 8}.png")
     (tmp_path / ".hidden.png").write_text("x")
-    for place in (str(tmp_path), str(tmp_path / "*.png")):
+    (tmp_path / "@eaDir").mkdir()
+    (tmp_path / "@eaDir" / "8.png").write_bytes((tmp_path / "8.png").read_bytes())
+    for place in (str(tmp_path), str(tmp_path / "*.png"), str(tmp_path / "**/*.png")):
         assert cli.main(["predict", place, "--model", str(exported), "--top-k", "1"]) == 0
         lines = capsys.readouterr().out.splitlines()
         assert [line.split(":")[0] for line in lines] == [str(tmp_path / f"{index}.png") for index in range(8, 12)]
         assert [line.split(": ")[1][0] for line in lines] == list(CLASSES)
     (tmp_path / "0.png").write_bytes(b"")
     (tmp_path / "9.png").write_text("text")
-    assert cli.main(["predict", str(tmp_path), "--model", str(exported), "--json"]) == 2
+    missing = str(tmp_path / "none")
+    assert cli.main(["predict", missing, str(tmp_path), "--model", str(exported), "--json"]) == 2
     told = capsys.readouterr()
     assert [Path(one["file"]).name for one in json.loads(told.out)] == ["8.png", "10.png", "11.png"]
-    assert "2 of 5 pictures could not be read" in told.err and "0.png" in told.err and "9.png" in told.err
+    assert "3 of 6 pictures could not be read" in told.err and "0.png" in told.err and "9.png" in told.err
     assert cli.main(["predict", str(tmp_path / "*.jpg"), "--model", str(exported)]) == 2
     assert "*.jpg holds no picture" in capsys.readouterr().err
 

@@ -176,6 +176,18 @@ def test_an_edited_record_is_noticed() -> None:
         archive.verify(edited, records.read_arrays(folder / "predictions.npz"), "x")
 
 
+@pytest.mark.parametrize(("kind", "place"), [("quantization", ("formats", 0, "test")), ("evaluation.hwdb-subset", ())])
+def test_an_edited_measurement_is_noticed(kind: str, place: tuple[Any, ...]) -> None:
+    path = next(RESULTS.glob(f"*/{kind}.json"))
+    edited = records.read(path)
+    test: Any = edited
+    for step in place:
+        test = test[step]
+    test["accuracy"] = 0.999
+    with pytest.raises(InputError, match="are right"):
+        records.validate(edited, path)
+
+
 def test_repetitions_are_compared_on_the_same_images_or_not_at_all() -> None:
     """Labels may agree by chance, so the data's checksums have to agree, too; no fold or seed is left out silently."""
     simple = [configure("mnist", "simple_cnn", dropout=dropout) for dropout in (False, True)]

@@ -19,6 +19,7 @@ import glob
 import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
@@ -153,28 +154,37 @@ def predict(pictures: Iterable[str | Path], model: str | Path, k: int = 10) -> I
     """
     if k < 1:
         raise InputError(f"top-k={k} is out of range, expected 1 or more.")
-    recognizer, found, faults = load(model), [one for given in pictures for one in _pictures(given)], []
+    recognizer, found, faults = load(model), [], []
+    for given in pictures:
+        try:
+            found += _pictures(given)
+        except InputError as error:
+            faults.append(str(error))
+    n = len(found) + len(faults)
     for picture in found:
         try:
             yield recognizer.read(picture, k)
         except InputError as error:
             faults.append(str(error))
     if faults:
-        told = f"{len(faults)} of {len(found)} pictures could not be read: " if len(found) > 1 else ""
-        raise InputError(told + " ".join(faults))
+        told = f"{len(faults)} of {n} pictures could not be read:\n" if n > 1 else ""
+        raise InputError(told + "\n".join(faults))
 
 
 def _pictures(given: str | Path) -> list[str]:
     """Return the files that a path, a folder or a pattern names; in a folder, hidden ones are left out."""
-    path = Path(given)
+    path, within = Path(given), ""
     if path.is_dir():
         found = [str(one) for one in sources.listing(path) if one.is_file()]
+        within = f" To read those of its folders, give {path}/**/*." if any(map(Path.is_dir, path.iterdir())) else ""
     elif path.exists() or not glob.has_magic(str(given)):
         return [str(given)]
     else:
-        found = list(filter(os.path.isfile, glob.glob(str(given), recursive=True)))
+        start = str(given)[: re.search(r"[*?[]", str(given)).start()]  # type: ignore[union-attr]
+        matched = glob.glob(str(given), recursive=True)
+        found = [one for one in matched if os.path.isfile(one) and sources.is_data(one[len(start) :])]
     if not found:
-        raise InputError(f"{given} holds no picture. Give pictures, a folder of them, or a pattern.")
+        raise InputError(f"{given} holds no picture. Give pictures, a folder of them, or a pattern.{within}")
     return sorted(found, key=sources.natural)
 
 
