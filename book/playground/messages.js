@@ -12,7 +12,7 @@ const ENGLISH = {
   penDown: "The pen is down.",
   likely: "Most likely: {character}, {share}.",
   best: "Most likely: {character}.", // of a model whose scores do not hold on real images
-  several: "These look like several characters. Draw one.",
+  several: "Several characters? Draw one.",
   unlikely: "No candidate is likely.",
   candidate: "{character} {share}, candidate {place}: copy", // what is seen comes first: whoever speaks to the computer says that
   guess: "{character}, candidate {place}: copy",

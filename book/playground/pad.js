@@ -12,6 +12,7 @@
 const STEP = 0.04; // of the pad, that an arrow key moves by
 const SMALL_STEP = 0.01;
 const NEAR = 0.002; // points nearer than this to the last one tell nothing new
+const TREMBLE = 0.05; // a palm at rest moves by less
 const GAP = 0.03; // where points are further apart, a curve is laid through them
 const CORNER = (100 * Math.PI) / 180; // a stroke that turns by more than this means the corner, as in 7 and Z
 
@@ -69,6 +70,8 @@ export class Pad extends EventTarget {
   /** @type {PointerEvent | null} its first event; other pointers are palms */
   #pointer = null;
   #box = new DOMRect(); // where the pad was then
+  /** @type {{ pointerId: number, place: Point } | null} the touch that was taken for a palm when another came */
+  #palm = null;
   /** @type {WeakSet<Stroke>} those of fingers, or of the palm of whoever then writes with a pen */
   #touched = new WeakSet();
   #hasPen = false; // whoever has a pen writes with it: until the pad is empty again, touches are palms
@@ -85,6 +88,7 @@ export class Pad extends EventTarget {
     canvas.addEventListener("pointerup", (event) => this.#up(event));
     canvas.addEventListener("lostpointercapture", (event) => this.#up(event));
     canvas.addEventListener("pointercancel", (event) => event.pointerId === this.#pointer?.pointerId && this.#drop());
+    canvas.addEventListener("dragstart", (event) => event.preventDefault()); // of selected text, it ends the stroke
     canvas.addEventListener("keydown", (event) => this.#key(event));
     document.addEventListener("keydown", (event) => this.#shortcut(event));
     canvas.addEventListener("blur", () => {
@@ -170,6 +174,7 @@ export class Pad extends EventTarget {
     const distinct = states.filter((state, i) => i === 0 || state.length !== states[i - 1].length);
     const left = distinct.pop() ?? [];
     this.#past = distinct;
+    this.#future = [];
     if (left.length !== this.strokes.length) this.#show(left);
     this.#hasPen = true;
   }
@@ -208,8 +213,14 @@ export class Pad extends EventTarget {
     if (event.button !== 0) return;
     if (event.pointerType === "pen") this.#forgetTouches();
     if (event.pointerId === this.#pointer?.pointerId) this.#end(); // its end was not told
-    // a touch that has not moved when another comes is a palm, and the other is the finger, or a pen that says it is one
-    if (this.#pointer?.pointerType === "touch" && event.pointerType === "touch" && this.#open?.length === 1) this.#drop();
+    // a touch that has hardly moved when another comes is a palm, and the other is the finger, or a pen that says it is one
+    const start = this.#open?.[0];
+    if (start && this.#pointer?.pointerType === "touch" && event.pointerType === "touch") {
+      if (this.#open?.every((point) => distance(point, start) < TREMBLE)) {
+        this.#palm = { pointerId: this.#pointer.pointerId, place: start };
+        this.#drop();
+      }
+    }
     if (this.#pointer || (this.#hasPen && event.pointerType === "touch")) return;
     this.#end(); // of the keyboard
     this.#cursor = null;
@@ -225,6 +236,10 @@ export class Pad extends EventTarget {
 
   /** @param {PointerEvent} event */
   #move(event) {
+    if (event.pointerId === this.#palm?.pointerId && distance(this.#place(event), this.#palm.place) >= TREMBLE) {
+      this.#palm = null; // two fingers that both move pinch, and write nothing
+      if (this.#pointer?.pointerType === "touch") this.#drop();
+    }
     if (event.pointerId !== this.#pointer?.pointerId) return;
     const box = this.canvas.getBoundingClientRect();
     const shift = [box.left - this.#box.left, box.top - this.#box.top, box.width - this.#box.width].map(Math.abs);
@@ -245,7 +260,8 @@ export class Pad extends EventTarget {
   #shortcut(event) {
     const isText = event.target instanceof Element && event.target.matches("input:not([type=range], [type=radio]), textarea");
     if (!(event.ctrlKey || event.metaKey) || event.altKey || isText) return;
-    const key = event.key.toLowerCase();
+    // in a script without Latin letters, the place of the key
+    const key = (/^[a-z]$/i.test(event.key) ? event.key : event.code.slice(-1)).toLowerCase();
     if (key === "y" || (key === "z" && event.shiftKey)) this.redo();
     else if (key === "z") this.undo();
     else return;
