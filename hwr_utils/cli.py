@@ -234,7 +234,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0; 2 after bad input or an output that cannot be written, told in one message; 130 where it was stopped.
     """
-    sys.stdout = sys.stdout or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")  # a shell may have closed it
+    # a shell may have closed them
+    sys.stdout, sys.stderr = (one or open(os.devnull, "w") for one in (sys.stdout, sys.stderr))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # characters that a terminal does not have are told by their number
             stream.reconfigure(errors="backslashreplace")

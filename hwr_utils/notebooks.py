@@ -129,7 +129,6 @@ def execute(
 
     import nbformat
     import papermill
-    from nbclient.exceptions import DeadKernelError
 
     options, environment = _kernel()
     with tempfile.TemporaryDirectory() as scratch, patch.dict(os.environ, environment):
@@ -146,8 +145,8 @@ def execute(
                 # of many short ones the draft need not be written after every cell
                 **({"km": kernel, "request_save_on_cell_execute": False} if kernel else {}),
             )
-        except (papermill.PapermillExecutionError, DeadKernelError) as error:
-            files.write_bytes(failed, draft.read_bytes())
+        except (papermill.PapermillExecutionError, RuntimeError) as error:  # a DeadKernelError is one of these
+            files.write_bytes(failed, (draft if draft.exists() else path).read_bytes())
             told = f"the kernel died: {error}"
             if isinstance(error, papermill.PapermillExecutionError):
                 told = f"the cell In [{error.exec_count}] failed: {error.ename}: {error.evalue}"

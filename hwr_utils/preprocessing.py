@@ -160,7 +160,7 @@ def decode(content: bytes, where: object) -> NDArray[np.uint8]:
             )
         frames = 1 if image.format == "JPEG" else getattr(image, "n_frames", 1)  # JPEGs may hold previews
         if frames > 1:
-            raise InputError(f"{where} is animated: it has {frames} pictures, and one was expected. Save one alone.")
+            raise InputError(f"{where} has {frames} pages or frames, and one was expected. Save one alone.")
         return to_gray(ImageOps.exif_transpose(image))
 
 

@@ -27,7 +27,13 @@ def run(
     A `step` is a function of a module, or a `functools.partial` of one: it is pickled. The first error stops the rest;
     an InputError where a process was killed. Returns the results in the items' order.
     """
-    with ProcessPoolExecutor(workers or os.cpu_count(), initializer=_end_with_parent) as pool:
+    try:
+        pool = ProcessPoolExecutor(workers or os.cpu_count(), initializer=_end_with_parent)
+    except OSError as error:  # of a semaphore
+        raise InputError(
+            f"no processes can work together here: /dev/shm: {error.strerror}. Make it writable."
+        ) from error
+    with pool:
         try:
             return list(tqdm(pool.map(step, items), total=len(items), unit=unit, desc=title))
         except BrokenProcessPool as error:
@@ -35,6 +41,11 @@ def run(
                 f"a process was killed while {title}, as it happens where memory or the disk runs out. Free some, "
                 "and run the same command again."
             ) from error
+
+
+def load_average(minutes: int) -> dict[str, float]:
+    """Return as `load` how many processes wanted a core in the last 1, 5 or 15 minutes; Windows does not count them."""
+    return {"load": round(os.getloadavg()[(1, 5, 15).index(minutes)], 2)} if hasattr(os, "getloadavg") else {}
 
 
 def end_with_snakemake() -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from hwr_utils import files
+from hwr_utils import files, recipes
 from hwr_utils.errors import InputError, reading
 from hwr_utils.recipes import RunConfig
 
@@ -66,12 +66,19 @@ def validate(record: Any, path: Path) -> None:
         except fastjsonschema.JsonSchemaValueException as error:
             found = "" if isinstance(error.value, dict | list) else f", found {error.value!r}"
             raise InputError(f"{path}: {error.message.replace('data', 'record', 1)}{found}. {REMEDY}") from error
+    if "config" in record:
+        of = record["config"]["architecture"]
+        recipes.known(f"{path}: architecture ", of, recipes.MODEL_OPTIONS)
+        for name in record["config"]["model"]:
+            recipes.known(f"{path}: option ", name, recipes.MODEL_OPTIONS[of], f" for {of}")
     tests = {part: record[part] for part in ("test", "test_last_epoch") if part in record} | {"evaluation": record}
     tests |= {f"test of {one['format']}": one["test"] for one in record.get("formats", [])}
     for part, test in tests.items():
         if "correct" in test and not math.isclose(test["accuracy"], test["correct"] / test["n"], abs_tol=1e-9):
             told = f"{part}: accuracy is {test['accuracy']}, and {test['correct']} of {test['n']} are right"
             raise InputError(f"{path}: {told}. {REMEDY}")
+    if "per_class" in record and record["correct"] != sum(one["correct"] for one in record["per_class"]):
+        raise InputError(f"{path}: {record['correct']} are right, and per_class counts others. {REMEDY}")
 
 
 @cache

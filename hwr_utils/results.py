@@ -15,7 +15,7 @@ import pandas as pd
 
 from hwr_utils import evaluation, files, recipes, records
 from hwr_utils.data.splits import FOLDS
-from hwr_utils.errors import InputError, MissingRecord
+from hwr_utils.errors import InputError, MissingRecord, reading
 from hwr_utils.recipes import RunConfig
 
 RESULTS_DIR = files.REPOSITORY / "results"
@@ -49,7 +49,13 @@ class Run:
 
         Of a split that is not official also test_indices (N,), and of an import writers (N,) where they are known.
         """
-        return records.read_arrays(self.folder / "predictions.npz")
+        path = self.folder / "predictions.npz"
+        found, n = records.read_arrays(path), self.record["test"]["n"]
+        with reading(path, f"the labels, classes and scores of {n} test images", records.REMEDY):
+            rows = {len(found[name]) for name in ("labels", "classes", "scores")}
+            if rows != {n} or max(found["labels"].max(), found["classes"].max()) >= len(self.classes):
+                raise ValueError(f"rows of {rows}, or labels beyond its {len(self.classes)} classes")
+        return found
 
     @cached_property
     def gallery(self) -> dict[str, np.ndarray] | None:

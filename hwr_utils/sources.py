@@ -16,6 +16,7 @@ LEFT_BEHIND = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "@eadir", "_
 LEFT_BEHIND |= {"system volume information", "lost+found", "ehthumbs_vista.db", "@synoresource", "#snapshot"}
 LEFT_BEHIND |= {"@recycle", "@recently-snapshot", "network trash folder", "temporary items"}
 AGAIN = "Download or copy it again."
+ARCHIVES = {".alz", ".egg", ".rar", ".7z", ".tar", ".gz", ".tgz", ".xz", ".bz2", ".zst", ".zip", ".z01", ".001"}
 
 
 def is_data(name: str) -> bool:
@@ -109,7 +110,15 @@ def walk(path: Path, strict: bool = True) -> list[Source]:
         with path.open("rb") as stream:
             found = kind(stream.read(16))
         if not (zipfile.is_zipfile(path) or found == "a zip archive"):
-            raise InputError(f"{path} is {found}; a zip archive was expected. {AGAIN}")
+            remedy = "Unpack it first." if found.endswith(("archive", "gzip file")) else AGAIN
+            raise InputError(f"{path} is {found}; a zip archive was expected. {remedy}")
         with zipfile.ZipFile(path) as archive:
             members = sorted(archive.namelist())
     return [Source(path, name) for name in members if is_data(name) and not name.endswith("/")]
+
+
+def packed(found: list[Source]) -> str:
+    """Name the archives among files of which none can be read in place, as IDX files can; for messages."""
+    others = (one.path for one in found if "ubyte" not in one.file.name)
+    archives = dict.fromkeys(str(path) for path in others if path.suffix.lower() in ARCHIVES)
+    return f" Unpack {', '.join(archives)} first." if archives else ""

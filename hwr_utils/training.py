@@ -318,7 +318,7 @@ class Checkpoint:
         if self.path is None or not self.path.exists():
             return None
         content = self.path.read_bytes()
-        if hashlib.sha256(content[:-32]).digest() != content[-32:]:
+        if len(content) <= 32 or hashlib.sha256(content[:-32]).digest() != content[-32:]:
             kept = self.path.replace(f"{self.path}.damaged")
             warn(f"{self.path} is damaged and is kept as {kept.name}; training starts from the beginning.")
             return None

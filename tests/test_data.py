@@ -6,6 +6,8 @@ import hashlib
 import io
 import json
 import os
+import re
+import shlex
 import shutil
 import warnings
 import zipfile
@@ -24,7 +26,7 @@ from torchvision.datasets import EMNIST, KMNIST, MNIST
 from browsing import Site
 from helpers import load_tool, write_easy
 from hwr_utils import cli, data, facts, files, results, runs, synthesis
-from hwr_utils.data import CATALOG, Dataset, folders, idx, variants
+from hwr_utils.data import CATALOG, Dataset, convert, folders, idx, variants
 from hwr_utils.data.splits import fold_numbers, stratified_split
 from hwr_utils.errors import InputError, InputWarning, MissingFiles
 from hwr_utils.recipes import configure
@@ -134,6 +136,9 @@ def test_what_has_the_published_content_is_published_whatever_its_packing(
 
 INSTEAD = {
     "mnist_train.csv": r"Found in .*: mnist_train\.csv\. .*run `hwr import-images \S*/MNIST --out \S*/MNIST/raw`",
+    "mnist.tar.gz": r"Unpack \S*/MNIST/mnist\.tar\.gz first\. With a network",
+    "../mnist/raw/t10k-labels-idx1-ubyte.gz": r"mkdir -p \S*/MNIST/raw && mv \S*/mnist/raw/t10k-lab\S* \S*/MNIST/raw`",
+    "../train-images-idx3-ubyte": r"&& mv \S*/train-images-idx3-ubyte \S*/MNIST/raw`",
     "processed/training.pt": r"Found in .*: processed\. With a network, run `hwr download mnist",
     "train-images-idx3-ubyte.gz": r"lacks train-labels-idx1-ubyte\.gz, t10k.*hwr download mnist --data-root",
 }
@@ -256,6 +261,17 @@ def test_labels_that_do_not_begin_at_0_name_their_classes(tmp_path: Path) -> Non
     assert found.classes[0] == "あ" and found.train_labels.tolist() == [*range(10)] * 2
 
 
+def test_labels_from_1_that_do_not_reach_the_last_class_are_told(tmp_path: Path) -> None:
+    folder = write_set(tmp_path / "custom/mine", train_labels=np.arange(20) % 10 + 1, test_labels=np.arange(10) + 1)
+    (folder / "classes.txt").write_text("\n".join("ABCDEFGHIJKLMNOP"))
+    with pytest.warns(InputWarning, match=r"label 0.* first line, A\. .* after the first 10"):
+        assert data.load("custom:mine", tmp_path).classes[1] == "B"
+    (folder / "classes.txt").write_text("\n".join("ABCDEFGHIJ"))  # as it is advised
+    with pytest.warns(InputWarning, match="1 to 10"):
+        found = data.load("custom:mine", tmp_path)
+    assert found.classes[found.test_labels[0]] == "A"
+
+
 def test_classes_without_images_are_named(tmp_path: Path) -> None:
     folder = write_set(tmp_path / "custom/mine", test_labels=np.zeros(10))
     with pytest.warns(InputWarning, match="classes without a test image: 1, 2, 3, 4, 5 and 4 more"):
@@ -348,7 +364,10 @@ def test_classes_lie_in_natural_order_and_names_that_cannot_be_shown_are_told(tm
 
 @pytest.mark.parametrize(
     ("train", "test"),
-    [("Train", "Test"), ("training", "testing"), ("train/train", "test/test"), ("mine/train", "mine/test")],
+    [
+        *(("Train", "Test"), ("training", "evaluation"), ("train/train", "test/test"), ("mine/train", "mine/test")),
+        *(("train/images", "dev/images"), ("data/images/train", "data/images/validation")),
+    ],
 )
 def test_parts_are_found_as_people_name_them(tmp_path: Path, pictures: Path, train: str, test: str) -> None:
     expected = data.load("custom:mine", tmp_path)
@@ -357,6 +376,13 @@ def test_parts_are_found_as_people_name_them(tmp_path: Path, pictures: Path, tra
         (pictures / name).parent.mkdir(parents=True, exist_ok=True)
         (aside / part).rename(pictures / name)
     assert data.load("custom:mine", tmp_path).files == expected.files
+
+
+def test_a_folder_that_is_no_part_of_an_import_is_named(tmp_path: Path, pictures: Path) -> None:
+    (pictures / "test").rename(pictures / "fresh")
+    write_picture(pictures / "train/b/2.png")
+    with pytest.warns(InputWarning, match="not from fresh"):
+        assert convert.import_images([pictures], tmp_path / "out") == {"train": 2, "test": 2}
 
 
 def test_pictures_that_cannot_be_read_are_named_and_left_out(tmp_path: Path, pictures: Path) -> None:
@@ -369,8 +395,10 @@ def test_pictures_that_cannot_be_read_are_named_and_left_out(tmp_path: Path, pic
     with pytest.warns(InputWarning) as told:
         found = data.load("custom:mine", tmp_path)
     assert found.files == expected.files and len(found.train_labels) == len(expected.train_labels)
-    (message,) = (str(one.message) for one in told)
-    assert all(name in message for name in (*bad, "blank.png is blank", "a HEIC", r"\udcff\x1b.png", "6 files"))
+    lines = [str(one.message) for one in told]
+    for name in (*bad, "blank.png is blank", "a HEIC", r"\udcff\x1b.png"):
+        assert len([line for line in lines if name in line]) == 1, "a line each"
+    assert [("6 left out" in line, "WEBP" in line) for line in lines] == [(False, False)] * 6 + [(True, True)]
 
 
 def test_what_lies_beside_the_two_parts_is_no_part(tmp_path: Path, pictures: Path) -> None:
@@ -378,11 +406,51 @@ def test_what_lies_beside_the_two_parts_is_no_part(tmp_path: Path, pictures: Pat
     write_picture(pictures / "train_old/b/1.png")
     (pictures / "download.zip").write_bytes(b"")  # that broke off
     (pictures / "train/b/lost.png").symlink_to("nowhere")
-    with pytest.warns(InputWarning, match=r"not train_old|lost\.png"):
+    with pytest.warns(InputWarning, match=r"not from train_old|lost\.png"):
         assert data.load("custom:mine", tmp_path).files == expected
     (pictures / "train").rename(pictures / "train1")
     with pytest.raises(InputError, match="holds train1, train_old, and one train folder was expected"):
         data.load("custom:mine", tmp_path)
+
+
+def test_a_table_beside_class_folders_is_left_out(tmp_path: Path, pictures: Path) -> None:
+    (pictures / "classes.csv").write_text("folder,name\nb,\nが,ga\n", "utf-8")
+    with pytest.warns(InputWarning, match=r"classes\.csv was left out"):
+        assert convert.import_images([pictures], tmp_path / "out") == {"train": 3, "test": 3}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("train.csv", b"<!DOCTYPE html>\n<p>", "is a web page"),
+        ("train.csv", "label,Größe\n".encode("utf-16"), "Save it as UTF-8"),
+        ("train.csv", b"label,x\n1,\xe9\n", "Save it as UTF-8"),
+        ("train.csv.gz", b"\x1f\x8b", r"Unpack .*train\.csv\.gz first"),
+        ("train.npy", b"\x93NUMPY", r"no \.csv, \.npz, \.parquet file"),
+    ],
+)
+def test_what_is_no_table_is_told(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        convert.import_images([tmp_path / name], tmp_path / "out")
+
+
+@pytest.mark.parametrize("case", ["English/Img/a/1.png", "train/images/a/1.png", "zip"])
+def test_what_is_advised_for_pictures_can_be_pasted_and_works(tmp_path: Path, case: str) -> None:
+    folder = tmp_path / "my data/custom/mine"
+    for name in "ab":
+        for number in range(2):
+            write_picture(folder / case.replace("a/1", f"{name}/{number}") / ("" if "png" in case else f"{name}.png"))
+    if case == "zip":
+        shutil.make_archive(str(folder / "train"), "zip", folder / "zip")
+        shutil.rmtree(folder / "zip")
+    with pytest.raises(MissingFiles) as error:
+        data.load("custom:mine", tmp_path / "my data")
+    command = re.search("`(hwr import-images .*?)`", str(error.value))
+    assert bool(command) == (case != "zip") and (command or f"Unpack {folder / 'train.zip'} first" in str(error.value))
+    if command:
+        assert cli.main(shlex.split(command[1])[1:]) == 0
+        assert data.load("custom:mine", tmp_path / "my data").classes == ("a", "b")
 
 
 def test_a_broken_archive_of_a_published_set_is_not_passed_over(tmp_path: Path) -> None:
@@ -411,13 +479,10 @@ def test_sets_without_both_parts_are_told_what_to_do(tmp_path: Path, pictures: P
         data.load("custom:mine", tmp_path)
     write_picture(pictures / "train/d/1.png")
     (pictures / "Validation").mkdir()
-    with pytest.warns(InputWarning, match="only its training and test folders are read, not Validation"):
+    with pytest.warns(InputWarning, match="not from Validation"):
         data.load("custom:mine", tmp_path)
     (pictures / "Validation").rmdir()
-    (pictures / "test").rename(pictures / "val")
-    with pytest.raises(MissingFiles, match=f"run `mv {pictures / 'val'} {pictures / 'test'}`"):
-        data.load("custom:mine", tmp_path)
-    (pictures / "val").rename(tmp_path / "val")
+    (pictures / "test").rename(tmp_path / "test")
     with pytest.raises(MissingFiles, match=f": train\\. .*run `hwr import-images {pictures} --out {pictures}`"):
         data.load("custom:mine", tmp_path)
     for name in "が", "b":

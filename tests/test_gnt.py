@@ -64,8 +64,9 @@ DAMAGED = {
     "image cut": (RECORD + RECORD[:-1], r"at byte 16 declares 16 bytes and an image of 3x2, and 15 bytes are left"),
     "size": (b"\x11" + RECORD[1:] + b"\0", r"at byte 0 declares 17 bytes and an image of 3x2"),
     "absurd": (struct.pack("<I2sHH", 10 + 5000 * 2, b"\xb0\xa1", 5000, 2) + bytes(10_000), r"image of 5000x2"),
+    "a zip archive": (b"PK\3\4" + b"\0" * 30, r"it is a zip archive\. Rename it to \.zip"),
     "a picture": (b"\x89PNG\r\n\x1a\n" + b"\0" * 8, r"it is a PNG picture"),
-    "zeros": (RECORD + bytes(512), r"after its last record come 512 zero bytes, which have to be cut off"),
+    "zeros": (RECORD + bytes(512), r"from byte 16 on, after its last record, it is all zeros"),
 }
 
 
@@ -144,7 +145,7 @@ PLACES: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "long": ("x" * 300, lambda _: None, r"x: File name too long"),
     "alz": ("a.alz", holding(b"ALZ"), r"a\.alz is an archive that has to be unpacked first"),
     "gntx": ("a.gntx", holding(b"x"), r"a\.gntx is GNTX, another format"),
-    "other": ("a.png", holding(b"x"), r"a\.png: found 1 files there, and no"),
+    "other": ("a.png", holding(b"x"), r"a\.png: found no .gnt file"),
     "no zip": ("a.zip", holding(b"PK\x03\x04nothing"), r"a\.zip is damaged.*expected .*zip archive"),
     "zip in zip": ("a.zip", zipped("b.zip"), r"a\.zip: b\.zip is an archive that has to be unpacked first"),
     "bomb": ("a.zip", zipped("a.gnt", bytes(10**6)), r"a\.zip: a\.gnt has more than 100 bytes"),

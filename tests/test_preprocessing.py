@@ -136,7 +136,7 @@ def written(kind: str, *images: Image.Image) -> bytes:
         (bytes(4) + b"ftypheic" + bytes(20), "is a HEIC or AVIF picture.*Save it as PNG"),
         (written("PNG", Image.new("L", (50, 50), 200)), "is blank: no ink"),
         (written("PNG", Image.new("RGBA", (50, 50))), "is blank: no ink"),
-        (written("PNG", Image.fromarray(SHAPE), Image.fromarray(255 - SHAPE)), "is animated: it has 2 pictures"),
+        (written("PNG", Image.fromarray(SHAPE), Image.fromarray(255 - SHAPE)), "has 2 pages or frames"),
         (png(50_000_000, 1, b""), "50000000 x 1 pixels; at most .* 20,000 a side"),
         (png(8000, 8000, b""), "has 8000 x 8000 pixels; at most 50,000,000"),
         (png(2**31, 2**31, b""), "."),

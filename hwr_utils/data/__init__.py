@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shlex
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from hwr_utils.data.splits import Indices
 from hwr_utils.errors import InputError, MissingFiles, reading, warn
 from hwr_utils.files import REPOSITORY, sha256
 from hwr_utils.recipes import known
-from hwr_utils.sources import Source, listing, natural, part_of, walk
+from hwr_utils.sources import Source, listing, natural, packed, part_of, walk
 
 SIZE = 28  # pixels a side, of images that come as IDX files or in folders
 TEST_SHARE = 0.2  # of the samples or writers that a split of an import holds out: K. Kim's 8:2, and HWDB1.1's 240:60
@@ -138,7 +139,7 @@ def open_import(name: str, data_root: Path | str) -> hwdb.Import | None:
     if not hwdb.is_import(folder):
         if not promise.imported:
             return None
-        raise MissingFiles(f"{name}: {folder} lacks {', '.join(promise.stored)}. {promise.how.format(root=root)}")
+        raise MissingFiles(f"{name}: {folder} lacks {', '.join(promise.stored)}. {promise.advice(root)}")
     found = hwdb.read_import(folder)
     counts = zip(("train", "test"), promise.writers or (), (promise.n_train, promise.n_test), strict=False)
     for part, writers, samples in counts:  # of a published one
@@ -157,7 +158,7 @@ def _manifest(promise: Entry, root: Path, found: dict[str, str]) -> dict[str, An
     if told.pop("sha256", found) != found:  # the first hanzi sets have none
         raise InputError(
             f"the files of {promise.name} beside {path} are not those that it tells of: one of them was changed, or it "
-            f"is missing. Draw the set again: {promise.how.format(root=root)}"
+            f"is missing. Draw the set again: {promise.advice(root)}"
         )
     told.pop("characters", None)  # thousands of them, which are the classes
     return told
@@ -274,10 +275,19 @@ def _read(promise: Entry, root: Path, download: bool) -> _Whole:
         promise, folder, found = _find(promise, root)
     if missing := [f"{file}.gz" for file in promise.files if file not in found]:
         lacking = ", ".join(missing if found else promise.stored)
-        raise MissingFiles(
-            f"{promise.name}: {folder} lacks {lacking}.{_instead(folder)} {promise.how.format(root=root)}"
-        )
+        instead = _instead(folder) if found else _elsewhere(promise, root, folder) or _instead(folder)
+        raise MissingFiles(f"{promise.name}: {folder} lacks {lacking}.{instead} {promise.advice(root)}")
     return _read_idx(promise, folder, root, found)
+
+
+def _elsewhere(promise: Entry, root: Path, folder: Path) -> str:
+    """Say which files of a published set lie where they are not looked for, and what moves them."""
+    lower, names = root / promise.folders[0].lower(), {*promise.files, *promise.md5}
+    for place in (path for path in (root, lower, _top(lower)) if promise.md5 and path.is_dir()):
+        if strays := [str(one) for one in listing(place) if names & {one.name, _plain(Source(one))}]:
+            moves = " && ".join(map(shlex.join, (["mkdir", "-p", str(folder)], ["mv", *strays, str(folder)])))
+            return f" {place} holds files of such names: if they are of this set, run `{moves}`."
+    return ""
 
 
 def _instead(folder: Path) -> str:
@@ -290,13 +300,15 @@ def _instead(folder: Path) -> str:
     told = f" Found in {place}: {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}."
     if place == top.parent:
         return told
-    held_out = [name for name in names if name.lower() in ("val", "valid", "validation", "eval", "dev")]
-    inside = [(path.suffix.lower(), str(path.parent)) for path in (one.file for one in walk(top, strict=False))]
-    if held_out and "train" in folders.parts(top):
-        told += f" If {held_out[0]} is to be the test set, run `mv {top / held_out[0]} {top / 'test'}`."
-    elif any(kind in TABLES or (kind in PICTURES and parent not in (str(top), ".")) for kind, parent in inside):
-        told += f" To make IDX files of it, run `hwr import-images {top} --out {folder}`."
-    return told
+    inside = walk(top, strict=False)
+    above = {one.path.parent.parent for one in inside if one.path.suffix.lower() in PICTURES} - {top.parent}
+    sources = [*above]  # the folders of class folders, of which an import takes one, or those that it knows as parts
+    if {one.file.suffix.lower() for one in inside} & TABLES or any(part_of(one.name) == "train" for one in above):
+        sources = [top]
+    if len(sources) == 1:
+        command = shlex.join(["hwr", "import-images", *map(str, sources), "--out", str(folder)])
+        return f"{told} To make IDX files of it, run `{command}`."
+    return told + packed(inside)
 
 
 def _read_idx(promise: Entry, folder: Path, root: Path, found: dict[str, Source]) -> _Whole:
@@ -312,7 +324,7 @@ def _read_idx(promise: Entry, folder: Path, root: Path, found: dict[str, Source]
                 raise InputError(
                     f"{path} is not the published file of {promise.name}, or it was packed anew: its md5 is {md5}, and "
                     f"{' or '.join(promise.md5.values())} was expected. If it is other data, use it as custom:NAME. If "
-                    f"its download broke, remove it. {promise.how.format(root=root)}"
+                    f"its download broke, remove it. {promise.advice(root)}"
                 )
     images, labels = ([arrays[file] for file in promise.files[start::2]] for start in (0, 1))
     for name, some, numbers in zip(promise.files[::2], images, labels, strict=True):
@@ -330,7 +342,7 @@ def _read_idx(promise: Entry, folder: Path, root: Path, found: dict[str, Source]
             odd = ", ".join(map(str, np.setdiff1d(part, values)[:5]))
             raise InputError(
                 f"{folder} holds labels {part.min()} to {part.max()}, {odd} among them; {values[0]} to {values[-1]}, "
-                f"of the {len(classes)} classes of its training images, were expected. Correct labels or classes."
+                f"of the {len(classes)} classes, were expected. Correct labels or classes."
             )
     pictures = np.concatenate(images)
     if promise.transposed:
@@ -352,6 +364,9 @@ def _own_classes(
             raise InputError(f"{path}: found an empty or repeated line; one different class a line was expected.")
         files[path.name] = sha256(path)
         values = np.arange(len(classes), dtype=np.int64) + int(seen[0] > 0 and seen[-1] == len(classes))
+        if values[0] < seen[0] and seen[-1] < len(classes):
+            told = f"no training image has label 0, which is that of its first line, {classes[0]}"
+            warn(f"{path}: {told}. If that is meant for label 1, remove the lines after the first {seen[-1]}.")
     if not np.array_equal(values, np.arange(len(values))):
         told = f"{name}: the labels are {values[0]} to {values[-1]}, and not 0 to {len(values) - 1}."
         warn(f"{told} Its {len(classes)} classes are called {', '.join(classes[:5])} ...")

@@ -1,6 +1,7 @@
 """What each dataset name promises: its files, classes and terms. The promises themselves are in `catalog.toml`."""
 
 import re
+import shlex
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -40,6 +41,10 @@ class Entry:
     def published(self) -> bool:
         """Whether the name means the published files, known by checksum, or by their counts where none is published."""
         return bool(self.md5 or self.writers)
+
+    def advice(self, root: Path) -> str:
+        """Say how to get the files, in commands that can be pasted."""
+        return self.how.format(root=shlex.quote(str(root)))
 
     @property
     def files(self) -> tuple[str, ...]:

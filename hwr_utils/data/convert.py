@@ -11,8 +11,8 @@ import pandas as pd
 
 from hwr_utils import files, preprocessing
 from hwr_utils.data import folders, idx, splits
-from hwr_utils.errors import InputError, warn
-from hwr_utils.sources import Source, listing, natural, walk
+from hwr_utils.errors import InputError, kind, warn
+from hwr_utils.sources import AGAIN, Source, listing, natural, packed, walk
 
 SIDE = 28  # pixels, of the images in IDX files
 LABELS = ("label", "labels", "class", "target", "y", "digit", "character")  # how a column of labels is called
@@ -88,17 +88,32 @@ def _told(label: Any, where: str) -> str:
 
 
 def _parts(path: Path) -> Iterator[Part]:
-    readers = {".csv": _csv, ".npz": _npz, ".parquet": _parquet}
-    sources = [source for source in walk(path) if source.file.suffix.lower() in readers]
+    readers = {  # by suffix, with what `kind` says of such files
+        ".csv": (_csv, "of an unknown kind"),
+        ".npz": (_npz, "a zip archive"),
+        ".parquet": (_parquet, "a Parquet file"),
+    }
+    inside, tables = walk(path), list[Part]()
+    sources = [source for source in inside if source.file.suffix.lower() in readers]
     for source in sources:
+        read, expected = readers[suffix := source.file.suffix.lower()]
         with source.open("images with their labels") as stream:
-            yield from readers[source.file.suffix.lower()](stream, source)
-    if not sources:
-        if path.is_dir() and not any(one.is_dir() for one in listing(path)):
-            raise InputError(f"{path} holds no {', '.join(readers)} file, and no folders of pictures, one a class.")
+            if not (found := kind(stream.read(16))).startswith(expected):
+                raise InputError(f"{source} is {found}, and no {suffix} file. {AGAIN}")
+            stream.seek(0)
+            try:
+                tables += read(stream, source)
+            except UnicodeDecodeError as error:
+                raise InputError(f"{source} has text that is not UTF-8. Save it as UTF-8.") from error
+    yield from tables
+    if not tables and path.is_dir() and any(one.is_dir() for one in listing(path)):
         for name, folder in (folders.parts(path) or {"train": path}).items():
             images, labels, _ = folders.read(folder)
             yield name, images, labels
+    elif not sources:
+        raise InputError(
+            f"{path} is or holds no {', '.join(readers)} file, and no folders of pictures, one a class.{packed(inside)}"
+        )
 
 
 def _csv(stream: Any, source: Source) -> Iterator[Part]:
@@ -112,15 +127,15 @@ def _csv(stream: Any, source: Source) -> Iterator[Part]:
     if label is None:  # a first column of one value is a corner of the images
         label = last if table[first].nunique() == 1 < table[last].nunique() else first
     pixels = table.drop(columns=label).to_numpy()
+    side = int(pixels.shape[1] ** 0.5)
+    if side < 8 or side * side != pixels.shape[1]:
+        warn(f"{source} was left out: it has {len(table.columns)} columns, and a label and N x N pixels were expected.")
+        return
     if pixels.dtype.kind not in "biuf" or pd.isna(pixels).any():
         raise InputError(
             f"{source} has cells that are empty or no numbers; pixels and labels were expected. Mend them."
         )
-    side = int(pixels.shape[1] ** 0.5)
-    if side < 8 or side * side != pixels.shape[1]:
-        warn(f"{source} was left out: it has {len(table.columns)} columns, and a label and N x N pixels were expected.")
-    else:
-        yield source.part or "train", pixels.reshape(-1, side, side), table[label].to_numpy()
+    yield source.part or "train", pixels.reshape(-1, side, side), table[label].to_numpy()
 
 
 def _npz(stream: Any, source: Source) -> Iterator[Part]:

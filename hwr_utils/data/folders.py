@@ -7,15 +7,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwr_utils import preprocessing
-from hwr_utils.errors import InputError, warn
+from hwr_utils.errors import InputError, printable, warn
 from hwr_utils.files import sha256
 from hwr_utils.sources import listing, natural, normal, part_of
+
+MOST = 25  # warnings of pictures that are left out, a line each
+HELD_OUT = "val(id(ation)?)?|eval(uation)?|dev|hold[-_ ]?out"
 
 
 def parts(folder: Path) -> dict[str, Path]:
     """Return the folders of the training and the test pictures by "train" and "test": those that are there.
 
-    They are found however they are called and nested: `Training`, `train/train`, `NAME/data/train`.
+    They are found however they are called and nested: `Training`, `train/images`, `NAME/data/train`; where none is
+    called test, one called `HELD_OUT` is.
     """
     inside = [path for path in listing(folder) if path.is_dir()] if folder.is_dir() else []
     if len(inside) == 1 and (deeper := parts(inside[0])):
@@ -23,19 +27,21 @@ def parts(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for part in ("train", "test"):
         named = [path for path in inside if part_of(path.name) == part]
+        if part == "test" and found and not named:
+            named = [path for path in inside if re.fullmatch(HELD_OUT, path.name.lower())]
         whole = [path for path in named if re.fullmatch("trn|tst|(train|test)(ing)?", path.name.lower())]
         if len(named) > 1 and len(whole) != 1:
             told = ", ".join(path.name for path in named)
             raise InputError(f"{folder} holds {told}, and one {part} folder was expected. Rename or remove the others.")
         if named:
             found[part] = (whole or named)[0]
-    others = [path.name for path in inside if path not in found.values()]
+    if found and (others := [path.name for path in inside if path not in found.values()]):
+        read_from = " and ".join(path.name for path in found.values())
+        warn(f"{folder}: images are read from {read_from} alone, not from {', '.join(others)}.")
     for part, path in found.items():
         inner = listing(path)
-        if len(inner) == 1 and inner[0].is_dir() and part_of(inner[0].name) == part:
+        if len(inner) == 1 and inner[0].is_dir() and any(one.is_dir() for one in listing(inner[0])):
             found[part] = inner[0]
-    if len(found) == 2 and others:
-        warn(f"{folder}: only its training and test folders are read, not {', '.join(others)}.")
     return found
 
 
@@ -61,22 +67,29 @@ def read(path: Path) -> tuple[NDArray[np.uint8], list[str], str]:
             raise InputError(f"the folder {folder} has characters in its name that cannot be shown. Rename it.")
         for file in listing(folder):
             try:
+                if file.is_dir():
+                    raise InputError(f"{file} is a folder, where pictures were expected")
                 image = preprocessing.from_file(file)
                 if np.ptp(image) < preprocessing.MIN_CONTRAST:
                     raise InputError(f"{file} is blank")
             except InputError as error:
-                bad.append(str(error).rstrip("."))
+                said, where, fault = str(error).partition(printable(str(file)))  # what was expected is said once
+                bad.append(said + where + re.split(rf"; expected|\. |, and no |: {preprocessing.FORMATS[0]}", fault)[0])
                 continue
             images.append(image)
             classes.append(name)
             told += f"{name}/{normal(file.name)}\0{sha256(file)}\n"
         if len(images) == before:
             raise InputError(
-                f"{folder} holds no picture that can be read. Put some there, or remove it. {'; '.join(bad[-3:])}"
+                f"{folder} holds no picture that can be read, and {path} was expected to hold folders of pictures, one "
+                f"a class. Put some there, or remove it. {'; '.join(bad[-3:])}"
             )
     if not images:
         raise InputError(f"{path} holds no folders. One folder of pictures a class was expected.")
+    for one in bad[:MOST]:
+        warn(f"left out: {one}.")
     if bad:
-        warn(f"{path}: {len(bad)} files were left out: {'; '.join(bad)}.")
+        kinds = ", ".join(preprocessing.FORMATS)
+        warn(f"{path}: {len(bad):,} left out; {kinds} in class folders were expected. Save as PNG, or remove them.")
     digest = sha256(told.encode(errors="surrogateescape"))
     return np.stack(images), classes, digest

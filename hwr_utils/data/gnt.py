@@ -14,16 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwr_utils.errors import InputError, kind, warn
-from hwr_utils.sources import AGAIN, Source, walk
+from hwr_utils.sources import AGAIN, ARCHIVES, Source, walk
 
 HEADER = struct.Struct("<I2sHH")
 MAX_SIDE = 4096  # pixels; the largest of HWDB has some hundreds
 MAX_BYTES = 2**28  # of one file, of which each process of an import holds one; the largest of HWDB1.1 has about 20 MB
 OTHERS = {  # what lies beside .gnt files, or is taken for them
-    **dict.fromkeys(
-        (".alz", ".egg", ".rar", ".7z", ".tar", ".gz", ".tgz", ".xz", ".bz2", ".zst", ".zip", ".z01", ".001"),
-        "an archive that has to be unpacked first",
-    ),
+    **dict.fromkeys(sorted(ARCHIVES), "an archive that has to be unpacked first"),
     ".gntx": "GNTX, another format than GNT: get the .gnt files of the same set",
     **dict.fromkeys((".dgr", ".dgrl"), "DGRL, whole pages of text: get the .gnt files of isolated characters"),
     ".pot": "POT, pen strokes: get the .gnt files of the offline set",
@@ -48,12 +45,14 @@ def parse(content: bytes, where: object) -> Iterator[tuple[bytes, NDArray[np.uin
         size, code, width, height = HEADER.unpack(header)
         sound = 0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE and size == HEADER.size + width * height
         if not sound or start + size > end:
-            found = f"the record at byte {start} declares {size} bytes and an image of {width}x{height}"
-            if start == 0:
-                found = f"it is {kind(content)}, and {found}"
-            elif not any(content[start:]):
-                found = f"after its last record come {end - start} zero bytes, which have to be cut off"
-            raise InputError(f"{where} is no sound GNT file: {found}, and {end - start} bytes are left. {AGAIN}")
+            found = f"it is {kind(content)}"
+            remedy = "Rename it to .zip." if found.endswith("a zip archive") else AGAIN
+            if start and not any(content[start:]):
+                found, remedy = f"from byte {start} on, after its last record, it is all zeros", "Cut these off."
+            elif start or "unknown" in found:
+                found = f"the record at byte {start} declares {size} bytes and an image of {width}x{height}"
+                found += f", and {end - start} bytes are left"
+            raise InputError(f"{where} is no sound GNT file: {found}. {remedy}")
         image = np.frombuffer(content, np.uint8, width * height, start + HEADER.size).reshape(height, width)
         yield code, image
         start += size
@@ -89,7 +88,7 @@ def find(path: str | Path) -> list[Source]:
     by_suffix = {source.file.suffix.lower(): source for source in reversed(found)}
     told = "".join(f" {by_suffix[suffix]} is {what}." for suffix, what in OTHERS.items() if suffix in by_suffix)
     if ".gnt" not in by_suffix:
-        raise InputError(f"{path}: found {len(found):,} files there, and no .gnt file.{told} Give some.")
+        raise InputError(f"{path}: found no .gnt file, and {len(found):,} of other kinds.{told} Give some.")
     if told:
         warn(f"{path}: only its .gnt files are read.{told}")
     return [source for source in found if source.file.suffix.lower() == ".gnt"]
