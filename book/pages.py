@@ -25,6 +25,11 @@ MENDED = (
     # On a phone a figure is wider than its place and scrolls there. To what has this class, the theme's script gives a
     # place in the order of the keys, where it scrolls.
     (r'(<div class="cell_output docutils container)(?=">\s*<(?:figure|img))', r"\1 pst-scrollable-table-container"),
+    # A figure opens alone, where it can be as large as the window.
+    (
+        r'(<(?:figure|div)[^>]*>\s*)(<img\s[^>]*src="((?:\.\./)*_(?:images|static)/[^"]+)"[^>]*>)',
+        r'\1<a href="\3">\2</a>',
+    ),
     # The arrow that unfolds a part in the sidebar has no text of its own.
     (r'(<a class="[^"]*" href="[^"]*">([^<]*)</a><details[^>]*><summary)>', r'\1 aria-label="Pages of \2">'),
 )

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from hwr_utils import data, files, records, results
 from hwr_utils.data import Dataset, catalog, gnt, hwdb
+from hwr_utils.errors import InputError
 from hwr_utils.synthesis import medians
 
 INK = 128  # the level from which a pixel counts as ink
@@ -55,6 +56,10 @@ def describe(dataset: Dataset) -> dict[str, Any]:
     for split, (images, labels) in splits.items():
         seen[split] = [image.tobytes() for image in images]
         complexity = perimetric_complexity(images)
+        if np.isnan(complexity).all():
+            raise InputError(
+                f"{dataset.name}: no {split} image has a pixel of {INK} or more of 255: too faint to measure."
+            )
         found[split] = {
             "n": len(images),
             "per_class": np.bincount(labels, minlength=len(dataset.classes)).tolist(),
