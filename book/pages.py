@@ -17,7 +17,10 @@ MENDED = (
     # This script of 1.5 MB turns icons into SVG. The theme's own style sheet shows the same icons by a font.
     (r'<script defer src="[^"]*/fontawesome\.js[^"]*"></script>', ""),
     # Whoever speaks to the computer says what is to be seen, so the accessible name must be, or hold, the visible text.
-    (r'(<button class="btn search-button-field[^>]*?) title="Search" aria-label="Search"', r"\1"),
+    (r'(<button class="btn search-button-field[^>]*?) title="[^"]*" aria-label="[^"]*"', r"\1"),
+    # Docutils calls what it lists by a role that no list may hold.
+    (r'<div role="list" class="citation-list">', '<div class="citation-list">'),
+    (r' role="doc-biblioentry"', ""),
     (r'(<i class="theme-switch [^>]*?) title="[^"]*"', r"\1"),
     (r'<summary aria-label="Toggle hidden content">', "<summary>"),
     # The theme opens its links in a new window; the other language is the same page.

@@ -198,6 +198,10 @@ def softmax(logits: NDArray[np.floating], temperature: float = 1.0) -> NDArray[n
 def load(path: str | Path) -> Recognizer:
     """Open a .tflite file by the model.json beside it; an InputError where they are missing or do not match."""
     path = Path(path)
+    if path.suffix != ".tflite":
+        raise InputError(
+            f"{path} is no .tflite file. Give the one that `hwr quantize` has made in the folder of a run."
+        )
     with reading(path, "a .tflite file", "Make it with `hwr quantize RUN`."):
         digest = files.sha256(path)
     place = path.with_name(DESCRIPTION)
