@@ -4,7 +4,6 @@ Modules that take seconds to import, by torch or papermill, are imported where t
 """
 
 import argparse
-import difflib
 import io
 import json
 import os
@@ -29,13 +28,11 @@ def _assignment(text: str) -> tuple[str, Any]:
 
 
 def _run_folder(text: str) -> Path:
-    """Find the folder of a run by its path, by that of its record, or by its name."""
-    for path in (Path(text), files.REPOSITORY / "results" / text):
-        if text and path.exists():
-            return path if path.is_dir() else path.parent
-    names = [path.parent.name for path in (files.REPOSITORY / "results").glob("*/record.json")]
-    near = "".join(f" Did you mean {name}?" for name in difflib.get_close_matches(text, names, 1))
-    raise argparse.ArgumentTypeError(f"there is no run {text!r}; `hwr runs` lists those of results/.{near}")
+    """Return the folder of a run by its path, by that of its record, or by its name."""
+    path = Path(text)
+    if path.name == text and not path.exists():
+        path = files.REPOSITORY / "results" / text
+    return path.parent if path.is_file() else path
 
 
 def _train(

@@ -3,6 +3,7 @@
 This is the read side of a record. Nothing here imports torch: `runs` is the write side.
 """
 
+import difflib
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -71,7 +72,11 @@ class Run:
 
 
 def open_run(folder: Path) -> Run:
-    """Return the run of a folder; an InputError where it has no record, or a damaged one."""
+    """Return the run of a folder; an InputError where it has no record, or a damaged one, or is not there."""
+    if not folder.exists():
+        names = [path.parent.name for path in folder.parent.glob("*/record.json")]
+        near = "".join(f" Did you mean {name}?" for name in difflib.get_close_matches(folder.name, names, 1))
+        raise InputError(f"{folder.parent} holds no run {folder.name!r}; `hwr runs` lists what it holds.{near}")
     return Run(folder, records.read(folder / "record.json"))
 
 
