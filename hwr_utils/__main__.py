@@ -4,7 +4,7 @@ import sys
 
 
 def main() -> int:
-    """Return what `cli.main` does; 130 where it was stopped while libraries were loaded, which takes a second."""
+    """Return what `cli.main` does, 1 where a library is missing, and 130 if stopped while they are loaded."""
     try:
         from hwr_utils import cli
     except ModuleNotFoundError as error:

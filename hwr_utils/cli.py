@@ -30,9 +30,9 @@ def _assignment(text: str) -> tuple[str, Any]:
 def _run_folder(text: str) -> Path:
     """Return the folder of a run by its path, by that of its record, or by its name."""
     path = Path(text)
-    if path.name == text and not path.exists():
+    if path.name == text and not os.path.exists(path):  # which takes a name of any length
         path = files.REPOSITORY / "results" / text
-    return path.parent if path.is_file() else path
+    return path.parent if os.path.isfile(path) else path
 
 
 def _train(
@@ -112,25 +112,29 @@ def _runs(results_dir: Path, filter: list[str], missing: str | None, format: str
             "--remove takes a part of the names of the runs to remove, and no other option, for instance "
             "`hwr runs mnist --remove`."
         )
+
+    def wanted(text: str) -> bool:
+        return all(name in text for name in filter)
+
     nothing = InputError(f"{results_dir} holds no run{' whose name has ' + ' and '.join(filter) if filter else ''}.")
     if missing:
         from hwr_utils import grid
 
         for job in grid.missing(missing, results_dir):
-            if all(name in job.command for name in filter):
+            if wanted(job.command):
                 print(job.command)
         return
     if remove:  # runs that have not ended, and damaged ones too
-        found = {path.parent for kind in ("record.json", "checkpoint*") for path in results_dir.glob(f"*/{kind}")}
-        if not (chosen := sorted(path for path in found if all(name in path.name for name in filter))):
+        found = {path.parent for kind in ("record.json", "checkpoint.pt*") for path in results_dir.glob(f"*/{kind}")}
+        if not (chosen := sorted(path for path in found if wanted(path.name))):
             raise nothing
         for folder in chosen:
-            shutil.rmtree(folder)
+            with files.only_one(results_dir / ".locks" / f"{folder.name}.lock", f"training {folder.name}"):
+                folder.unlink() if folder.is_symlink() else shutil.rmtree(folder)
             print(f"{folder}: removed")
         return
     table = results.frame(results_dir)
-    for name in filter:
-        table = table[[name in run for run in table.index]]
+    table = table[[wanted(run) for run in table.index]]
     if table.empty:
         raise nothing
     if format:

@@ -98,12 +98,12 @@ def label(path: Path, values: Mapping[str, Any]) -> str:
     """Name an execution after the notebook and its parameters, safe as a file name; others have other names."""
     told = "-".join([path.stem, *(f"{name}-{value}" for name, value in values.items())])
     # a value may look like the next parameter
-    return _safe(told, repr(values) if any(re.search(r"-[^\W\d]\w*-", str(value)) for value in values.values()) else "")
+    return _safe(told, repr(values) if any("-" in str(value) for value in values.values()) else "")
 
 
 def _safe(told: str, more: str = "") -> str:
     """Turn a text into a name that any file system takes; another text, or `more` than it tells, gives another name."""
-    name = re.sub(r"[^A-Za-z0-9._-]+|^\.*$|^\.+", "_", told)
+    name = re.sub(r"[^A-Za-z0-9._-]+|^\.+|^$", "_", told)
     plain = name == told and len(name) <= 120 and not more
     return name if plain else f"{name[:110]}-{files.sha256(repr(told + more).encode())[:8]}"
 

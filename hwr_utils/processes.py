@@ -43,9 +43,12 @@ def run(
             ) from error
 
 
-def load_average(minutes: int) -> dict[str, float]:
-    """Return as `load` how many processes wanted a core in the last 1, 5 or 15 minutes; Windows does not count them."""
-    return {"load": round(os.getloadavg()[(1, 5, 15).index(minutes)], 2)} if hasattr(os, "getloadavg") else {}
+def load_average(place: int) -> dict[str, float]:
+    """Return as `load` how many processes wanted a core, on average over a minute (0), 5 (1) or 15 (2).
+
+    Windows does not count them.
+    """
+    return {"load": round(os.getloadavg()[place], 2)} if hasattr(os, "getloadavg") else {}
 
 
 def end_with_snakemake() -> None:

@@ -68,9 +68,10 @@ def validate(record: Any, path: Path) -> None:
             raise InputError(f"{path}: {error.message.replace('data', 'record', 1)}{found}. {REMEDY}") from error
     if "config" in record:
         of = record["config"]["architecture"]
-        recipes.known(f"{path}: architecture ", of, recipes.MODEL_OPTIONS)
-        for name in record["config"]["model"]:
-            recipes.known(f"{path}: option ", name, recipes.MODEL_OPTIONS[of], f" for {of}")
+        options = recipes.MODEL_OPTIONS.get(of)
+        if options is None or record["config"]["model"].keys() - options.keys():
+            told = f"{of!r} with the options {list(record['config']['model'])}"
+            raise InputError(f"{path}: the architecture {told} is unknown. {REMEDY}")
     tests = {part: record[part] for part in ("test", "test_last_epoch") if part in record} | {"evaluation": record}
     tests |= {f"test of {one['format']}": one["test"] for one in record.get("formats", [])}
     for part, test in tests.items():

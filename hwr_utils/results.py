@@ -52,10 +52,11 @@ class Run:
         """
         path = self.folder / "predictions.npz"
         found, n = records.read_arrays(path), self.record["test"]["n"]
-        with reading(path, f"the labels, classes and scores of {n} test images", records.REMEDY):
-            rows = {len(found[name]) for name in ("labels", "classes", "scores")}
-            if rows != {n} or max(found["labels"].max(), found["classes"].max()) >= len(self.classes):
-                raise ValueError(f"rows of {rows}, or labels beyond its {len(self.classes)} classes")
+        with reading(path, f"labels, classes and scores of {n} images, of {len(self.classes)} classes", records.REMEDY):
+            rows = {found["labels"].shape, *(found[name].shape[:-1] for name in ("classes", "scores"))}
+            used = np.union1d(found["labels"], found["classes"])
+            if rows != {(n,)} or used[0] < 0 or used[-1] >= len(self.classes):
+                raise ValueError(f"found rows of {rows} and labels of {used[0]} to {used[-1]}")
         return found
 
     @cached_property

@@ -208,7 +208,7 @@ def _train(config: RunConfig, dataset: data.Dataset, folder: Path, execution: tr
         checkpoint=folder / "checkpoint.pt",
         initial=initial_weights(config, classes, folder.parent),
     )
-    spent = {"cpu_seconds": round(time.process_time() - began, 1)} | load_average(15)
+    spent = {"cpu_seconds": round(time.process_time() - began, 1)} | load_average(2)
     model = training.build(config, len(classes)).to(execution.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     images, labels = (torch.from_numpy(array).to(execution.device) for array in test_set)
 

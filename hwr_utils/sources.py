@@ -118,7 +118,7 @@ def walk(path: Path, strict: bool = True) -> list[Source]:
 
 
 def packed(found: list[Source]) -> str:
-    """Name the archives among files of which none can be read in place, as IDX files can; for messages."""
+    """Say which archives to unpack; IDX files are read where they are."""
     others = (one.path for one in found if "ubyte" not in one.file.name)
     archives = dict.fromkeys(str(path) for path in others if path.suffix.lower() in ARCHIVES)
     return f" Unpack {', '.join(archives)} first." if archives else ""

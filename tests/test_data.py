@@ -423,10 +423,10 @@ def test_a_table_beside_class_folders_is_left_out(tmp_path: Path, pictures: Path
     ("name", "content", "message"),
     [
         ("train.csv", b"<!DOCTYPE html>\n<p>", "is a web page"),
-        ("train.csv", "label,Größe\n".encode("utf-16"), "Save it as UTF-8"),
-        ("train.csv", b"label,x\n1,\xe9\n", "Save it as UTF-8"),
+        ("train.csv", f"label{',Größe' * 784}\n".encode("utf-16"), "Save it as UTF-8"),
+        ("train.csv", b"label" + b",\xe9" * 784 + b"\n", "Save it as UTF-8"),
         ("train.csv.gz", b"\x1f\x8b", r"Unpack .*train\.csv\.gz first"),
-        ("train.npy", b"\x93NUMPY", r"no \.csv, \.npz, \.parquet file"),
+        ("train.npy", b"\x93NUMPY", r"no \.csv, \.npz or \.parquet file"),
     ],
 )
 def test_what_is_no_table_is_told(tmp_path: Path, name: str, content: bytes, message: str) -> None:

@@ -211,6 +211,7 @@ export class Pad extends EventTarget {
   /** @param {PointerEvent} event */
   #down(event) {
     if (event.button !== 0) return;
+    if (event.pointerId === this.#palm?.pointerId) this.#palm = null; // it was lifted, and the number is used anew
     if (event.pointerType === "pen") this.#forgetTouches();
     if (event.pointerId === this.#pointer?.pointerId) this.#end(); // its end was not told
     // a touch that has hardly moved when another comes is a palm, and the other is the finger, or a pen that says it is one

@@ -303,7 +303,8 @@ def _instead(folder: Path) -> str:
     inside = walk(top, strict=False)
     above = {one.path.parent.parent for one in inside if one.path.suffix.lower() in PICTURES} - {top.parent}
     sources = [*above]  # the folders of class folders, of which an import takes one, or those that it knows as parts
-    if {one.file.suffix.lower() for one in inside} & TABLES or any(part_of(one.name) == "train" for one in above):
+    tables = {one.file.suffix.lower() for one in inside} & TABLES
+    if any(part_of(one.name) == "train" for one in above) or (tables and not above):
         sources = [top]
     if len(sources) == 1:
         command = shlex.join(["hwr", "import-images", *map(str, sources), "--out", str(folder)])

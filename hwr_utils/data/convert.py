@@ -55,8 +55,8 @@ def import_images(paths: Iterable[str | Path], out: str | Path) -> dict[str, int
     out = Path(out)
     if len(names) > 256:
         raise InputError(f"{where}: found {len(names)} classes; at most 256 go into IDX files. Give fewer.")
-    if (ready := out / ".import").is_dir():  # of an import that was killed as it moved its files
-        _move_up(ready)
+    if (ready := out / ".import").is_dir() and not any((out / one.name).exists() for one in ready.iterdir()):
+        _move_up(ready)  # of an import that was killed amid this
     if out.is_dir() and any([*out.glob("*ubyte*"), *out.glob("classes.txt")]):
         raise InputError(
             f"{out} holds IDX files or their classes.txt, which are kept. Give another folder, or remove them."
@@ -112,13 +112,17 @@ def _parts(path: Path) -> Iterator[Part]:
             yield name, images, labels
     elif not sources:
         raise InputError(
-            f"{path} is or holds no {', '.join(readers)} file, and no folders of pictures, one a class.{packed(inside)}"
+            f"{path} holds no .csv, .npz or .parquet file, and no folders of pictures, one a class.{packed(inside)}"
         )
 
 
 def _csv(stream: Any, source: Source) -> Iterator[Part]:
-    line = stream.readline().decode().replace('"', "").strip()
+    line = stream.readline().decode(errors="replace").replace('"', "").strip()
     words = line.split(mark := max(",", ";", "\t", key=line.count))
+    side = math.isqrt(len(words) - 1)
+    if side < 8 or side * side != len(words) - 1:
+        warn(f"{source} was left out: it has {len(words)} columns, and a label and N x N pixels were expected.")
+        return
     header = 0 if any(not word.replace(".", "").isdecimal() for word in words) else None
     stream.seek(0)
     table = pd.read_csv(stream, header=header, sep=mark)
@@ -127,10 +131,6 @@ def _csv(stream: Any, source: Source) -> Iterator[Part]:
     if label is None:  # a first column of one value is a corner of the images
         label = last if table[first].nunique() == 1 < table[last].nunique() else first
     pixels = table.drop(columns=label).to_numpy()
-    side = int(pixels.shape[1] ** 0.5)
-    if side < 8 or side * side != pixels.shape[1]:
-        warn(f"{source} was left out: it has {len(table.columns)} columns, and a label and N x N pixels were expected.")
-        return
     if pixels.dtype.kind not in "biuf" or pd.isna(pixels).any():
         raise InputError(
             f"{source} has cells that are empty or no numbers; pixels and labels were expected. Mend them."

@@ -79,7 +79,7 @@ def quantize(
         held_out = others.images, others.labels
     scores, used = _scores(run, model, form, held_out, source, (test_images.numpy(), logits, labels))
     environment = runs.describe_environment(Execution()) | {"versions": versions()}
-    environment |= processes.load_average(1)
+    environment |= processes.load_average(0)
     rows, interpreters = [], {}
     for name, content in contents.items():
         if name != REFERENCE:

@@ -19,7 +19,6 @@ import glob
 import json
 import logging
 import os
-import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
@@ -167,22 +166,23 @@ def predict(pictures: Iterable[str | Path], model: str | Path, k: int = 10) -> I
         except InputError as error:
             faults.append(str(error))
     if faults:
-        told = f"{len(faults)} of {n} pictures could not be read:\n" if n > 1 else ""
-        raise InputError(told + "\n".join(faults))
+        told = f"{len(faults)} of {n} pictures could not be read: " if n > 1 else ""
+        raise InputError(told + " ".join(faults))
 
 
 def _pictures(given: str | Path) -> list[str]:
     """Return the files that a path, a folder or a pattern names; in a folder, hidden ones are left out."""
     path, within = Path(given), ""
     if path.is_dir():
-        found = [str(one) for one in sources.listing(path) if one.is_file()]
-        within = f" To read those of its folders, give {path}/**/*." if any(map(Path.is_dir, path.iterdir())) else ""
+        inside = sources.listing(path)
+        found = [str(one) for one in inside if one.is_file()]
+        within = f" For those of its folders, give `'{path}/**/*'`." if any(map(Path.is_dir, inside)) else ""
     elif path.exists() or not glob.has_magic(str(given)):
         return [str(given)]
     else:
-        start = str(given)[: re.search(r"[*?[]", str(given)).start()]  # type: ignore[union-attr]
-        matched = glob.glob(str(given), recursive=True)
-        found = [one for one in matched if os.path.isfile(one) and sources.is_data(one[len(start) :])]
+        matched = [one for one in glob.glob(str(given), recursive=True) if os.path.isfile(one)]
+        begin = [len(os.path.commonprefix([one, str(given)])) for one in matched]  # noqa: RUF071 - of the characters
+        found = [one for one, start in zip(matched, begin, strict=True) if sources.is_data(one[start:])]
     if not found:
         raise InputError(f"{given} holds no picture. Give pictures, a folder of them, or a pattern.{within}")
     return sorted(found, key=sources.natural)
