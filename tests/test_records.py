@@ -145,6 +145,12 @@ def test_committed_records_agree_with_themselves() -> None:
             assert record["validation"]["loss"] == min(losses)
         else:  # nothing may be chosen
             assert record["best_epoch"] == len(losses)
+        kept = record["history"][record["best_epoch"] - 1]
+        if "validation" in record:
+            assert record["validation"]["accuracy"] == pytest.approx(kept["validation_accuracy"])
+        if kept == record["history"][-1]:
+            assert record["test"] == record["test_last_epoch"]
+        assert record["dataset"]["n_test"] == record["test"]["n"]
         assert ("validation" in record) == bool(config.training["validation_fraction"])
         arrays = records.read_arrays(folder / "predictions.npz")
         archive.verify(record, arrays, folder)

@@ -19,7 +19,7 @@ def parts(folder: Path) -> dict[str, Path]:
     """Return the folders of the training and the test pictures by "train" and "test": those that are there.
 
     They are found however they are called and nested: `Training`, `train/images`, `NAME/data/train`; where none is
-    called test, one called `HELD_OUT` is.
+    called test, one called `HELD_OUT` is. Without training pictures there are no parts.
     """
     inside = [path for path in listing(folder) if path.is_dir()] if folder.is_dir() else []
     if len(inside) == 1 and (deeper := parts(inside[0])):
@@ -35,7 +35,9 @@ def parts(folder: Path) -> dict[str, Path]:
             raise InputError(f"{folder} holds {told}, and one {part} folder was expected. Rename or remove the others.")
         if named:
             found[part] = (whole or named)[0]
-    if found and (others := [path.name for path in inside if path not in found.values()]):
+    if "train" not in found:  # a class may be called "test tube"
+        return {}
+    if others := [path.name for path in inside if path not in found.values()]:
         read_from = " and ".join(path.name for path in found.values())
         warn(f"{folder}: images are read from {read_from} alone, not from {', '.join(others)}.")
     for part, path in found.items():
