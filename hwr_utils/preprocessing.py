@@ -46,8 +46,6 @@ def from_picture(path: str | Path, size: int, margin: int, centre: str) -> NDArr
     `from_file`, or where the picture shows nothing.
     """
     gray = read_gray(path)
-    if (factor := max(gray.shape) // ENOUGH) > 1:
-        gray = np.asarray(Image.fromarray(gray).reduce(factor))
     if np.ptp(gray) >= MIN_CONTRAST:
         gray = _without_border(gray)
         upright = 255 - gray if is_dark_on_light(gray) else gray
@@ -161,7 +159,9 @@ def decode(content: bytes, where: object) -> NDArray[np.uint8]:
         frames = 1 if image.format == "JPEG" else getattr(image, "n_frames", 1)  # JPEGs may hold previews
         if frames > 1:
             raise InputError(f"{where} has {frames} pages or frames, and one was expected. Save one alone.")
-        return to_gray(ImageOps.exif_transpose(image))
+        gray = to_gray(ImageOps.exif_transpose(image))
+    factor = max(1, max(gray.shape) // ENOUGH)
+    return np.asarray(Image.fromarray(gray).reduce(factor)) if factor > 1 else gray
 
 
 def to_gray(image: Image.Image) -> NDArray[np.uint8]:
