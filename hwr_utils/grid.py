@@ -84,7 +84,14 @@ class Profile:
 
 
 class _Loader(yaml.BaseLoader):
-    """Reads values as the command line does: YAML itself takes 1e-4 for a text and 010 for 8."""
+    """Reads values as the command line does: YAML itself takes 1e-4 for a text, 010 for 8, and of two keys the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Read a mapping; an InputError where a key is there twice."""
+        found = super().construct_mapping(node, deep)
+        if len(found) < len(node.value):
+            raise InputError(f"line {node.start_mark.line + 1}: a key is there twice. Keep one of the two.")
+        return found
 
 
 def _scalar(_: yaml.BaseLoader, node: yaml.ScalarNode) -> Any:
@@ -105,8 +112,8 @@ def read(profile: str) -> Profile:
     recipes.known("profile ", profile, known)
     path = known[profile]
     with reading(path, "a profile as quick.yaml explains it", "Mend it."):
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
         try:
+            content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
             for key in content:
                 recipes.known("key ", key, ("data", "train", "pages"))
             drawn = {name: synthesis.checked(name, **sizes) for name, sizes in content.get("data", {}).items()}

@@ -40,6 +40,7 @@ def profiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("dataset: digits-synthetic", "dataset: hiragana-synthetic", "'hiragana-synthetic' is unknown"),
         ("epochs: 1", "epoch: 1", "did you mean 'epochs'?"),
         ("epochs: 1", "epochs: 0", "epochs=0 is out of range"),
+        ("epochs: 1", "epochs: 1, epochs: 2", "a key is there twice"),
         ("epochs: 1", "experiment: E99", "plan.md has no section '## E99: ...'. Write it first."),
         ("[02_simple_cnn]", "[02_simpel_cnn]", "did you mean '02_simple_cnn'?"),
         (PROFILE, "a: [", "is damaged (ParserError"),
