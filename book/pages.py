@@ -30,7 +30,7 @@ MENDED = (
     (r'(<div class="cell_output docutils container)(?=">\s*<(?:figure|img))', r"\1 pst-scrollable-table-container"),
     # A figure opens alone, where it can be as large as the window.
     (
-        r'(<(?:figure|div)[^>]*>\s*)(<img\s[^>]*src="((?:\.\./)*_(?:images|static)/[^"]+)"[^>]*>)',
+        r'(<(?:figure|div)[^>]*>\s*|\n(?=<img))(<img\s[^>]*src="((?:\.\./)*_(?:images|static)/[^"]+)"[^>]*>)',
         r'\1<a href="\3">\2</a>',
     ),
     # The arrow that unfolds a part in the sidebar has no text of its own.

@@ -260,6 +260,15 @@ def test_a_finger_that_writes_beside_a_resting_palm(open_page: Callable[..., Pag
         (stroke,) = drawn(page)
         assert near(stroke[0], (0.5, 0.2)) and near(stroke[-1], (0.5, 0.8))
         page.locator("#playground-clear").click()
+    hand.touch("Start", (0.5, 0.2))  # a finger that has just begun when the palm comes down
+    hand.touch("Move", (0.5, 0.23))
+    hand.touch("Start", (0.5, 0.23), palm)
+    hand.touch("Move", (0.5, 0.5), palm)
+    hand.touch("Move", (0.5, 0.8), palm)
+    hand.touch("End", (0.5, 0.8), palm)
+    (stroke,) = drawn(page)
+    assert near(stroke[0], (0.5, 0.2)) and near(stroke[-1], (0.5, 0.8))
+    page.locator("#playground-clear").click()
     hand.touch("Start", (0.4, 0.5))  # two fingers that pinch write nothing
     hand.touch("Start", (0.4, 0.5), (0.6, 0.5))
     hand.touch("Move", (0.3, 0.5), (0.7, 0.5))

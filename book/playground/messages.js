@@ -37,7 +37,7 @@ const KOREAN = {
   penDown: "펜이 내려져 있습니다.",
   likely: "가장 그럴듯한 글자: {character}, {share}.",
   best: "가장 그럴듯한 글자: {character}.",
-  several: "여러 글자로 보입니다. 한 글자만 그리세요.",
+  several: "여러 글자인가요? 한 글자만 그리세요.",
   unlikely: "그럴듯한 후보가 없습니다.",
   candidate: "{character} {share}, 후보 {place}: 복사",
   guess: "{character}, 후보 {place}: 복사",

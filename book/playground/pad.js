@@ -22,6 +22,9 @@ const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], Arrow
 /** @param {Point} a @param {Point} b */
 const distance = (a, b) => Math.hypot(b[0] - a[0], b[1] - a[1]);
 
+/** How far a stroke goes from where it begins. @param {Stroke} stroke */
+const way = (stroke) => Math.max(...stroke.map((point) => distance(stroke[0], point)));
+
 /**
  * Lay a curve through the points of a quick stroke, of which a device tells few, as cubic Hermite pieces. Its direction
  * at a point is that from the point before to the one after (Catmull and Rom, 1974), and at a corner and at the ends that
@@ -70,7 +73,7 @@ export class Pad extends EventTarget {
   /** @type {PointerEvent | null} its first event; other pointers are palms */
   #pointer = null;
   #box = new DOMRect(); // where the pad was then
-  /** @type {{ pointerId: number, place: Point } | null} the touch that was taken for a palm when another came */
+  /** @type {{ event: PointerEvent, stroke: Stroke } | null} the touch that was taken for a palm when another came */
   #palm = null;
   /** @type {WeakSet<Stroke>} those of fingers, or of the palm of whoever then writes with a pen */
   #touched = new WeakSet();
@@ -211,16 +214,13 @@ export class Pad extends EventTarget {
   /** @param {PointerEvent} event */
   #down(event) {
     if (event.button !== 0) return;
-    if (event.pointerId === this.#palm?.pointerId) this.#palm = null; // it was lifted, and the number is used anew
+    if (event.pointerId === this.#palm?.event.pointerId) this.#palm = null; // it was lifted, and the number is used anew
     if (event.pointerType === "pen") this.#forgetTouches();
     if (event.pointerId === this.#pointer?.pointerId) this.#end(); // its end was not told
     // a touch that has hardly moved when another comes is a palm, and the other is the finger, or a pen that says it is one
-    const start = this.#open?.[0];
-    if (start && this.#pointer?.pointerType === "touch" && event.pointerType === "touch") {
-      if (this.#open?.every((point) => distance(point, start) < TREMBLE)) {
-        this.#palm = { pointerId: this.#pointer.pointerId, place: start };
-        this.#drop();
-      }
+    if (this.#open && this.#pointer?.pointerType === "touch" && event.pointerType === "touch" && way(this.#open) < TREMBLE) {
+      this.#palm = { event: this.#pointer, stroke: this.#open };
+      this.#drop();
     }
     if (this.#pointer || (this.#hasPen && event.pointerType === "touch")) return;
     this.#end(); // of the keyboard
@@ -237,10 +237,7 @@ export class Pad extends EventTarget {
 
   /** @param {PointerEvent} event */
   #move(event) {
-    if (event.pointerId === this.#palm?.pointerId && distance(this.#place(event), this.#palm.place) >= TREMBLE) {
-      this.#palm = null; // two fingers that both move pinch, and write nothing
-      if (this.#pointer?.pointerType === "touch") this.#drop();
-    }
+    if (this.#palm && event.pointerId === this.#palm.event.pointerId) this.#judge(this.#palm, this.#place(event));
     if (event.pointerId !== this.#pointer?.pointerId) return;
     const box = this.canvas.getBoundingClientRect();
     const shift = [box.left - this.#box.left, box.top - this.#box.top, box.width - this.#box.width].map(Math.abs);
@@ -248,6 +245,24 @@ export class Pad extends EventTarget {
     if (!(event.buttons & 1) || Math.max(...shift) > 2) return this.#end();
     for (const one of [...(event.getCoalescedEvents?.() ?? []), event]) this.#extend(this.#place(one));
     this.paint();
+  }
+
+  /**
+   * Say what two touches are when the one that was taken for a palm moves.
+   * @param {{ event: PointerEvent, stroke: Stroke }} palm
+   * @param {Point} place  where it is now
+   */
+  #judge(palm, place) {
+    const moved = distance(palm.stroke[0], place);
+    if (moved < TREMBLE || !this.#open || this.#pointer?.pointerType !== "touch") return;
+    if (way(this.#open) < TREMBLE / 2) {
+      // the one that came later rests, so it is the palm
+      this.#palm = { event: this.#pointer, stroke: this.#open };
+      [this.#pointer, this.#open] = [palm.event, palm.stroke];
+    } else if (moved >= way(this.#open) / 3) {
+      this.#palm = null; // two fingers that both move pinch, and write nothing
+      this.#drop();
+    }
   }
 
   /** @param {PointerEvent} event */
