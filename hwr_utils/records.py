@@ -67,11 +67,13 @@ def validate(record: Any, path: Path) -> None:
             found = "" if isinstance(error.value, dict | list) else f", found {error.value!r}"
             raise InputError(f"{path}: {error.message.replace('data', 'record', 1)}{found}. {REMEDY}") from error
     if "config" in record:
-        of = record["config"]["architecture"]
-        options = recipes.MODEL_OPTIONS.get(of)
-        if options is None or record["config"]["model"].keys() - options.keys():
-            told = f"{of!r} with the options {list(record['config']['model'])}"
-            raise InputError(f"{path}: the architecture {told} is unknown. {REMEDY}")
+        given = record["config"]
+        try:
+            recipes.known("architecture ", of := given["architecture"], recipes.MODEL_OPTIONS)
+            base, values = recipes.base(given["recipe"], of), given["training"] | given["model"]
+            recipes.configure(given["dataset"], of, base, given["seed"], **values)
+        except InputError as error:
+            raise InputError(f"{path}: {str(error).rstrip('.')}. {REMEDY}") from error
     tests = {part: record[part] for part in ("test", "test_last_epoch") if part in record} | {"evaluation": record}
     tests |= {f"test of {one['format']}": one["test"] for one in record.get("formats", [])}
     for part, test in tests.items():

@@ -53,10 +53,14 @@ class Run:
         path = self.folder / "predictions.npz"
         found, n = records.read_arrays(path), self.record["test"]["n"]
         with reading(path, f"labels, classes and scores of {n} images, of {len(self.classes)} classes", records.REMEDY):
-            rows = {found["labels"].shape, *(found[name].shape[:-1] for name in ("classes", "scores"))}
-            used = np.union1d(found["labels"], found["classes"])
-            if rows != {(n,)} or used[0] < 0 or used[-1] >= len(self.classes):
-                raise ValueError(f"found rows of {rows} and labels of {used[0]} to {used[-1]}")
+            labels, ranked, scores = (found[name] for name in ("labels", "classes", "scores"))
+            used = np.union1d(labels, ranked)
+            if labels.shape != (n,) or ranked.shape != (n, *scores.shape[1:]) or scores.ndim != 2 or not scores.size:
+                raise ValueError(f"found {labels.shape}, {ranked.shape} and {scores.shape}")
+            if used[0] < 0 or used[-1] >= len(self.classes):
+                raise ValueError(f"found classes {used[0]} to {used[-1]}")
+            if (right := int((ranked[:, 0] == labels).sum())) != self.record["test"]["correct"]:
+                raise ValueError(f"found {right} right, and its record {self.record['test']['correct']}")
         return found
 
     @cached_property
