@@ -26,7 +26,7 @@ from typing import Any
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from hwr_utils import files
+from hwr_utils import files, processes
 
 ROOT = Path(__file__).resolve().parent.parent
 LOADS, CHARACTERS = 5, 10
@@ -190,7 +190,7 @@ def main() -> int:
             "browser": f"Chromium {version}",
             "cpu": _cpu(),
             "cores": os.cpu_count(),
-            "load": round(os.getloadavg()[0], 2),
+            **processes.load_average(0),
             "platform": platform.system(),
         },
         "loads": LOADS,
