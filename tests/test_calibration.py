@@ -50,8 +50,8 @@ def test_the_limit_declines_no_more_than_its_share() -> None:
 
 
 def clouds(n: int, centre: float) -> np.ndarray:
-    """Return features (n, 20), as of two classes, around a centre."""
-    return centre + np.random.default_rng(int(centre)).normal(size=(n, 20))
+    """Return features (n, 30), as of two classes, around a centre."""
+    return centre + np.random.default_rng(int(centre)).normal(size=(n, 30))
 
 
 def declined(rejector: Rejector, rows: np.ndarray) -> float:
@@ -60,11 +60,24 @@ def declined(rejector: Rejector, rows: np.ndarray) -> float:
 
 def test_features_by_hand() -> None:
     image = np.zeros((4, 4), np.uint8)
-    image[1:3, 1] = 255  # two pixels, one above the other: four edges across and two down
+    image[1:3, 1] = 255  # two pixels, one above the other: an edge of two on either side, and four corners
     found = features(np.array([1.0, 3.0, -2.0]), image)
-    assert found.tolist() == [1, 3, -2, 1, 9, 4, 3, 1, *[-2] * 8, 0.5, 1, 0.5, 0.25, 1, 0.25]
+    assert found[:16].tolist() == [1, 3, -2, 1, 9, 4, 3, 1, *[-2] * 8]
+    sides, corners = 2 * 510, 4 * 255 * np.sqrt(2)
+    cosines = np.array([sides, sides - corners, sides + corners]) / (sides + corners + 1)  # corners: 0, -1 and 1
+    drawn = np.array([0.5, 1 + np.sqrt(2), *cosines, 0, 0, 0])
+    assert found[16:] == pytest.approx(np.concatenate([drawn, drawn**2]), abs=1e-12)
     both = features(np.array([[0.0, 1.0, 2.0], [1.0, 3.0, -2.0]]), np.stack([np.zeros_like(image), image]))
-    assert both.shape == (2, 22) and both[1].tolist() == found.tolist()
+    assert both.shape == (2, 32) and both[1].tolist() == found.tolist() and not both[0, 16:].any()
+
+
+def test_a_slanted_edge_has_its_angle() -> None:
+    """Of a picture that grows brighter two to the right for each one down; mirrored, the sines keep their size."""
+    image = (np.arange(8) * 4 + np.arange(8)[:, None] * 2).astype(np.uint8)
+    angle = np.arctan2(1, 2)
+    ways = [*(np.cos(n * angle) for n in (2, 4, 8)), *(abs(np.sin(n * angle)) for n in (2, 4, 8))]
+    for one in (image, image[:, ::-1]):
+        assert features(np.zeros(2), one)[16:22] == pytest.approx(ways, rel=0.01)
 
 
 def test_a_rejector_tells_features_apart() -> None:
@@ -78,12 +91,12 @@ def test_a_rejector_tells_features_apart() -> None:
 
 def test_a_rejector_declines_by_hand() -> None:
     """One unit sees how far what the logits say is above 1, another sees the ink alone; 4 of both are needed."""
-    weights, hidden = np.zeros(16), np.zeros((2, 18))
+    weights, hidden = np.zeros(16), np.zeros((2, 28))
     weights[:3] = 1, 2, 0  # of three classes' logits
     hidden[0, :2] = -1, 1
     hidden[1, 12] = 2
     rejector = Rejector(weights, hidden, np.array([-4.0, 1, 1]))
-    row = np.zeros((3, 22))
+    row = np.zeros((3, 32))
     row[:, :3], row[:, 16] = [(3, 1, 9), (3, 1, 9), (0, -5, 9)], (0, 0.5, 2)
     assert rejector.judge(row).tolist() == [0, 1, 0]  # 5 - 1 - 4; with 1 of ink; only 4 of ink
 
@@ -91,7 +104,7 @@ def test_a_rejector_declines_by_hand() -> None:
 def test_a_rejector_tells_what_no_line_can() -> None:
     """Characters in a ring of two features that it looks at twice, and scribbles within."""
     rng = np.random.default_rng(3)
-    angle, noise = rng.uniform(0, 2 * np.pi, 1200), rng.normal(size=(1200, 22))
+    angle, noise = rng.uniform(0, 2 * np.pi, 1200), rng.normal(size=(1200, 32))
     noise[:, -2:] = 0.1 * noise[:, -2:] + np.stack([np.cos(angle), np.sin(angle)], axis=1) * 2
     noise[800:, -2:] *= 0.2
     rejector = calibration.fit_rejector(noise[:400], noise[400:600], noise[800:1000])

@@ -91,7 +91,7 @@ def test_softmax_of_large_logits() -> None:
 
 
 # for the four classes: it adds up nothing, and accepts
-REJECTOR = {"weights": [0.0] * 18, "hidden": [[0.0] * 18], "output": [0.0, 0.0]}
+REJECTOR = {"weights": [0.0] * 18, "hidden": [[0.0] * 28], "output": [0.0, 0.0]}
 
 
 @pytest.mark.parametrize("bias", [0, -1e-9])
@@ -214,7 +214,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         "schema_version 1",
     ),
     "a rejector with a hole": (
-        {"scores": {"temperature": 1, "rejector": REJECTOR | {"hidden": [[0.0] * 18, [0.0] * 17]}}},
+        {"scores": {"temperature": 1, "rejector": REJECTOR | {"hidden": [[0.0] * 28, [0.0] * 27]}}},
         "wrong rejector",
     ),
 }

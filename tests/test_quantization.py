@@ -145,17 +145,17 @@ def test_ranges_are_chosen_by_training_images_alone(
 
 def test_scores_are_calibrated_by_what_was_held_out(run: results.Run, root: Path) -> None:
     dataset = data.load("custom:easy", root)
-    indices, source = quantization._held_out(dataset, run)
+    indices, source = quantization.not_seen(dataset, run)
     assert source == "validation"
     assert np.array_equal(indices, run.predictions["validation_indices"])  # the very ones, by its config alone
     fewer = trained_otherwise(run, train_size=100)
-    assert quantization._held_out(dataset, fewer)[1] == "validation"
+    assert quantization.not_seen(dataset, fewer)[1] == "validation"
     fewer = trained_otherwise(run, train_size=100, validation_fraction=None)
-    spare, source = quantization._held_out(dataset, fewer)
+    spare, source = quantization.not_seen(dataset, fewer)
     trained, _ = runs.training_split(dataset, fewer.config)
     assert source == "train_size"
     assert sorted([*spare, *trained]) == list(range(160))  # all of the rest, and none twice
-    nothing, source = quantization._held_out(dataset, trained_otherwise(run, validation_fraction=None))
+    nothing, source = quantization.not_seen(dataset, trained_otherwise(run, validation_fraction=None))
     assert source is None and len(nothing) == 0
 
 

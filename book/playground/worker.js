@@ -103,13 +103,22 @@ const dot = (weights, values) => weights.reduce((sum, weight, place) => sum + we
  */
 function accepts(logits, { pixels, width }, rejector) {
   if (!rejector) return true;
-  const shape = [0, 0, 0]; // the ink, and what changes from pixel to pixel across and down
-  pixels.forEach((pixel, place) => {
-    shape[0] += pixel;
-    if (place % width) shape[1] += Math.abs(pixel - pixels[place - 1]);
-    if (place >= width) shape[2] += Math.abs(pixel - pixels[place - width]);
-  });
-  const drawn = shape.map((sum) => sum / (255 * width));
+  const turned = [2, 4, 8].map((fold) => ({ fold, cosine: 0, sine: 0 })); // which ways the edges run
+  let edges = 0;
+  for (let place = 0; place + width + 1 < pixels.length; place++) {
+    if ((place + 1) % width === 0) continue; // a square of four pixels begins in all columns but the last
+    const [a, b, c, d] = [place, place + 1, place + width, place + width + 1].map((one) => pixels[one]);
+    const [across, down] = [b + d - a - c, c + d - a - b];
+    const [steep, angle] = [Math.hypot(across, down), Math.atan2(down, across)];
+    edges += steep;
+    for (const way of turned) {
+      way.cosine += steep * Math.cos(way.fold * angle);
+      way.sine += steep * Math.sin(way.fold * angle);
+    }
+  }
+  const ink = pixels.reduce((sum, pixel) => sum + pixel, 0);
+  const ways = [...turned.map((way) => way.cosine), ...turned.map((way) => Math.abs(way.sine))];
+  const drawn = [ink / (255 * width), edges / (255 * width), ...ways.map((sum) => sum / (edges + 1))];
   const sorted = logits.slice().sort().reverse();
   const greatest = Array.from({ length: 10 }, (_, place) => sorted[Math.min(place, sorted.length - 1)]);
   const told = dot(rejector.weights, [...logits, ...logits.map((logit) => logit ** 2), ...greatest]);

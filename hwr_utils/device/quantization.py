@@ -72,7 +72,7 @@ def quantize(
     inputs, form = models.to_input(torch.from_numpy(seen), size).contiguous().numpy(), preprocessing.framing(seen)
     contents = export.convert(model, size, inputs, {*formats, REFERENCE, CLOCK})
     logits = models.predict_logits(model, test_images, size).numpy()
-    indices, source = _held_out(dataset, run)
+    indices, source = not_seen(dataset, run)
     held_out = dataset.train_images[indices], dataset.train_labels[indices]
     if calibrate_on:
         others, source = foreign(run, form, calibrate_on, root), calibrate_on
@@ -167,7 +167,7 @@ def foreign(
     return Foreign(dataset, classes, shown, labels[chosen], framing, len(labels) - len(shared))
 
 
-def _held_out(dataset: data.Dataset, run: results.Run) -> tuple[NDArray[np.int64], str | None]:
+def not_seen(dataset: data.Dataset, run: results.Run) -> tuple[NDArray[np.int64], str | None]:
     """Return training images that the run did not train on: its validation images, or what `train_size` left out."""
     trained, validation = runs.training_split(dataset, run.config)
     left_out = np.setdiff1d(np.arange(len(dataset.train_labels)), trained)

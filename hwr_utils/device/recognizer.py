@@ -33,9 +33,9 @@ from numpy.typing import NDArray
 from hwr_utils import files, preprocessing, sources
 from hwr_utils.errors import InputError, reading
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 DESCRIPTION = "model.json"
-RANKED, DRAWN = 10, 6  # the greatest logits that a rejector sees in their order, and what it sees of the image
+RANKED, DRAWN = 10, 16  # the greatest logits that a rejector sees in their order, and what it sees of the image
 AGAIN = "Copy it anew together with its model.json, or make both again with `hwr quantize RUN`."
 
 
@@ -82,14 +82,27 @@ def features(logits: NDArray[np.floating], images: NDArray[np.uint8]) -> NDArray
     """Return what a rejector sees of (..., C) logits and of the prepared images (..., H, W) that they are of, (..., F).
 
     Of the logits it sees all, their squares, and the `RANKED` greatest in order; where there are fewer, the least
-    stands for those that are missing. Of an image it sees how much ink it has and how much changes from pixel to pixel
-    across and down, in whole sides of ink, and the squares of these three.
+    stands for those that are missing. Of an image it sees what `_look` returns, and the squares of that.
     """
-    wide, light = logits.astype(np.float64), images.astype(np.float64)
-    shape = [light, *(np.abs(np.diff(light, axis=axis)) for axis in (-1, -2))]
-    drawn = np.stack([one.sum((-1, -2)) for one in shape], axis=-1) / (255 * images.shape[-1])
+    wide, shape = logits.astype(np.float64), images.shape
+    drawn = np.array([_look(image) for image in images.reshape(-1, *shape[-2:])]).reshape(*shape[:-2], DRAWN // 2)
     ranked = -np.sort(-wide, axis=-1)[..., np.minimum(np.arange(RANKED), wide.shape[-1] - 1)]
     return np.concatenate([wide, wide**2, ranked, drawn, drawn**2], axis=-1)
+
+
+def _look(image: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return how much ink and edge an image (H, W) has, in sides of the image, and which ways its edges run (8,).
+
+    The ways are the means of the cosine and of the sine, the latter without its sign, of two, four and eight times the
+    angle at which brightness grows. Strokes of characters run in few ways, those of scribbles in many.
+    """
+    light = image.astype(np.float64)
+    across = np.diff(light[:-1] + light[1:], axis=1)  # in each square of four pixels
+    down = np.diff(light[:, :-1] + light[:, 1:], axis=0)
+    steep, angle = np.hypot(across, down), np.arctan2(down, across)
+    amounts = np.array([light.sum(), steep.sum()]) / (255 * image.shape[1])
+    turned = [(steep * np.exp(1j * fold * angle)).sum() / (steep.sum() + 1) for fold in (2, 4, 8)]
+    return np.concatenate([amounts, np.real(turned), np.abs(np.imag(turned))])
 
 
 class Network:

@@ -1,0 +1,61 @@
+"""Fit anew what tells characters from scribbles, for a model whose weights are kept as an exported file alone.
+
+    python tools/recalibrate.py RUN [--data-root DATA]
+
+`hwr quantize RUN` does the same and more, and wants the run's weights, which are not in version control. This reads the
+same held-out images with model.dynamic_int8.tflite instead, keeps the temperature, and writes the rejector into
+model.json and what it declines into quantization.json, with the date and the revision.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+
+from hwr_utils import data, files, preprocessing, records, results, runs
+from hwr_utils.device import calibration, quantization, recognizer
+from hwr_utils.errors import InputError
+from hwr_utils.training import Execution
+
+FILE = "dynamic_int8.tflite"
+
+
+def main() -> None:
+    """Read the command line, fit, and write both files."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", help="the name of a run in results/")
+    parser.add_argument("--data-root", type=Path, default=data.default_root())
+    given = parser.parse_args()
+
+    run = results.open_run(results.RESULTS_DIR / given.run)
+    dataset = runs.load_data(run.config, given.data_root)
+    if dataset.files != run.record["dataset"]["files"]:
+        raise InputError(f"{given.data_root}: {dataset.name} is not the data that {given.run} learned from.")
+    description = json.loads((run.folder / recognizer.DESCRIPTION).read_text(encoding="utf-8"))
+    record = records.read(run.folder / "quantization.json")
+    network = recognizer.Network(run.folder / f"model.{FILE}")
+
+    def predict(images: calibration.Images) -> calibration.Logits:
+        return np.stack([network(preprocessing.to_input(image, network.input_shape)) for image in images])
+
+    indices, source = quantization.not_seen(dataset, run)
+    if source != record["scores"]["held_out"]:
+        raise InputError(f"{given.run} was calibrated on {record['scores']['held_out']}: use `hwr quantize`.")
+    form = {name: description["image"][name] for name in ("size", "margin", "centre")}
+    chosen = dataset.train_images[indices], dataset.train_labels[indices]
+    test = dataset.test_images, predict(dataset.test_images), dataset.test_labels
+    measured, rejector = calibration.measure(predict, form, run.classes, chosen, test)
+    environment = runs.describe_environment(Execution())
+    refitted = {"on": FILE, "created": records.now(), "git_revision": environment["git_revision"]}
+    record["scores"] |= {"declined": measured["declined"], "refitted": refitted}
+    description["schema_version"] = recognizer.SCHEMA_VERSION
+    description["scores"]["rejector"] = {name: values.tolist() for name, values in vars(rejector).items()}
+    records.validate(record, run.folder / "quantization.json")
+    files.write_json(run.folder / "quantization.json", record)
+    files.write_json(run.folder / recognizer.DESCRIPTION, description)
+    print(f"{given.run}: declines {measured['declined']['test']:.2%} of its test images")
+
+
+if __name__ == "__main__":
+    main()
