@@ -4,7 +4,8 @@
 
 `hwr quantize RUN` does the same and more, and wants the run's weights, which are not in version control. This reads the
 same held-out images with model.dynamic_int8.tflite instead, keeps the temperature, and writes the rejector into
-model.json and what it declines into quantization.json, with the date and the revision.
+model.json and what it declines into quantization.json, with the date and the revision, and into the run's evaluations
+on other datasets.
 """
 
 import argparse
@@ -54,6 +55,13 @@ def main() -> None:
     records.validate(record, run.folder / "quantization.json")
     files.write_json(run.folder / "quantization.json", record)
     files.write_json(run.folder / recognizer.DESCRIPTION, description)
+    for path in run.folder.glob("evaluation.*.json"):
+        told = records.read(path)
+        other = quantization.foreign(run, form, told["dataset"]["name"], given.data_root)
+        refused = ~rejector.accepts(predict(other.images), other.images)
+        for row, label in zip(told["per_class"], np.unique(other.labels), strict=True):
+            row["declined"] = int(refused[other.labels == label].sum())
+        files.write_json(path, told | {"declined": float(refused.mean())})
     print(f"{given.run}: declines {measured['declined']['test']:.2%} of its test images")
 
 
