@@ -82,7 +82,7 @@ def test_wrong_answers_are_told_as_pairs(folder: Path, root: Path) -> None:
     told = sorted((one["character"], one["answer"], one["n"]) for one in record["confusions"])
     assert told == [("0", "1", 10), ("1", "0", 10), ("2", "3", 10), ("3", "2", 10)]
     describe(
-        folder, scores={"temperature": 1, "rejector": {"weights": [0] * 18, "hidden": [[0] * 18], "output": [-1, 0]}}
+        folder, scores={"temperature": 1, "rejector": {"weights": [0] * 18, "hidden": [[0] * 28], "output": [-1, 0]}}
     )
     fewer = transfer.evaluate(folder, "custom:other", 12, root)
     assert (fewer["n"], fewer["stratified"], fewer["declined"]) == (12, True, 1)
