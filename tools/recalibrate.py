@@ -3,9 +3,9 @@
     python tools/recalibrate.py RUN [--data-root DATA]
 
 `hwr quantize RUN` does the same and more, and wants the run's weights, which are not in version control. This reads the
-same held-out images with model.dynamic_int8.tflite instead, keeps the temperature, and writes the rejector into
-model.json and what it declines into quantization.json, with the date and the revision, and into the run's evaluations
-on other datasets.
+same held-out images with model.dynamic_int8.tflite instead and keeps the temperature. It writes the rejector into
+model.json, and what that declines into quantization.json and the run's evaluations on other datasets, where `refitted`
+says when and by which revision.
 """
 
 import argparse
@@ -23,7 +23,7 @@ FILE = "dynamic_int8.tflite"
 
 
 def main() -> None:
-    """Read the command line, fit, and write both files."""
+    """Read the command line, fit, and write what changes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", help="the name of a run in results/")
     parser.add_argument("--data-root", type=Path, default=data.default_root())
@@ -43,6 +43,8 @@ def main() -> None:
     indices, source = quantization.not_seen(dataset, run)
     if source != record["scores"]["held_out"]:
         raise InputError(f"{given.run} was calibrated on {record['scores']['held_out']}: use `hwr quantize`.")
+    if record["test_images"]["n"] != len(dataset.test_labels):
+        raise InputError(f"{given.run} was measured on a part of the test images: use `hwr quantize`.")
     form = {name: description["image"][name] for name in ("size", "margin", "centre")}
     chosen = dataset.train_images[indices], dataset.train_labels[indices]
     test = dataset.test_images, predict(dataset.test_images), dataset.test_labels
@@ -61,7 +63,11 @@ def main() -> None:
         refused = ~rejector.accepts(predict(other.images), other.images)
         for row, label in zip(told["per_class"], np.unique(other.labels), strict=True):
             row["declined"] = int(refused[other.labels == label].sum())
-        files.write_json(path, told | {"declined": float(refused.mean())})
+        if told["n"] != len(refused):
+            raise InputError(f"{path} is of {told['n']} images, and there are {len(refused)}: use `hwr evaluate`.")
+        told |= {"declined": float(refused.mean()), "refitted": refitted}
+        records.validate(told, path)
+        files.write_json(path, told)
     print(f"{given.run}: declines {measured['declined']['test']:.2%} of its test images")
 
 

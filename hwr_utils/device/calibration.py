@@ -39,7 +39,7 @@ BOUNDS = (0.1, 10.0)  # of the temperature: where every answer is right, lower w
 LEARNED, COUNTED = (400, 0), (100, 2)  # scribbles of each kind, and their seed; with seed 1 the kinds were chosen
 PENS = (0.6, 1.7)  # least and greatest width of a pen that scribbles, where 1 is that of the characters
 STRANGERS, DOTS = "others", 0.05  # the name of their kind, and the share of dots among them
-WRITTEN = 4000  # characters that it knows, drawn with the pen of scribbles, or it would decline that pen
+WRITTEN = 5000  # characters that it knows, drawn with the pen of scribbles, or it would decline that pen
 ALIKE = ("0O", "1IJL", "2Z", "5S", "6BG8", "9QG")  # what one script has and another too, but for its name
 STRENGTH = 1e4  # of the scribbles and characters against the rejector's preference for small weights
 HIDDEN = {"hidden_layer_sizes": (32,), "alpha": 0.1, "learning_rate_init": 0.002, "max_iter": 80, "random_state": 0}
@@ -135,7 +135,8 @@ def written(
 ) -> list[scribbles.Scribble]:
     """Draw n of these characters, each in a hand of its own; a share of `dots`, 0..1, are a single dot instead.
 
-    All are drawn as often as each other; or the `simple` ones oftener, one of s strokes in proportion to 1 / s.
+    All are drawn as often as each other; or the `simple` ones oftener, one of s strokes in proportion to 1 / s. Then
+    every fifth is drawn as in print, for on a screen many people draw straight lines.
     """
     rng = np.random.Generator(np.random.PCG64(seed))
     typed = {character for script in table().values() for character in script}
@@ -145,7 +146,8 @@ def written(
     for number, chosen in enumerate(rng.choice(len(shapes), n, p=often / often.sum())):
         strokes = shapes[chosen][rng.integers(len(shapes[chosen]))]
         is_dot = rng.random() < dots
-        found.append([np.zeros((1, 2))] if is_dot else hanzi.in_a_hand(strokes, seed, number))
+        printed = simple and number % 5 == 0
+        found.append([np.zeros((1, 2))] if is_dot else strokes if printed else hanzi.in_a_hand(strokes, seed, number))
     return found
 
 
