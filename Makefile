@@ -43,7 +43,7 @@ book: setup  ## build the book from the committed notebooks and records
 	$(SNAKEMAKE) book --config profile=paper
 
 # most of the book is made on one core; the lint and the chapters have the other
-test:  ## check everything: 6 to 12 minutes on 2 cores
+test:  ## check everything: 5 to 10 minutes on 2 cores
 	@$(MAKE) -j 2 lint browser book chapters
 	$(PYTEST) $(TWO) -m "not slow" tests
 

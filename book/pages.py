@@ -9,8 +9,8 @@ from typing import Any
 from docutils import nodes  # type: ignore[import-untyped]
 from sphinx.application import Sphinx
 
-# Written by build.py from records and docstrings: there is no source file of theirs to show or to edit.
-GENERATED = ("runs/", "api/")
+# Written by build.py from records: there is no source file of theirs to show or to edit.
+GENERATED = ("runs/",)
 SOURCE_BUTTONS = {"source-edit-button", "source-file-button", "download-source-button"}
 # What the theme writes, and what stands there instead.
 MENDED = (
