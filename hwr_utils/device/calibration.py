@@ -135,13 +135,13 @@ def written(
 ) -> list[scribbles.Scribble]:
     """Draw n of these characters, each in a hand of its own; a share of `dots`, 0..1, are a single dot instead.
 
-    All are drawn as often as each other; or the `simple` ones oftener, one of s strokes in proportion to 1 / s. Then
+    All are drawn as often as each other; or the `simple` ones oftener, one of s strokes in proportion to s**-3. Then
     every fifth is drawn as in print, for on a screen many people draw straight lines.
     """
     rng = np.random.Generator(np.random.PCG64(seed))
     typed = {character for script in table().values() for character in script}
     shapes = [strokes_for(one) if one in typed else [list(medians.read(one).paths)] for one in characters]
-    often = np.array([len(variants[0]) for variants in shapes], np.float64) ** -int(simple)
+    often = np.array([len(variants[0]) for variants in shapes], np.float64) ** (-3 * simple)
     found = []
     for number, chosen in enumerate(rng.choice(len(shapes), n, p=often / often.sum())):
         strokes = shapes[chosen][rng.integers(len(shapes[chosen]))]
