@@ -8,7 +8,8 @@ import pytest
 from hwr_utils import files
 from hwr_utils.device import calibration
 from hwr_utils.device.recognizer import Rejector, features, softmax
-from hwr_utils.synthesis import hanzi, scribbles
+from hwr_utils.synthesis import hanzi, medians, scribbles
+from hwr_utils.synthesis.strokes import strokes_for
 
 
 def logits_of(n: int, wrong: int, high: float) -> tuple[np.ndarray, np.ndarray]:
@@ -167,7 +168,10 @@ def test_characters_are_written_and_some_are_a_dot() -> None:
     drawn = calibration.written(["3", "啊"], 400, 0, dots=0.05)
     assert 5 < sum(sum(map(len, strokes)) == 1 for strokes in drawn) < 50
     assert {len(strokes) for strokes in drawn} >= {1, 10}, "啊 has ten strokes"
-    simple = [strokes for strokes in calibration.written(["3", "啊"], 400, 0, simple=True) if len(strokes) == 1]
-    assert 340 < len(simple) < 385, "ten in eleven"
+    simple = calibration.written(["3", "二"], 400, 0, simple=True)
+    assert 335 < sum(len(strokes) == 1 for strokes in simple) < 375, "eight in nine"
+    shapes = {np.concatenate(one).tobytes() for one in (*strokes_for("3"), list(medians.read("二").paths))}
+    printed = [np.concatenate(one).tobytes() in shapes for one in simple]
+    assert all(printed[::5]) and sum(printed) == 80
     again = calibration.written(["3", "啊"], 400, 0, dots=0.05)
     assert all(np.array_equal(np.concatenate(a), np.concatenate(b)) for a, b in zip(drawn, again, strict=True))
