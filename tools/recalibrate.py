@@ -54,20 +54,20 @@ def main() -> None:
     record["scores"] |= {"declined": measured["declined"], "refitted": refitted}
     description["schema_version"] = recognizer.SCHEMA_VERSION
     description["scores"]["rejector"] = {name: values.tolist() for name, values in vars(rejector).items()}
-    records.validate(record, run.folder / "quantization.json")
-    files.write_json(run.folder / "quantization.json", record)
-    files.write_json(run.folder / recognizer.DESCRIPTION, description)
+    changed = {run.folder / "quantization.json": record}
     for path in run.folder.glob("evaluation.*.json"):
-        told = records.read(path)
+        told = changed[path] = records.read(path)
         other = quantization.foreign(run, form, told["dataset"]["name"], given.data_root)
+        if told["n"] != len(other.labels):
+            raise InputError(f"{path} is of {told['n']} images of {len(other.labels)}: use `hwr evaluate`.")
         refused = ~rejector.accepts(predict(other.images), other.images)
         for row, label in zip(told["per_class"], np.unique(other.labels), strict=True):
             row["declined"] = int(refused[other.labels == label].sum())
-        if told["n"] != len(refused):
-            raise InputError(f"{path} is of {told['n']} images, and there are {len(refused)}: use `hwr evaluate`.")
         told |= {"declined": float(refused.mean()), "refitted": refitted}
+    for path, told in changed.items():  # all of them have been made, so none is written alone
         records.validate(told, path)
         files.write_json(path, told)
+    files.write_json(run.folder / recognizer.DESCRIPTION, description)
     print(f"{given.run}: declines {measured['declined']['test']:.2%} of its test images")
 
 
