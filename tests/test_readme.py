@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 import yaml
 from PIL import Image
 
@@ -49,7 +48,6 @@ TINY_RUN = "--set epochs=1 --set train_size=100"
 # the page shows the one run that was made for it
 TINY_NOTEBOOK = "-p epochs 1 -p train_size 100 --output _build/done.ipynb && ls results && cat _build/done.ipynb"
 ITS_RUN = r"(?s)\n(digits-synthetic-simple_cnn-custom-s3-[0-9a-f]{8})\n.*\1"
-ON_CUDA = {"code": 0, "says": "test accuracy"} if torch.cuda.is_available() else {"code": 2, "says": "is not there"}
 
 RULES = (
     # What a target runs is read off a dry run. CI runs study, book and test: see test_ci_runs_the_first_commands.
@@ -64,17 +62,9 @@ RULES = (
     Rule(r"hwr download \S+", code=2, says=r"could not be downloaded.*get .* and put them into"),
     Rule(r"(hwr train) --dataset kmnist (.*)", rf"\1 --dataset digits-synthetic \2 {TINY_RUN}", says="test accuracy"),
     Rule(r"hwr train --dataset custom:mine .*", rf"\g<0> {TINY_RUN}", says="test accuracy"),
-    Rule(
-        r"(python3 -m hwr_utils train) --dataset mnist (--device cuda)",
-        rf"\1 --dataset digits-synthetic \2 {TINY_RUN}",
-        **ON_CUDA,  # type: ignore[arg-type]
-    ),
     # of the run that the line for custom:mine made; test_quantization.py makes every format
     Rule(r"hwr quantize results/custom-mine-\S+", r"\g<0> --formats dynamic_int8.tflite", says=r"dynamic_int8\.tflite"),
     Rule(r"hwr predict .* --model \S+", says=r"/a/0\.png: (no likely character \()?[ab] \d"),
-    # test_snakefile.py makes runs; here the lines are right, and there is no data for the paper's
-    Rule(r"snakemake --config profile=paper", says=r"runs wait for their data"),
-    Rule(r"snakemake .*--workflow-profile profiles/slurm", r"\g<0> --dry-run", says=r"runs wait for their data"),
 )
 
 
