@@ -58,10 +58,6 @@ class MissingFiles(InputError):
     """The files of a dataset are not there; says which, where to put them and how to get them."""
 
 
-class MissingRecord(InputError):
-    """A run or a measurement has no record; says which command makes it."""
-
-
 class DeviceError(RuntimeError):
     """The GPU failed while it trained; says when, what is kept and how to go on."""
 

@@ -5,9 +5,12 @@ scipy is imported where it is used, because a bare CUDA machine has none and tra
 
 import math
 from collections.abc import Sequence
+from typing import TypeVar, cast
 
 import numpy as np
 import pandas as pd
+
+Number = TypeVar("Number", float, pd.Series)
 
 
 def wilson_interval(correct: int, n: int) -> tuple[float, float]:
@@ -73,7 +76,7 @@ def summarise_test(
     }
 
 
-def paired_interval(only_first: int, only_second: int, n: int) -> tuple[float, float]:
+def paired_interval(only_first: Number, only_second: Number, n: Number) -> tuple[Number, Number]:
     """Return the 95 % interval of the second accuracy less the first, of two networks on the same n images, in -1..1.
 
     The adjusted Wald interval of Agresti and Min (Statistics in Medicine 24, 2005), who add one half to each count.
@@ -82,8 +85,8 @@ def paired_interval(only_first: int, only_second: int, n: int) -> tuple[float, f
     from scipy.stats import norm
 
     first, second = (only_first + 0.5) / (n + 2), (only_second + 0.5) / (n + 2)
-    half = norm.ppf(0.975) * math.sqrt((first + second - (first - second) ** 2) / (n + 2))
-    return float(second - first - half), float(second - first + half)
+    half = norm.ppf(0.975) * np.sqrt((first + second - (first - second) ** 2) / (n + 2))
+    return second - first - half, second - first + half
 
 
 def corrected(values: Sequence[float], correction: float) -> np.ndarray:
@@ -121,6 +124,21 @@ def holm(p: pd.Series) -> pd.Series:
     return (ordered * np.arange(len(p), 0, -1)).cummax().clip(upper=1).reindex(p.index)
 
 
-def log_odds(right: np.ndarray) -> float:
-    """Return the log-odds of right answers, of (N,) bool; one half is added to both counts, as none may be wrong."""
-    return float(np.log((right.sum() + 0.5) / ((~right).sum() + 0.5)))
+def log_odds(accuracy: Number, n: Number) -> Number:
+    """Return the log-odds of accuracies (0..1) on n images; one half is added to both counts, as none may be wrong."""
+    return cast(Number, np.log((n * accuracy + 0.5) / (n - n * accuracy + 0.5)))
+
+
+def pigeonhole_interval(gained: np.ndarray, n: np.ndarray) -> tuple[float, float]:
+    """Return the 95 % interval of what one network gains over another, as a share of the test images (-1..1).
+
+    Of S repetitions and C classes it takes (S, C) counts: the images `gained`, and all of them. Owen's pigeonhole
+    bootstrap (Annals of Applied Statistics 1, 2007) draws repetitions and classes, both with replacement, so that it
+    speaks of other trainings and of other characters.
+    """
+    rng, (repetitions, classes) = np.random.default_rng(0), gained.shape
+    rows = rng.integers(repetitions, size=(10_000, repetitions, 1))
+    columns = rng.integers(classes, size=(10_000, 1, classes))
+    shares = gained[rows, columns].sum(axis=2) / n[rows, columns].sum(axis=2)
+    low, high = np.quantile(shares.mean(axis=1), [0.025, 0.975])
+    return float(low), float(high)

@@ -20,10 +20,6 @@ FOLDER = files.REPOSITORY / "notebooks"
 OUTPUT = files.REPOSITORY / "_build" / "notebooks"
 
 
-class NotebookError(InputError):
-    """A cell of a notebook failed; says which, why, and where the partly executed notebook is."""
-
-
 def find(name: str | Path) -> Path:
     """Return the path of a notebook, given as a path or as a name in `notebooks/`; errors as `recipes.known`."""
     known = {path.stem: path for path in sorted(FOLDER.glob("*.ipynb"))}
@@ -119,8 +115,8 @@ def execute(
     """Run a notebook with the values of some parameters, and write it executed, in one step when all has run.
 
     It goes to `output`, or to `_build/notebooks/<notebook>-<parameters>.ipynb`. The kernel of an AsyncKernelManager
-    that is given goes on afterwards. Figures are drawn as "png" or "svg". Raises an InputError as `check` does, and a
-    NotebookError where a cell failed or the kernel died: what has run is kept beside `output`, as `*.failed.ipynb`.
+    that is given goes on afterwards. Figures are drawn as "png" or "svg". Raises an InputError as `check` does, and
+    where a cell failed or the kernel died: what has run is kept beside `output`, as `*.failed.ipynb`.
     """
     path = find(name)
     checked = check(path, values)
@@ -150,9 +146,7 @@ def execute(
             told = f"the kernel died: {error}"
             if isinstance(error, papermill.PapermillExecutionError):
                 told = f"the cell In [{error.exec_count}] failed: {error.ename}: {error.evalue}"
-            raise NotebookError(
-                f"{path.name}: {told.rstrip('.')}. The notebook as far as it ran is {failed}."
-            ) from error
+            raise InputError(f"{path.name}: {told.rstrip('.')}. The notebook as far as it ran is {failed}.") from error
     # papermill notes the paths of this machine, which are nobody's business
     notebook.metadata.papermill |= {"input_path": path.name, "output_path": output.name}
     files.write_text(output, nbformat.writes(notebook) + "\n")  # type: ignore[no-untyped-call]

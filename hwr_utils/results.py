@@ -16,7 +16,7 @@ import pandas as pd
 
 from hwr_utils import evaluation, files, recipes, records
 from hwr_utils.data.splits import FOLDS
-from hwr_utils.errors import InputError, MissingRecord, reading
+from hwr_utils.errors import InputError, reading
 from hwr_utils.recipes import RunConfig
 
 RESULTS_DIR = files.REPOSITORY / "results"
@@ -211,23 +211,37 @@ def paired(first: Run, second: Run) -> tuple[np.ndarray, np.ndarray]:
 
 def repetitions(
     first: RunConfig, second: RunConfig, seeds: Iterable[int], results_dir: str | Path | None = None
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return what `paired` gives of two experiments for each seed or fold.
+) -> pd.DataFrame:
+    """Compare two experiments on the same test images: a row for each seed or fold, which is the index.
 
-    Raises a MissingRecord, with the command that makes it, where a repetition has no record; else as `paired`.
+    Columns: first and second (accuracy, 0..1), n (test images), won and lost (those that the first alone reads right,
+    and the second alone), points and log_odds (what the first gains); and last_first, last_second, last_points and
+    last_log_odds, with the last epoch's weights.
+
+    Raises an InputError, with the command that makes it, where a repetition has no record; else as `paired`.
     """
-    pairs = []
-    for configs in ([replace(config, seed=seed) for config in (first, second)] for seed in seeds):
+    rows = {}
+    for seed in seeds:
+        configs = [replace(config, seed=seed) for config in (first, second)]
         runs = [run for config in configs if (run := find(config, results_dir))]
         if len(runs) < 2:
-            told = " or ".join(command(config) for config in configs)
-            raise MissingRecord(f"seed or fold {configs[0].seed} has no record, so the comparison waits. {told}")
-        pairs.append(paired(*runs))
-    return pairs
+            told = " or ".join(map(command, configs))
+            raise InputError(f"seed or fold {seed} has no record, so the comparison waits. {told}")
+        one, other = paired(*runs)
+        row = {"n": len(one), "won": (one & ~other).sum(), "lost": (other & ~one).sum()}
+        for start, part in (("", "test"), ("last_", "test_last_epoch")):
+            row[f"{start}first"], row[f"{start}second"] = (run.record[part]["accuracy"] for run in runs)
+        rows[seed] = row
+    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("seed")
+    for start in ("", "last_"):
+        ours, theirs, n = table[f"{start}first"], table[f"{start}second"], table["n"]
+        table[f"{start}points"] = 100 * (ours - theirs)
+        table[f"{start}log_odds"] = evaluation.log_odds(ours, n) - evaluation.log_odds(theirs, n)
+    return table
 
 
 def facts(dataset: str, results_dir: str | Path | None = None) -> dict[str, Any]:
-    """Return what `facts.record` has measured of a dataset; a MissingRecord, with the command, where nothing has."""
+    """Return what `facts.record` has measured of a dataset; an InputError, with the command, where nothing has."""
     return records.read_json(_measured(dataset, results_dir) / "facts.json")
 
 
@@ -239,5 +253,5 @@ def samples(dataset: str, results_dir: str | Path | None = None) -> np.ndarray:
 def _measured(dataset: str, results_dir: str | Path | None) -> Path:
     folder = Path(results_dir or RESULTS_DIR) / "datasets" / dataset.replace(":", "-")
     if not folder.is_dir():
-        raise MissingRecord(f"{folder} is missing. Measure the dataset: hwr describe {dataset}")
+        raise InputError(f"{folder} is missing. Measure the dataset: hwr describe {dataset}")
     return folder

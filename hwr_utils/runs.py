@@ -19,7 +19,7 @@ from torch import nn
 
 from hwr_utils import data, distributed, evaluation, files, models, recipes, records, results, training
 from hwr_utils.data import catalog, splits, variants
-from hwr_utils.errors import InputError, MissingFiles, MissingRecord, reading
+from hwr_utils.errors import InputError, MissingFiles, reading
 from hwr_utils.processes import load_average
 from hwr_utils.recipes import RunConfig
 from hwr_utils.results import Run
@@ -33,7 +33,7 @@ def load_or_train(
     """Return the run of a config: from its record where there is one, else by training it.
 
     Without folders, records are in `results.RESULTS_DIR` and datasets in `data.default_root()`. Errors as `train_run`,
-    and a MissingRecord where there is no record, and the environment has HWR_TRAIN=never.
+    and an InputError where there is no record, and the environment has HWR_TRAIN=never.
     """
     results_dir, root = Path(results_dir or results.RESULTS_DIR), Path(data_root or data.default_root())
     found = None
@@ -45,7 +45,7 @@ def load_or_train(
     if run := results.find(config, results_dir, found):
         return run
     if os.environ.get("HWR_TRAIN") == "never":
-        raise MissingRecord(
+        raise InputError(
             f"{results_dir} has no record of this run, and HWR_TRAIN=never forbids to train it. Make it: "
             + results.command(config)
         )

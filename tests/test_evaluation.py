@@ -121,9 +121,21 @@ def test_differences_of_folds_have_the_variance_of_nadeau_and_bengio() -> None:
 
 
 def test_log_odds_of_counts() -> None:
-    right = np.array([True, True, True, False])
-    assert evaluation.log_odds(right) == pytest.approx(math.log(3.5 / 1.5))
-    assert evaluation.log_odds(right[:3]) == pytest.approx(math.log(3.5 / 0.5))
+    assert evaluation.log_odds(0.75, 4) == pytest.approx(math.log(3.5 / 1.5))
+    assert evaluation.log_odds(1.0, 3) == pytest.approx(math.log(3.5 / 0.5)), "none is wrong"
+
+
+def test_the_pigeonhole_bootstrap_counts_repetitions_and_classes() -> None:
+    """Its variance is about the sum of that of the mean of repetitions and that of the mean of classes (Owen 2007)."""
+    rng = np.random.default_rng(1)
+    n = np.full((8, 50), 100)
+    assert evaluation.pigeonhole_interval(n // 10, n) == (0.1, 0.1), "nothing differs"
+    by_repetition, by_class = rng.normal(0, 6, (8, 1)), rng.normal(0, 20, (1, 50))
+    for gained in (10 + by_repetition + 0 * n, 10 + by_class + 0 * n, 10 + by_repetition + by_class):
+        low, high = evaluation.pigeonhole_interval(gained, n)
+        variance = sum((gained / 100).mean(axis).var() / gained.shape[1 - axis] for axis in (0, 1))
+        assert (high - low) / 2 == pytest.approx(1.96 * variance**0.5, rel=0.06)
+        assert low < (gained / 100).mean() < high
 
 
 def test_holm_multiplies_the_smallest_p_most_and_keeps_the_order() -> None:

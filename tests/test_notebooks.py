@@ -108,7 +108,7 @@ def test_a_failing_cell_is_named_and_what_ran_is_kept(tiny: Path, tmp_path: Path
     output.write_text("the older one")
     before = dict(os.environ)
     for seed, told in ((13, "In [3] failed: AssertionError: thirteen"), (14, "the kernel died")):
-        with pytest.raises(notebooks.NotebookError) as caught:
+        with pytest.raises(InputError) as caught:
             notebooks.execute(tiny, {"seed": seed}, output, progress=False)
         assert "tiny.ipynb" in str(caught.value) and told in str(caught.value)
         kept = tmp_path / "done.failed.ipynb"

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from helpers import load_tool
-from hwr_utils import files, records, results
-from hwr_utils.errors import InputError, MissingRecord
+from hwr_utils import evaluation, files, records, results
+from hwr_utils.errors import InputError
 from hwr_utils.recipes import RunConfig, configure
 from hwr_utils.records import run_id
 
@@ -196,13 +196,21 @@ def test_an_edited_measurement_is_noticed(kind: str, place: tuple[Any, ...]) -> 
 
 def test_repetitions_are_compared_on_the_same_images_or_not_at_all() -> None:
     """Labels may agree by chance, so the data's checksums have to agree, too; no fold or seed is left out silently."""
-    simple = [configure("mnist", "simple_cnn", dropout=dropout) for dropout in (False, True)]
-    pairs = results.repetitions(*simple, seeds=[0, 1, 2])
-    found = results.find(simple[0])
-    assert found and [len(first) for first, _ in pairs] == [len(second) for _, second in pairs] == [10_000] * 3
-    assert pairs[0][0].sum() == found.record["test"]["correct"]
-    with pytest.raises(MissingRecord, match=r"fold 77 has no record.* hwr train .*--seed 77"):
-        results.repetitions(*simple, seeds=[0, 77])
-    other = found.record | {"dataset": found.record["dataset"] | {"files": {"drawn anew": "0"}}}
+    plain, dropout = (configure("mnist", "simple_cnn", dropout=dropout) for dropout in (False, True))
+    table = results.repetitions(plain, dropout, seeds=[0, 1, 2])
+    one, other = (results.find(config) for config in (plain, dropout))
+    assert one and other
+    first, second = (run.predictions["classes"][:, 0] == run.predictions["labels"] for run in (one, other))
+    assert table.loc[0, ["won", "lost"]].tolist() == [(first > second).sum(), (first < second).sum()]
+    assert table["n"].tolist() == [10_000] * 3
+    assert (table["points"] * 100).round().tolist() == (table["won"] - table["lost"]).tolist()
+    last = one.record["test_last_epoch"]["accuracy"] - other.record["test_last_epoch"]["accuracy"]
+    assert table.at[0, "last_points"] == pytest.approx(100 * last)
+    assert table.at[0, "log_odds"] == pytest.approx(
+        evaluation.log_odds(first.mean(), 10_000) - evaluation.log_odds(second.mean(), 10_000)
+    )
+    with pytest.raises(InputError, match=r"fold 77 has no record.* hwr train .*--seed 77"):
+        results.repetitions(plain, dropout, seeds=[0, 77])
+    anew = one.record | {"dataset": one.record["dataset"] | {"files": {"drawn anew": "0"}}}
     with pytest.raises(InputError, match="different images"):
-        results.paired(found, results.Run(found.folder, other))
+        results.paired(one, results.Run(one.folder, anew))

@@ -22,7 +22,7 @@ from helpers import N_CLASSES, environment, tiny, train_argv, write_easy, write_
 from hwr_utils import cli, data, distributed, evaluation, files, models, recipes, records, runs, training
 from hwr_utils import results as reading
 from hwr_utils.data import idx
-from hwr_utils.errors import InputError, MissingRecord
+from hwr_utils.errors import InputError
 from hwr_utils.recipes import RunConfig, configure
 from hwr_utils.results import Run, find
 from hwr_utils.runs import load_or_train, train_run
@@ -382,7 +382,7 @@ def test_never_means_never(root: Path, tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("HWR_TRAIN", "never")
     monkeypatch.setattr(training, "fit", never)
     for config in (tiny(), configure("mnist", "simple_cnn")):
-        with pytest.raises(MissingRecord, match=re.escape(reading.command(config))):
+        with pytest.raises(InputError, match=re.escape(reading.command(config))):
             load_or_train(config, tmp_path / "results", root)
     assert not (tmp_path / "results").exists()
 
