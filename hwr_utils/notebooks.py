@@ -147,8 +147,11 @@ def execute(
             if isinstance(error, papermill.PapermillExecutionError):
                 told = f"the cell In [{error.exec_count}] failed: {error.ename}: {error.evalue}"
             raise InputError(f"{path.name}: {told.rstrip('.')}. The notebook as far as it ran is {failed}.") from error
-    # papermill notes the paths of this machine, which are nobody's business
-    notebook.metadata.papermill |= {"input_path": path.name, "output_path": output.name}
+    # what papermill notes of times and of paths of this machine would make another file of the same work
+    notebook.metadata.papermill = {"parameters": checked}
+    for cell in notebook.cells:
+        for notes in ("papermill", "execution"):
+            cell.metadata.pop(notes, None)
     files.write_text(output, nbformat.writes(notebook) + "\n")  # type: ignore[no-untyped-call]
     failed.unlink(missing_ok=True)
     return output
