@@ -76,6 +76,11 @@ def test_it_runs_with_the_given_values_on_a_bare_account(tiny: Path, tmp_path: P
     assert str(tmp_path) not in output.read_text(), "the executed notebook tells where it was made"
 
 
+def test_the_same_work_makes_the_same_file(tiny: Path, tmp_path: Path) -> None:
+    done = [notebooks.execute(tiny, {}, tmp_path / place / "done.ipynb").read_text() for place in "ab"]
+    assert done[0] == done[1]
+
+
 def test_papermill_itself_runs_it_too(tiny: Path, tmp_path: Path) -> None:
     output = tmp_path / "done.ipynb"
     papermill.execute_notebook(tiny, output, {"seed": 3, "name": "b"}, progress_bar=False)
