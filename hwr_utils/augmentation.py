@@ -12,7 +12,7 @@ from torch.nn import functional as F
 TURN, SHEAR, SCALE, SHIFT = 0.06, 0.10, 0.07, 0.04
 HALVES = 0.10  # how far the middle moves to one side: one half of a character grows, the other shrinks
 BEND = ((4, 0.055), (9, 0.016))  # of random fields: knots a side, and how far these move
-LEAN = 0.12  # tangent of the angle by which most hands lean to the right of the project's drawings
+LEAN = 0.12  # tangent of the angle by which C016, whose characters help to choose, leans more than the drawings do
 
 
 def augment(images: Tensor, size: int, lean: float = 0.0) -> Tensor:

@@ -1,6 +1,6 @@
 """Measure a classifier: accuracy with intervals, scores of classes, confusions, and tests between models.
 
-scipy is imported where it is used, because a bare CUDA machine has none and trains all the same.
+Only the functions that need SciPy import it, so that a GPU machine that only trains can do without it.
 """
 
 import math
@@ -30,7 +30,8 @@ def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, n_classes: int) 
 def per_class(confusion: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
     """Score each class from a (C, C) confusion matrix: a row with class, n (its test images), precision, recall, f1.
 
-    These are in 0..1. A class that was never predicted has precision 0; one without test images recall and f1 NaN.
+    The scores are in 0..1. A class that was never predicted has precision 0. A class without test images has NaN as
+    recall and f1.
     """
     hits, n, guesses = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
     table = pd.DataFrame({"class": list(classes), "n": n, "precision": hits / np.maximum(guesses, 1)})
@@ -80,7 +81,7 @@ def paired_interval(only_first: Number, only_second: Number, n: Number) -> tuple
     """Return the 95 % interval of the second accuracy less the first, of two networks on the same n images, in -1..1.
 
     The adjusted Wald interval of Agresti and Min (Statistics in Medicine 24, 2005), who add one half to each count.
-    `only_first` and `only_second` count the images that just that network reads right.
+    `only_first` and `only_second` count the images that just that network reads right. Columns of a table will do, too.
     """
     from scipy.stats import norm
 
@@ -102,10 +103,12 @@ def corrected(values: Sequence[float], correction: float) -> np.ndarray:
 
 
 def effect(differences: Sequence[float], correction: float = 0.0, margin: float | None = None) -> pd.Series:
-    """Judge the differences (R,) of two networks in R repetitions by Student's t: their mean, its low and high, and p.
+    """Judge by Student's t the differences (R,) between two networks in R repetitions.
 
-    The interval is that of 95 %. For folds give the `correction` of `corrected`. With a `margin`, p_same is the p-value
-    of two one-sided tests (Schuirmann 1987): below 0.05, the mean is shown to lie within the margin of zero.
+    Returns mean, low and high (the ends of its 95 % interval) and p (of the test that the mean is zero). For folds,
+    give the `correction` that `corrected` explains. With a `margin`, in the unit of the differences, there is also
+    p_same, the p-value of two one-sided tests (Schuirmann 1987): below 0.05, the mean is shown to lie within the margin
+    of zero.
     """
     from scipy.stats import ttest_1samp
 
@@ -125,16 +128,20 @@ def holm(p: pd.Series) -> pd.Series:
 
 
 def log_odds(accuracy: Number, n: Number) -> Number:
-    """Return the log-odds of accuracies (0..1) on n images; one half is added to both counts, as none may be wrong."""
+    """Return the log-odds (natural logarithm) of accuracies (0..1) on n images each.
+
+    One half is added to the counts of right and of wrong answers, so that the result is finite if one of them is zero.
+    """
     return cast(Number, np.log((n * accuracy + 0.5) / (n - n * accuracy + 0.5)))
 
 
 def pigeonhole_interval(gained: np.ndarray, n: np.ndarray) -> tuple[float, float]:
-    """Return the 95 % interval of what one network gains over another, as a share of the test images (-1..1).
+    """Return the 95 % interval of what a first network gains over a second, as a share of the test images (-1..1).
 
-    Of S repetitions and C classes it takes (S, C) counts: the images `gained`, and all of them. Owen's pigeonhole
-    bootstrap (Annals of Applied Statistics 1, 2007) draws repetitions and classes, both with replacement, so that it
-    speaks of other trainings and of other characters.
+    For S repetitions and C classes, `n` (S, C) counts the test images, and `gained` (S, C) those that the first network
+    reads right, minus those that the second reads right. The pigeonhole bootstrap (Owen, Annals of Applied Statistics
+    1(2), 2007) draws repetitions and classes anew, both with replacement and independently, 10,000 times. So the
+    interval speaks of other trainings and other characters. It takes repetitions for independent, which folds are not.
     """
     rng, (repetitions, classes) = np.random.default_rng(0), gained.shape
     rows = rng.integers(repetitions, size=(10_000, repetitions, 1))

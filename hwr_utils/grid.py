@@ -34,7 +34,7 @@ class Job:
 
     @property
     def name(self) -> str:
-        """A name that no other run of a profile has. It is not the run's own, which needs the data's checksums."""
+        """A name that is unique within a profile. It is not the run's id, which also needs the data's checksums."""
         return records.run_id(self.config, {})
 
     @property
@@ -66,7 +66,7 @@ class Profile:
         values: dict[str, Any] = {
             "results_dir": str(self.results),
             "data_root": str(self.data_root),
-            # imported sets have their chapter with their network
+            # the chapter on data sets leaves out imported sets, which the chapter of their network describes
             "datasets": " ".join(name for name in self.data if not catalog.entry(name).imported),
         }
         for config in [job.config for job in self.jobs if job.config.architecture in page][:1]:
@@ -84,7 +84,10 @@ class Profile:
 
 
 class _Loader(yaml.BaseLoader):
-    """Reads values as the command line does: YAML itself takes 1e-4 for a text, 010 for 8, and of two keys the last."""
+    """Reads values as the command line does, and refuses a key that is given twice.
+
+    YAML itself would read 1e-4 as text and 010 as 8, and would keep the last of two equal keys without a word.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Read a mapping; an InputError where a key is there twice."""

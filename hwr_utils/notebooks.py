@@ -43,16 +43,16 @@ def parameters(path: Path) -> dict[str, Any]:
 
 
 def _for_papermill(path: Path) -> str:
-    """Escape braces, which papermill would fill with parameters, and which the name of a folder may hold."""
+    """Escape the braces in a path: papermill would take them for places to fill with parameters."""
     return str(path).replace("{", "{{").replace("}", "}}")
 
 
 def check(path: Path, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return values that a notebook's parameters can take, whole numbers made floats where floats are expected.
 
-    A parameter whose default is None also takes the type of the hyperparameter of its name, else text. Text stands for
-    what `parse` makes of it where no text is expected. Raises an InputError for an unknown name, with the nearest valid
-    one, or a value of a wrong type.
+    A value has the type of the default. If the default is None, it may be None, or has the type of the hyperparameter
+    of the same name, or is text if there is no such hyperparameter. A value given as text is read by `parse`. Raises an
+    InputError for an unknown name, with the nearest valid one, and for a value of a wrong type.
     """
     known, checked = parameters(path), {}
     for name, value in values.items():
@@ -70,16 +70,16 @@ def check(path: Path, values: Mapping[str, Any]) -> dict[str, Any]:
                 f"{path.name}: {name}={value!r} is of type {type(value).__name__}, expected {wanted.__name__}; "
                 f"its default is {default!r}."
             )
-        if isinstance(value, str) and not value.isprintable():  # which what is not UTF-8 is not either
+        if isinstance(value, str) and not value.isprintable():  # this also refuses bytes that are not UTF-8
             raise InputError(f"{path.name}: {name}={value!r} has characters that cannot be shown. Give other ones.")
         checked[name] = value
     return checked
 
 
 def parse(text: str, wanted: type | None = None) -> Any:
-    """Read a value from the command line or a profile: None, true or false, a number, else text.
+    """Read a value from the command line or a profile: None, true or false, a number, or else text.
 
-    Where a text is `wanted`, one of digits stays a text.
+    If `wanted` is str, everything stays text, digits too, except `None` and `null`.
     """
     words = {"None": None, "null": None, "True": True, "true": True, "False": False, "false": False}
     if text in words and (wanted is not str or words[text] is None):
@@ -91,7 +91,7 @@ def parse(text: str, wanted: type | None = None) -> Any:
 
 
 def label(path: Path, values: Mapping[str, Any]) -> str:
-    """Name an execution after the notebook and its parameters, safe as a file name; others have other names."""
+    """Return a file name for an execution, made of the notebook's name and its parameters; no two share a name."""
     told = "-".join([path.stem, *(f"{name}-{value}" for name, value in values.items())])
     # a value may look like the next parameter
     return _safe(told, repr(values) if any("-" in str(value) for value in values.values()) else "")
@@ -147,7 +147,7 @@ def execute(
             if isinstance(error, papermill.PapermillExecutionError):
                 told = f"the cell In [{error.exec_count}] failed: {error.ename}: {error.evalue}"
             raise InputError(f"{path.name}: {told.rstrip('.')}. The notebook as far as it ran is {failed}.") from error
-    # what papermill notes of times and of paths of this machine would make another file of the same work
+    # papermill notes times and paths of this machine: without them, the same work always gives the same file
     notebook.metadata.papermill = {"parameters": checked}
     for cell in notebook.cells:
         for notes in ("papermill", "execution"):
@@ -162,7 +162,7 @@ def _kernel() -> tuple[list[str], dict[str, str]]:
 
     In an executed notebook a bar would stand still for ever, but a cell that trains for minutes should show one.
     """
-    # else it warns that it runs without encryption, and says what failed in it when it was stopped
+    # without this the kernel prints a warning that it is not encrypted, and errors when it is stopped
     options = ["--log-level=CRITICAL"]
     # a kernel of this name that another installation has left where Jupyter looks first would not have our packages
     environment = {"JUPYTER_PATH": str(Path(sys.prefix) / "share" / "jupyter")}

@@ -48,7 +48,7 @@ class RunConfig:
 
     @property
     def origins(self) -> list[str]:
-        """The runs with the mean of whose weights training starts; none where they are drawn."""
+        """The ids of the runs from the mean of whose weights training starts; empty where it starts at random."""
         return self.training["init"].split("+") if self.training["init"] else []
 
     def to_dict(self) -> dict[str, Any]:
@@ -68,7 +68,7 @@ def base(recipe: str, architecture: str) -> str:
 
 
 def known(what: str, name: Any, valid: Iterable[str], place: str = "") -> None:
-    """Raise an InputError where a name, of `what`, is none of the valid ones; it gives the nearest."""
+    """Raise an InputError if a name is not among the valid ones; its message begins with `what` and has the nearest."""
     valid = list(valid)
     if name not in valid:
         close = difflib.get_close_matches(str(name).lower(), valid, n=1, cutoff=0.5)
@@ -82,7 +82,8 @@ def configure(dataset: str, architecture: str, recipe: str = "paper", seed: int 
     Args:
         dataset: a dataset's name; whether it exists is checked where it is loaded.
         architecture: a key of `MODEL_OPTIONS`.
-        recipe: a key of `RECIPES`. The config's own is the one that has its values, or "custom" where none has.
+        recipe: a key of `RECIPES`. The config that is returned names the recipe that has exactly its values: another
+            one if the overrides lead there, and "custom" if there is none.
         seed: 0 to 2**32 - 1.
         overrides: values of `PARAMETERS` or of the architecture's options.
 

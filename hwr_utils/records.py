@@ -104,7 +104,10 @@ def write(folder: Path, record: Mapping[str, Any], arrays: Mapping[str, Mapping[
 
 
 def write_measured(path: Path, run: Mapping[str, Any], measured: Mapping[str, Any]) -> dict[str, Any]:
-    """Write what was measured of a run with that record, in one step; return it with its head. Errors as `write`."""
+    """Write a measurement of the run whose record is `run`, in one step, and return it as it was written.
+
+    It begins with the schema version, the run's id, the time and the checksum of the weights. Errors as `write`.
+    """
     head = {"schema_version": SCHEMA_VERSION, "run_id": run["run_id"], "created": now()}
     record = {**head, "weights_sha256": run["weights"]["sha256"], **measured}
     validate(record, path)
@@ -128,7 +131,7 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Read one record of any kind; errors as `read_json` and `validate`, and where the run has other weights now."""
+    """Read one record of any kind. Errors as `read_json` and `validate`, and if the run has other weights by now."""
     record = read_json(path)
     validate(record, path)
     owner = record if path.name == "record.json" else read(path.with_name("record.json"))

@@ -1,6 +1,6 @@
 """Read what runs have left: one run, all of them as one table, and the command that makes one that is missing.
 
-This is the read side of a record. Nothing here imports torch: `runs` is the write side.
+This module only reads records; the module `runs` writes them. Nothing here imports torch.
 """
 
 import difflib
@@ -46,9 +46,11 @@ class Run:
 
     @cached_property
     def predictions(self) -> dict[str, np.ndarray]:
-        """Test labels (N,), classes and scores (N, k) best first, and validation_indices (M,) of the training images.
+        """The arrays of `predictions.npz`, by name.
 
-        Of a split that is not official also test_indices (N,), and of an import writers (N,) where they are known.
+        For N test images: labels (N,), and the k likeliest classes (N, k) with their scores (N, k), best first. For the
+        training images: validation_indices (M,), those that were held out. If the split is not the official one, there
+        is also test_indices (N,), and for an import whose writers are known, writers (N,).
         """
         path = self.folder / "predictions.npz"
         found, n = records.read_arrays(path), self.record["test"]["n"]
@@ -104,9 +106,10 @@ def command(config: RunConfig) -> str:
 def find(
     config: RunConfig, results_dir: str | Path | None = None, data_files: Mapping[str, str] | None = None
 ) -> Run | None:
-    """Return the recorded run of a config, or None; where `data_files` has the data's checksums, one on that very data.
+    """Return the recorded run of a config, or None if there is none.
 
-    Raises an InputError where a record is damaged, or several runs on different data answer and nothing decides.
+    With `data_files`, the checksums of the data, only a run on exactly that data counts. Raises an InputError where a
+    record is damaged, or where runs on different data have this config and no `data_files` tell which one is meant.
     """
     wanted = config.to_dict()
     found = [
@@ -185,7 +188,7 @@ def pages(table: pd.DataFrame) -> pd.Series:
 
 
 def as_text(table: pd.DataFrame, kind: str) -> str:
-    """Return rows of `frame` as the text of a file: "csv" has all that no path tells, "latex" what a paper shows."""
+    """Return rows of `frame` as the text of a file: "csv" has all columns but `folder`, "latex" those for a paper."""
     if kind == "csv":
         return table.drop(columns="folder", errors="ignore").to_csv()
     shown = table.filter(["dataset", "architecture", "options", "recipe", "seed", "n", "accuracy"])
@@ -193,12 +196,12 @@ def as_text(table: pd.DataFrame, kind: str) -> str:
 
 
 def paired(first: Run, second: Run) -> tuple[np.ndarray, np.ndarray]:
-    """Return which test images either of two runs has read right, as two (N,) bool arrays of the same images.
+    """Return for each of two runs which test images it has read right: two (N,) bool arrays, in the same order.
 
-    Raises an InputError where they were tested on different ones.
+    Raises an InputError where the runs were tested on different images.
     """
     one, other = first.predictions, second.predictions
-    # labels may agree by chance, as those of two sorted sets do
+    # equal labels do not suffice: two sets that are sorted by class may have the same labels and different images
     if first.record["dataset"]["files"] != second.record["dataset"]["files"] or not all(
         np.array_equal(one[name], other[name]) for name in {"labels", "test_indices"} & one.keys() & other.keys()
     ):
@@ -215,28 +218,28 @@ def repetitions(
     """Compare two experiments on the same test images: a row for each seed or fold, which is the index.
 
     Columns: first and second (accuracy, 0..1), n (test images), won and lost (those that the first alone reads right,
-    and the second alone), points and log_odds (what the first gains); and last_first, last_second, last_points and
-    last_log_odds, with the last epoch's weights.
+    and the second alone), and what the first gains: points (percentage points) and log_odds (see
+    `evaluation.log_odds`). last_first, last_second, last_points and last_log_odds are of the last epoch's weights.
 
     Raises an InputError, with the command that makes it, where a repetition has no record; else as `paired`.
     """
     rows = {}
     for seed in seeds:
         configs = [replace(config, seed=seed) for config in (first, second)]
-        runs = [run for config in configs if (run := find(config, results_dir))]
-        if len(runs) < 2:
-            told = " or ".join(map(command, configs))
-            raise InputError(f"seed or fold {seed} has no record, so the comparison waits. {told}")
+        found = [find(config, results_dir) for config in configs]
+        if lacking := [command(config) for config, run in zip(configs, found, strict=True) if not run]:
+            raise InputError(f"seed or fold {seed} has no record. Make it: {' and '.join(lacking)}")
+        runs = [run for run in found if run]
         one, other = paired(*runs)
         row = {"n": len(one), "won": (one & ~other).sum(), "lost": (other & ~one).sum()}
-        for start, part in (("", "test"), ("last_", "test_last_epoch")):
-            row[f"{start}first"], row[f"{start}second"] = (run.record[part]["accuracy"] for run in runs)
+        for prefix, part in (("", "test"), ("last_", "test_last_epoch")):
+            row[f"{prefix}first"], row[f"{prefix}second"] = (run.record[part]["accuracy"] for run in runs)
         rows[seed] = row
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("seed")
-    for start in ("", "last_"):
-        ours, theirs, n = table[f"{start}first"], table[f"{start}second"], table["n"]
-        table[f"{start}points"] = 100 * (ours - theirs)
-        table[f"{start}log_odds"] = evaluation.log_odds(ours, n) - evaluation.log_odds(theirs, n)
+    for prefix in ("", "last_"):
+        rates = [table[f"{prefix}{side}"] for side in ("first", "second")]
+        odds = [evaluation.log_odds(rate, table["n"]) for rate in rates]
+        table[f"{prefix}points"], table[f"{prefix}log_odds"] = 100 * (rates[0] - rates[1]), odds[0] - odds[1]
     return table
 
 

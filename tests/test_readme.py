@@ -54,7 +54,7 @@ RULES = (
     Rule(r"make study", r"\g<0> --dry-run", says=r"environment\.py[^$]*-m snakemake"),
     Rule(r"make book", r"\g<0> --dry-run", says=r"environment\.py[^$]*-m snakemake book"),
     Rule(r"make test", r"\g<0> --dry-run", says=r"environment\.py[^$]*-m ruff[^$]*-m mypy[^$]*-m pytest[^$]*--nbval"),
-    Rule(r"python -m http\.server --directory _build/html", r"python -m http.server --help", says="--directory"),
+    Rule(r"(\.venv/bin/python -m http\.server) --directory _build/html", r"\1 --help", says="--directory"),
     Rule(r"source \.venv/bin/activate", r"\g<0> && command -v hwr", says=r"\.venv/bin/hwr"),
     Rule(r"hwr synthesize digits-\S+", r"\g<0> --data-root _build/drawn --n-train 200 --n-test 100"),
     Rule(r"hwr notebook .*digits-synthetic.*", rf"\g<0> {TINY_NOTEBOOK}", says=ITS_RUN),

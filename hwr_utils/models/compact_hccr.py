@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from hwr_utils.errors import InputError
 
-SLANT = 0.18  # tangent of the angle; 0.12 and 0.24 were as good on the hanzi by which it was chosen
+SLANT = 0.18  # tangent of the angle; on the characters of C016, by which it was chosen, 0.12 and 0.24 were as good
 
 
 class Directions(nn.Module):
@@ -36,10 +36,10 @@ class Directions(nn.Module):
 
 
 class Upright(nn.Module):
-    """Shear square images of a fixed side, so that what leans to the right, as many hands do, stands upright."""
+    """Shear square images of a fixed side, so that what leans to the right, as C016's hand does, stands upright."""
 
-    places: Tensor
-    shares: Tensor
+    places: Tensor  # (H * H,) int64: where the pixel on the left of each source lies in a padded, flattened image
+    shares: Tensor  # (H * H,) float32 in 0..1: the weight of the pixel on the right of it
 
     def __init__(self, image_size: int) -> None:
         super().__init__()
@@ -75,9 +75,9 @@ class CompactHCCR(nn.Module):
         width: channels at 28x28 positions, a multiple of 4; deeper layers have up to four times as many.
         rank: of the classifier.
         cells: a side, over each of which the last features are averaged.
-        entry: what the network is given: "gray" the image; "directions", see `Directions`; "views" these of the image
-            and, when it is used and not trained, of the image made `Upright` too: it answers by the mean of both. Of
-            another side than `image_size`, as an input that grows in training has at first, it is the image alone.
+        entry: what the network is given: "gray" the image; "directions", see `Directions`; "views" also, in
+            evaluation, those of the image made `Upright`, and the answer is the mean of both. An image whose side is
+            not `image_size`, as early in a training that begins with smaller ones, is read once.
 
     Raises:
         InputError: an impossible option.
@@ -115,14 +115,16 @@ class CompactHCCR(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map (N, 1, image_size, image_size) float images in 0..1 to (N, n_classes) logits."""
-        if two_views := not self.training and self.upright is not None and images.shape[-1] == self.upright.side:
-            images = torch.cat([images, self.upright(images)])
+        n = len(images)
+        upright = None if self.training else self.upright
+        if upright and images.shape[-1] == upright.side:
+            images = torch.cat([images, upright(images)])
         features = self.widen2(F.max_pool2d(self.stem(self.entry(images)), 2))
         features = self.widen3(F.max_pool2d(features + self.keep2(features), 2))
         features = self.last(features + self.keep3(features))
         step = features.shape[-1] // self.cells
         features = F.avg_pool2d(features, features.shape[-1] - (self.cells - 1) * step, step).flatten(1)
-        if two_views:  # what follows is linear, so this is the mean of the logits
-            features = features.unflatten(0, (2, -1)).mean(0)
+        if len(features) > n:  # in evaluation what follows is affine, so this gives the mean of the logits
+            features = features.unflatten(0, (2, n)).mean(0)
         logits: Tensor = self.classifier(self.norm(self.narrow(features)))
         return logits
