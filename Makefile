@@ -14,7 +14,7 @@ ifneq ($(shell test -w "$$HOME" && echo yes),yes)
 endif
 
 RUN := .venv/bin/python
-# what is made, and from what, says the Snakefile; what is done already is left alone
+# the Snakefile says what is made, and from what; what is done already is left alone
 SNAKEMAKE := $(RUN) -m snakemake
 # one thread each, or those that run beside it would fight for the cores
 PYTEST := TQDM_DISABLE=1 OMP_NUM_THREADS=1 $(RUN) -m pytest -q

@@ -5,8 +5,8 @@
     snakemake --config profile=paper                   train the runs of the published results that are missing
     snakemake --workflow-profile profiles/slurm        the same on a SLURM cluster
 
-Only a missing record trains. So the rule `run` has no files as inputs but data that is drawn here, whose
-dates do not count, and what is to be done is asked of hwr_utils.grid. A job that is killed goes on from its last whole
+A run is trained only if its record is missing. So the rule `run` has no files as inputs but data that is drawn here,
+whose dates do not count, and hwr_utils.grid says what is to be done. A job that is killed goes on from its last whole
 epoch when this is called again. All other rules make again what is older than the files that it is made from.
 """
 
@@ -81,7 +81,7 @@ if ASKS:
     for dataset, stamp in drawings.items():
         if not profile.is_drawn(dataset):
             stamp.unlink(missing_ok=True)
-    # a run on images that are drawn anew is looked at again: it is trained if these are others than before
+    # a run on images that are drawn anew is checked again: it is trained if the images are not the same as before
     undrawn = [dataset for dataset, stamp in drawings.items() if not stamp.exists()]
     todo += [job for job in profile.jobs if job.config.dataset in undrawn and job not in todo]
     for job in todo:
@@ -140,7 +140,7 @@ class TimeLeft(logging.Handler):
             return
         self.seconds.pop(record.job_id)
         left = sum(self.seconds.values())
-        # the guesses are right on the whole for one machine: what was done tells how much slower this one is
+        # the guesses fit one machine; the time that finished jobs took tells how much slower this one is
         pace = (30 + self.cores * (time.monotonic() - self.start)) / (30 + self.total - left)
         minutes = left * pace / self.cores / 60
         print(f"About {minutes:.0f} minutes left" if minutes > 1.5 else "About a minute left or less", file=sys.stderr)
@@ -227,7 +227,7 @@ rule pages:
     output: directory(WORK / "runs" / "{group}")
     message: "Executing the pages of the runs of {wildcards.group}"
     resources: seconds=lambda wildcards: 6 + len(groups[wildcards.group])
-    shell:  # which asks for the runs of now, because some may have just been made
+    shell:  # it lists the runs anew, because some may have just been made
         "runs=$({PYTHON} -c 'import sys; from hwr_utils import results; print(*results.pages(results.frame(sys.argv[1])).unique())' {RESULTS:q}"
         " | tr ' ' '\n' | grep '^{wildcards.group}-') && "
         "{PYTHON} -m hwr_utils notebook run -p results_dir {RESULTS:q} --svg --output {output:q} --each run_id $runs"

@@ -97,9 +97,9 @@ def without_empty_globs(toc: dict[str, Any], source: Path) -> dict[str, Any]:
 
 
 def copy_notebook(path: Path, target: Path, title: str | None = None) -> None:
-    """Copy an executed notebook, the page of a run with its title in place of the notebook's."""
+    """Copy an executed notebook; the page of a run gets its own `title` in place of the notebook's."""
     content = records.read_json(path)
-    # what another program wrote may not say so, and `!` and `%` are no Python
+    # other programs may not name a lexer; this one takes `!` and `%` too, which are not Python
     content["metadata"].setdefault("language_info", {})["pygments_lexer"] = "ipython3"
     cells = {tag: cell for cell in content["cells"] for tag in cell["metadata"].get("tags", [])}
     if "injected-parameters" in cells:  # what hides the parameters hides those given in their place
@@ -202,7 +202,7 @@ def to_korean(source: Path, inventory: Path) -> list[str]:
 
     Args:
         source: see `stage`.
-        inventory: `objects.inv` of the English book, which what is left out here is looked up in.
+        inventory: `objects.inv` of the English book, in which links to what is left out here are looked up.
     """
     settings = yaml.safe_load((source / "_config.yml").read_text(encoding="utf-8"))
     sphinx = settings["sphinx"]
@@ -278,7 +278,7 @@ def render(source: Path, work: Path) -> Path:
     if done.returncode:
         told = [line for line in output.splitlines() if "WARNING" in line or "ERROR" in line]
         print(*(told or output.splitlines()[-20:]), sep="\n", file=sys.stderr)
-        raise InputError(f"the book was not built, and an older one is left as it was; why stands above and in {log}.")
+        raise InputError(f"the book was not built, and an older one is left as it was; see above and {log} for why.")
     return work / "_build" / "html"
 
 
@@ -289,7 +289,7 @@ def build(results_dir: Path, notebooks: Path, pages: Path, out: Path, quick: boo
     work = out.with_name(f"{out.name}-build")
     stage(results_dir, notebooks, pages, quick, work / "source", work / "fonts")
     html = render(work / "source", work)
-    if not quick:  # whose chapters are others
+    if not quick:  # the quick edition has other chapters
         translated = to_korean(work / "source", html / "objects.inv")
         korean = render(work / "source", work / "korean")
         for page in translated:

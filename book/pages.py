@@ -9,24 +9,24 @@ from typing import Any
 from docutils import nodes  # type: ignore[import-untyped]
 from sphinx.application import Sphinx
 
-# Written by build.py from records: there is no source file of theirs to show or to edit.
+# build.py writes these pages from records, so they have no source file to show or to edit.
 GENERATED = ("runs/",)
 SOURCE_BUTTONS = {"source-edit-button", "source-file-button", "download-source-button"}
 # What the theme writes, and what stands there instead.
 MENDED = (
     # This script of 1.5 MB turns icons into SVG. The theme's own style sheet shows the same icons by a font.
     (r'<script defer src="[^"]*/fontawesome\.js[^"]*"></script>', ""),
-    # Whoever speaks to the computer says what is to be seen, so the accessible name must be, or hold, the visible text.
+    # People who control a computer by voice say the text that they see, so the accessible name must contain that text.
     (r'(<button class="btn search-button-field[^>]*?) title="[^"]*" aria-label="[^"]*"', r"\1"),
-    # Docutils calls what it lists by a role that no list may hold.
+    # Docutils gives the entries of this list a role that no list may contain.
     (r'<div role="list" class="citation-list">', '<div class="citation-list">'),
     (r' role="doc-biblioentry"', ""),
     (r'(<i class="theme-switch [^>]*?) title="[^"]*"', r"\1"),
     (r'<summary aria-label="Toggle hidden content">', "<summary>"),
     # The theme opens its links in a new window; the other language is the same page.
     (r'(<a href="[^"]*") target="_blank"(\s+class="btn btn-sm btn-language-(..)")', r'\1 lang="\3" hreflang="\3"\2'),
-    # On a phone a figure is wider than its place and scrolls there. To what has this class, the theme's script gives a
-    # place in the order of the keys, where it scrolls.
+    # On a phone a figure is wider than its place and scrolls there. With this class, the theme's script lets the Tab
+    # key reach a figure that scrolls.
     (r'(<div class="cell_output docutils container)(?=">\s*<(?:figure|img))', r"\1 pst-scrollable-table-container"),
     # A figure opens alone, where it can be as large as the window.
     (
@@ -58,7 +58,7 @@ def _drop_scripts(app: Sphinx, pagename: str, templatename: str, context: dict[s
     def told(script: Any) -> str:
         return f"{getattr(script, 'filename', script)} {getattr(script, 'attributes', '')}".lower()
 
-    unused = ("thebe", "translations.js")  # the second copy of the first, and what the second evaluates, is an error
+    unused = ("thebe", "translations.js")  # a second copy of thebe fails, and so does what translations.js evaluates
     context["script_files"] = [
         script for script in context["script_files"] if not any(name in told(script) for name in unused)
     ]
@@ -110,7 +110,7 @@ def _switch_language(app: Sphinx, pagename: str, templatename: str, context: dic
 
 
 def _share_sidebar(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
-    """Make one sidebar for all pages of sources in a folder, which are not in it: a page takes longest for that."""
+    """Let the source pages in a folder share one sidebar, which lists none of them: it takes most of a page's time."""
     if not pagename.startswith("_modules/"):
         return
     make, sidebars, depth = context["generate_toctree_html"], vars(app).setdefault("sidebars", {}), pagename.count("/")

@@ -67,7 +67,7 @@ def models(results: Path = RESULTS) -> list[Model]:
     """Return the playground's models, in the order of the page.
 
     Args:
-        results: the committed ones, in every edition: those of a quick study have seen too little to be of use.
+        results: folder of runs. Every edition has the committed ones: those of a quick study have seen too little data.
 
     Raises:
         InputError: a file of such a run is missing or damaged.

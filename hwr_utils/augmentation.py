@@ -1,7 +1,7 @@
 """Vary images of characters on the device, anew in every batch, as hands do.
 
-A part of training, like the order of the images: torch's generator of the device decides it, so a run that is resumed
-draws what it would have drawn.
+This is a part of training, like the order of the images: torch's generator of the device decides it, so a run that is
+resumed draws what it would have drawn without the stop.
 """
 
 import torch

@@ -1,4 +1,4 @@
-"""The command `hwr`: thin, one function call a subcommand; the functions take what `cli.toml` names so.
+"""The command `hwr`: each subcommand calls one function here, which takes the arguments that `cli.toml` lists.
 
 Modules that take seconds to import, by torch or papermill, are imported where they are used.
 """
@@ -30,7 +30,7 @@ def _assignment(text: str) -> tuple[str, Any]:
 def _run_folder(text: str) -> Path:
     """Return the folder of a run by its path, by that of its record, or by its name."""
     path = Path(text)
-    if path.name == text and not os.path.exists(path):  # which takes a name of any length
+    if path.name == text and not os.path.exists(path):  # os.path takes a name of any length
         path = files.REPOSITORY / "results" / text
     return path.parent if os.path.isfile(path) else path
 
@@ -107,7 +107,7 @@ def _notebook(name: str, parameter: list[list[str]], output: Path | None, each: 
 def _runs(results_dir: Path, filter: list[str], missing: str | None, format: str | None, remove: bool) -> None:
     from hwr_utils import results
 
-    if remove and (format or missing or not all(filter or [""])):  # nothing is in every name
+    if remove and (format or missing or not all(filter or [""])):  # an empty text is in every name
         raise InputError(
             "--remove takes a part of the names of the runs to remove, and no other option, for instance "
             "`hwr runs mnist --remove`."
@@ -182,7 +182,7 @@ def _predict(pictures: list[str], model: str, top_k: int, json_: bool) -> None:
                 print(printable(f"{found.picture}: {told if found.likely else f'{fault} ({told})'}"))
     finally:  # also where some pictures could not be read
         if json_ and answers:
-            plain = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"  # which has not all characters
+            plain = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"  # other encodings lack characters
             print(json.dumps(answers, ensure_ascii=plain, indent=1))
 
 
@@ -233,9 +233,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand.
 
     Returns:
-        0; 2 after bad input or an output that cannot be written, told in one message; 130 where it was stopped.
+        0; 2 after bad input, or if the output cannot be written, with a message that says so; 130 if it was stopped.
     """
-    # a shell may have closed them
+    # a shell may have closed the standard streams
     sys.stdout, sys.stderr = (one or open(os.devnull, "w") for one in (sys.stdout, sys.stderr))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # characters that a terminal does not have are told by their number
@@ -252,7 +252,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         told = f"{error.name} is not installed. It is in `pip install '.[book,device]'`."
     except MemoryError:
-        told = "the memory is not enough for this. Give smaller files, or use a machine with more of it."
+        told = "there is not enough memory for this. Give smaller files, or use a machine with more memory."
     except KeyboardInterrupt:
         print("hwr: stopped. The same command goes on from here; an import or a drawing starts again.", file=sys.stderr)
         return 130

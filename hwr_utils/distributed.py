@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from hwr_utils.errors import InputError
 from hwr_utils.models import Predictions, predict_logits, rank
 
-TIMEOUT = timedelta(seconds=50)  # to wait for others whose machine is gone; torchrun stops those of one that died here
+TIMEOUT = timedelta(seconds=50)  # to wait for processes on lost machines; if one dies here, torchrun stops the others
 CHUNK = 10_000  # images whose logits are held at a time
 
 Answer = TypeVar("Answer")

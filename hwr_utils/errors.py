@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-# how the content of files begins that people give by mistake, and what that is; the longest beginnings come first
+# the first bytes of files that people give by mistake, and what such a file is; the longest come first
 _BEGINNINGS = {
     b"\x89HDF\r\n": "an HDF5 or MATLAB file",
     b"\x93NUMPY": "a NumPy file",
@@ -94,7 +94,7 @@ def reading(path: object, expected: str, remedy: str) -> Iterator[None]:
 
 @contextmanager
 def writing(path: str | Path) -> Iterator[None]:
-    """Turn an error of the system while `path` is written into an `InputError`; older content is told to be kept."""
+    """Turn an error of the system while `path` is written into an `InputError`, which says that nothing is lost."""
     try:
         yield
     except OSError as error:

@@ -77,8 +77,8 @@ def describe(dataset: Dataset) -> dict[str, Any]:
 def describe_import(name: str, found: hwdb.Import) -> dict[str, Any]:
     """Return the facts of an import of GNT files, ready for JSON; its samples are not split here.
 
-    `per_class` counts samples; `writers` those of each file, or is None where a file is not a writer; `parts` those of
-    the published split; `others` those left out; `strokes` those of each character as it is printed.
+    `per_class` counts the samples of each class; `writers` those of each file, or None where a file is not a writer's;
+    `parts` those on each side of the published split; `others` those left out. `strokes` counts printed strokes.
     """
     promise, parts, sources = catalog.entry(name), found.parts, found.manifest["sources"]
     present, per_class = np.unique(found.labels, return_counts=True)

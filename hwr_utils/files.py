@@ -17,11 +17,11 @@ _PARENT = Path(__file__).resolve().parent.parent
 # Where the package is installed without one, they are those of the current folder.
 REPOSITORY = _PARENT if (_PARENT / "pyproject.toml").exists() else Path.cwd()
 
-UNFINISHED = ".part"  # how the names of files and folders end that are still being written
+UNFINISHED = ".part"  # the ending of names of files and folders that are still being written
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:
-    """Replace `path` by `data` in one step, making its folder; an InputError where that fails keeps an older file."""
+    """Replace `path` by `data` in one step, making its folder; if that raises an InputError, an older file stays."""
     path = Path(path)
     # in the same folder, because a rename is atomic only within one file system
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}{UNFINISHED}")
@@ -52,7 +52,7 @@ def only_one(lock: Path, doing: str) -> AbstractContextManager[Any]:
 
 @contextmanager
 def new_folder(path: str | Path, needed: int = 0) -> Iterator[Path]:
-    """Yield an empty folder beside `path`, which takes the place of `path`, whole until then, when the block ends well.
+    """Yield an empty folder beside `path`, which replaces it when the block ends well; until then `path` is untouched.
 
     What a killed process left is removed by the next one that makes the same folder. Raises an InputError where another
     process makes it, less than the `needed` bytes are free, or the place cannot be written.

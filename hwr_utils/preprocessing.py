@@ -19,11 +19,11 @@ from hwr_utils.errors import InputError, kind, reading
 MAX_PIXELS = 50_000_000  # more than a telephone's camera makes; decoded, with colours and transparency, under 1 GB
 MAX_SIDE = 20_000  # the weights that scale a side grow with it, too
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
-ENOUGH = 1500  # pixels a side of a picture that is read: of larger ones, whole blocks are averaged first
+ENOUGH = 1500  # pixels a side that are enough: in larger pictures, whole blocks of pixels are averaged first
 MIN_CONTRAST = 16  # grey levels between paper and ink, below which an image counts as blank
 INK = 64  # the level above which a pixel counts as ink when the character is cropped
-# Of the ink's height: the least width of several characters in a line, of the gap between two, and their least height.
-# Chosen on training images of MNIST and of the letters, on one writer's hanzi, and so that い is one character.
+# As parts of the ink's height: the least width of several characters side by side, the least gap between two, and their
+# least height. Chosen on training images of MNIST and letters, on one writer's hanzi, and so that い is one character.
 WIDE, GAP, PIECE = 1.5, 0.1, 0.5
 
 
@@ -42,7 +42,7 @@ def from_file(path: str | Path, size: int = 28, margin: int = 4) -> NDArray[np.u
 def from_picture(path: str | Path, size: int, margin: int, centre: str) -> NDArray[np.uint8]:
     """Return the character in a picture as `prepare` does, whatever border, light and ruled lines are around it.
 
-    One that holds its ink where the dataset's images do keeps its place and its size. Raises an InputError as
+    A picture whose ink already lies as in the dataset's images is not moved or scaled. Raises an InputError as
     `from_file`, or where the picture shows nothing.
     """
     gray = read_gray(path)
@@ -57,7 +57,7 @@ def from_picture(path: str | Path, size: int, margin: int, centre: str) -> NDArr
 
 
 def _without_border(gray: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Cut off a thin border of (H, W), as scanners and frames leave it: it is as dark as ink, or as light on dark."""
+    """Cut off a thin border of (H, W), as scanners and frames leave it: it contrasts with the paper as ink does."""
     limit = min(gray.shape) // 16 + 1
     if min(gray.shape) < 4 * limit:
         return gray
@@ -67,7 +67,7 @@ def _without_border(gray: NDArray[np.uint8]) -> NDArray[np.uint8]:
     shares = [float(edge(other[n : len(other) - n, n : other.shape[1] - n]).mean()) for n in range(limit + 1)]
     if shares[0] < 0.9 or shares[-1] > 0.25:
         return gray
-    n = next(n for n, share in enumerate(shares) if share <= 0.25) + 1  # and what is blurred beside it
+    n = next(n for n, share in enumerate(shares) if share <= 0.25) + 1  # and one more row, which may be blurred
     inside = gray[n:-n, n:-n]
     return inside if np.ptp(inside) >= MIN_CONTRAST else gray  # the border was the character
 
@@ -101,7 +101,7 @@ def _is_prepared(image: NDArray[np.uint8], size: int, margin: int, centre: str) 
 def _evenly_lit(gray: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Divide (H, W) by the light of its paper, where that differs along the edges, as on a telephone's photo.
 
-    The light is that of the brightest pixel of each small block, and of the blocks around as far as a stroke is wide.
+    Each small block has the light of its brightest pixel; blocks that a stroke covers get it from those around them.
     """
     low, high = np.percentile(edge(gray), (10, 90))
     if high - low < MIN_CONTRAST or min(gray.shape) < 32:
@@ -110,14 +110,14 @@ def _evenly_lit(gray: NDArray[np.uint8]) -> NDArray[np.uint8]:
     side = min(gray.shape) // 16
     padded = np.pad(paper, [(0, -length % side) for length in gray.shape], mode="edge")
     blocks = padded.reshape(len(padded) // side, side, -1, side).max((1, 3))
-    near = Image.fromarray(np.pad(blocks, 4, mode="edge"))  # for Pillow's filters leave the outermost as they are
+    near = Image.fromarray(np.pad(blocks, 4, mode="edge"))  # Pillow's filters skip the outermost pixels
     near = near.filter(ImageFilter.MaxFilter(5)).filter(ImageFilter.MinFilter(5))
     near = near.crop((4, 4, *(n + 4 for n in blocks.T.shape))).resize(padded.shape[::-1], Image.Resampling.BILINEAR)
     return _round(255.0 * paper / np.maximum(np.asarray(near)[: gray.shape[0], : gray.shape[1]], 1))
 
 
 def _without_lines(ink: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Take what goes from edge to edge and is fainter than the pen, as ruled lines are, out of (H, W) white ink."""
+    """Remove from (H, W) white ink what goes from edge to edge and is fainter than the pen, as ruled lines are."""
     for level in range(INK, 192, 8):
         strong = ink > level
         if not (strong[:, 0].any() and strong[:, -1].any()) and not (strong[0].any() and strong[-1].any()):
@@ -186,7 +186,7 @@ def is_dark_on_light(images: NDArray[np.uint8]) -> bool:
 
 
 def edge(images: NDArray) -> NDArray:
-    """Return the outermost pixels of (..., H, W) images in a row: those that ink seldom reaches."""
+    """Return the outermost pixels of (..., H, W) images, which ink seldom reaches, as a flat array."""
     sides = (images[..., 0, :], images[..., -1, :], images[..., 1:-1, 0], images[..., 1:-1, -1])
     return np.concatenate([side.ravel() for side in sides])
 
@@ -233,10 +233,10 @@ def _stretched(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def is_several(image: NDArray[np.uint8], classes: Sequence[str]) -> bool:
-    """Tell whether (H, W) white on black shows several characters side by side: no network that reads one can know.
+    """Tell whether (H, W) white on black shows several characters side by side; a network that reads one cannot tell.
 
-    A gap parts its ink into pieces of which neither is small, as the dot of an i is. No digit or Latin letter has such
-    pieces; where the classes are others, as い is, the ink must be much wider than high, too.
+    It does if a gap parts the ink into two pieces and neither is small, as the dot of an i would be. No digit or Latin
+    letter has such a gap. With other classes, for instance い, the ink must also be much wider than high.
     """
     rows, columns = _spans(image)
     height = np.ptp(rows) + 1 if len(rows) else 1

@@ -29,7 +29,7 @@ def run(
     """
     try:
         pool = ProcessPoolExecutor(workers or os.cpu_count(), initializer=_end_with_parent)
-    except OSError as error:  # of a semaphore
+    except OSError as error:  # a semaphore could not be made
         raise InputError(
             f"no processes can work together here: /dev/shm: {error.strerror}. Make it writable."
         ) from error
@@ -44,9 +44,9 @@ def run(
 
 
 def load_average(place: int) -> dict[str, float]:
-    """Return as `load` how many processes wanted a core, on average over a minute (0), 5 (1) or 15 (2).
+    """Return as `load` the mean number of processes that wanted a core in the last minute (0), 5 (1) or 15 minutes (2).
 
-    Windows does not count them.
+    Windows does not count them, and the result is empty there.
     """
     return {"load": round(os.getloadavg()[place], 2)} if hasattr(os, "getloadavg") else {}
 

@@ -46,7 +46,7 @@ def load_or_train(
         return run
     if os.environ.get("HWR_TRAIN") == "never":
         raise InputError(
-            f"{results_dir} has no record of this run, and HWR_TRAIN=never forbids to train it. Make it: "
+            f"{results_dir} has no record of this run, and HWR_TRAIN=never forbids training it. To make it, run: "
             + results.command(config)
         )
     return train_run(config, results_dir, root, device)
@@ -65,7 +65,7 @@ def train_run(
     Under torchrun the processes train it together, and the first of them writes it down, into a `results_dir` that all
     of them can read. For `device`, `precision` and `compile_mode` see `training.choose_execution`. Errors as there and
     as `training.fit`, `data.load`, `training_split` and `initial_weights`; and an InputError where the network does not
-    have such an option, the results folder cannot be written, or another process is at this very run.
+    have such an option, the results folder cannot be written, or another process is training this run.
     """
     execution = training.choose_execution(device, precision, compile_mode)
     with torch.device("meta"):  # without weights: tells of an impossible option before the data is read
@@ -82,7 +82,7 @@ def train_run(
             held.enter_context(files.only_one(lock, f"training {folder.name}"))
         if not processes.agree((folder / "record.json").exists()):
             _train(config, dataset, folder, replace(execution, processes=processes))
-        if processes.first:  # also of a process that was killed right after the record
+        if processes.first:  # a process that was killed right after its record left one
             (folder / "checkpoint.pt").unlink(missing_ok=True)
         return Run(folder, records.read(folder / "record.json"))
 
@@ -118,7 +118,7 @@ def network(run: Run) -> nn.Module:
 def initial_weights(config: RunConfig, classes: Sequence[str], results_dir: Path) -> training.Weights | None:
     """Return the weights of the run that the config's `init` names, or None where it names none.
 
-    Of several runs, joined by +, it is the mean of their weights, which often reads better than each of them where one
+    For several runs, joined by +, it is the mean of their weights, which often reads better than each of them if one
     training went on from the other (Wortsman et al., ICML 2022). Where a run has other classes, the last layer, whose
     size depends on their number, is left out. Errors as `weights`; and an InputError where there is no such run, or its
     network is another.
@@ -147,7 +147,7 @@ def initial_weights(config: RunConfig, classes: Sequence[str], results_dir: Path
             )
         kept.append(found)
     shared = set.intersection(*map(set, kept))
-    # a count of batches, which is a whole number, is the first run's
+    # whole numbers have no mean, such as a count of batches: the first run's are taken
     return {
         layer: torch.stack([one[layer] for one in kept]).mean(0) if tensor.is_floating_point() else tensor
         for layer, tensor in kept[0].items()
@@ -158,8 +158,8 @@ def initial_weights(config: RunConfig, classes: Sequence[str], results_dir: Path
 def training_split(dataset: data.Dataset, config: RunConfig) -> tuple[np.ndarray, np.ndarray]:
     """Return the indices of the training images to train on, and of those held out to choose the epoch.
 
-    A config and its data give the same ones whenever they are asked for. Where `train_size` is set, some are neither.
-    An InputError where there are too few images for that, or for `swap`.
+    The same config and data always give the same ones. With `train_size`, some images are in neither. Raises an
+    InputError where there are too few images for it, for a validation set or for `swap`.
     """
     fraction, size, swap = (config.training[name] for name in ("validation_fraction", "train_size", "swap"))
     labels, spare = dataset.train_labels, np.arange(0) if dataset.spare is None else dataset.spare
@@ -187,7 +187,7 @@ def _train(config: RunConfig, dataset: data.Dataset, folder: Path, execution: tr
     if processes.first:
         for path in folder.glob(f".*{files.UNFINISHED}"):  # of a process that was killed
             path.unlink(missing_ok=True)
-    # classes that no image has but the network shall, as torchvision's 27 for EMNIST-letters
+    # outputs of the network for classes that no image has: torchvision has 27 for EMNIST-letters
     spare = (config.training["n_outputs"] or len(dataset.classes)) - len(dataset.classes)
     if spare < 0:
         raise InputError(
@@ -202,7 +202,7 @@ def _train(config: RunConfig, dataset: data.Dataset, folder: Path, execution: tr
         config,
         len(classes),
         (dataset.train_images[train], dataset.train_labels[train]),
-        # where nothing is held out for choosing, nothing is chosen, and the test set may be watched
+        # if nothing is held out, the validation loss chooses nothing, and so it may be that of the test set
         (dataset.train_images[validation], dataset.train_labels[validation]) if len(validation) else test_set,
         execution,
         checkpoint=folder / "checkpoint.pt",

@@ -36,7 +36,7 @@ def natural(name: str) -> tuple[list[tuple[str, int]], str]:
 
 
 def part_of(name: str) -> str | None:
-    """Return the side of a split, "train" or "test", that a name tells by a word that begins so, or with trn or tst."""
+    """Return "train" or "test" if a word in a name begins with it, or with trn or tst; else None."""
     found = re.search(r"(?<![a-z])(?:(trn|train)|tst|test)", name.lower())
     return found and ("train" if found[1] else "test")
 

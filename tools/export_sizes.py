@@ -3,8 +3,8 @@
     python tools/export_sizes.py inception_hccr
 
 writes results/benchmarks/sizes-inception_hccr.json, which the chapter on quantization shows. The weights are random, so
-only the sizes mean anything. The classifier is the last layer's weights with their scales; the backbone those of all
-other layers; the overhead all the rest: the graph, names and padding.
+only the sizes mean anything. The classifier is the last layer's weights with their scales, the backbone is those of all
+other layers, and the overhead is the rest: the graph, names and padding.
 """
 
 import math
@@ -51,7 +51,7 @@ def parts(name: str, content: bytes, model: nn.Module, image_size: int) -> dict[
     else:
         sizes, shapes, operations = (tflite_graph if name.endswith(".tflite") else onnx_graph)(content)
         weight = model.get_parameter(f"{last}.weight").numel()
-        # what an operation on constants alone gives is constant: a weight that is dequantized first
+        # the output of an operation on constants alone is constant, as that of dequantizing a weight is
         made_of, classifier = {key: {key} for key in sizes}, set[Any]()
         for taken, given in operations:
             constants = set[Any]().union(*(made_of.get(one, ()) for one in taken))

@@ -4,8 +4,8 @@
 
 Omniglot (Lake et al., Science 350, 2015; MIT) has the same characters drawn by twenty people, so it tells how people
 differ from each other. tomoe_data (Hiroyuki Komatsu; CC BY 4.0) has one hand's strokes of 1,697 of the 3,755
-characters, so it tells how far a hand goes from print where strokes are many. Of each drawing the pose of the whole is
-taken off first, by the affine map that fits it best to the common form.
+characters, so it tells how far a hand goes from print where there are many strokes. First the pose of each whole
+drawing is removed, by the affine map that fits it best to the common form.
 """
 
 import argparse
@@ -77,7 +77,7 @@ def tomoe(path: Path) -> dict[str, Floats]:
 
 
 def deviation(values: Floats) -> float:
-    """Return half the width of the middle 68 %: the standard deviation of what is no slip."""
+    """Return half the width of the middle 68 % of values: their standard deviation, unmoved by slips of the pen."""
     low, high = np.quantile(values, [0.16, 0.84])
     return float(high - low) / 2
 

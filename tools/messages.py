@@ -1,7 +1,7 @@
 """Collect what the Korean pages have to say, for the catalogues in locale/ko. `make messages` calls this.
 
-A new sentence comes in without a translation, one that was changed with its old translation marked as fuzzy. A test
-fails until neither is left.
+A new sentence comes in without a translation. A changed sentence keeps its old translation, which is marked as fuzzy. A
+test fails until neither kind is left.
 """
 
 import shutil

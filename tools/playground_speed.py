@@ -2,9 +2,9 @@
 
     python tools/playground_speed.py [--html _build/html]
 
-For each model: from a load of the page, which has been visited before, until the model is ready, and from the end of a
-stroke until its candidates stand there; as the machine is, and at a sixth of its speed. DevTools' throttling slows down
-the page and not its worker, where the network runs. So here the process of both is stopped five sixths of the time.
+For each model it takes the time from loading the page, which has been visited before, until the model is ready, and the
+time from the end of a stroke until its candidates are shown; each at full speed and at a sixth of it. DevTools slows
+down the page and not its worker, where the network runs. So here both are stopped for five sixths of the time.
 """
 
 import argparse

@@ -1,8 +1,8 @@
-"""Fit anew what tells characters from scribbles, for a model whose weights are kept as an exported file alone.
+"""Refit a model's rejector, which tells characters from scribbles, where only an exported file keeps the weights.
 
     python tools/recalibrate.py RUN [--data-root DATA]
 
-`hwr quantize RUN` does the same and more, and wants the run's weights, which are not in version control. This reads the
+`hwr quantize RUN` does the same and more, but needs the run's weights, which are not in version control. This reads the
 same held-out images with model.dynamic_int8.tflite instead and keeps the temperature. It writes the rejector into
 model.json, and what that declines into quantization.json and the run's evaluations on other datasets, where `refitted`
 says when and by which revision.
@@ -59,7 +59,7 @@ def main() -> None:
         told = changed[path] = records.read(path)
         other = quantization.foreign(run, form, told["dataset"]["name"], given.data_root)
         if told["n"] != len(other.labels):
-            raise InputError(f"{path} is of {told['n']} images of {len(other.labels)}: use `hwr evaluate`.")
+            raise InputError(f"{path} covers {told['n']} of {len(other.labels)} test images: use `hwr evaluate`.")
         refused = ~rejector.accepts(predict(other.images), other.images)
         for row, label in zip(told["per_class"], np.unique(other.labels), strict=True):
             row["declined"] = int(refused[other.labels == label].sum())

@@ -2,9 +2,9 @@
 
     python tools/slurm.py snakemake --workflow-profile profiles/slurm --slurm-no-account --slurm-status-command squeue
 
-As root, on Debian or Ubuntu, whose packages slurm-wlm and munge it installs where they are missing. State and logs lie
-in a temporary folder. While it runs, /etc/slurm/slurm.conf is a link to the settings there, since Snakemake's jobs look
-nowhere else. Where a SLURM is configured already, it is left alone, and this only says so.
+It runs as root on Debian or Ubuntu, and installs their packages slurm-wlm and munge if they are missing. State and logs
+lie in a temporary folder. While it runs, /etc/slurm/slurm.conf is a link to the settings there, because Snakemake's
+jobs look nowhere else. A SLURM that is configured already is left alone; then this only says so and stops.
 """
 
 import os

@@ -23,10 +23,10 @@ from hwr_utils.recipes import known
 from hwr_utils.sources import Source, listing, natural, packed, part_of, walk
 
 SIZE = 28  # pixels a side, of images that come as IDX files or in folders
-TEST_SHARE = 0.2  # of the samples or writers that a split of an import holds out: K. Kim's 8:2, and HWDB1.1's 240:60
+TEST_SHARE = 0.2  # of the samples or writers, held out by split=random or writer: as K. Kim's 8:2 and HWDB1.1's 240:60
 # what `hwr import-images` may read
 TABLES, PICTURES = {".csv", ".npz", ".parquet"}, {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
-TALL = 0.95  # ink is as high as wide, or higher, in every script here: below this, images probably lie on their side
+TALL = 0.95  # least height of the ink per width in any script here; images below it probably lie on their side
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,9 @@ class Dataset:
     files: dict[str, str]  # file name without .gz -> SHA-256 of its uncompressed content; see `hwdb.Import.sha256`
     published: bool  # are these the published files?
     test_writers: NDArray[np.int64] | None = None  # (N,) who wrote each test image, where that is known
-    test_indices: NDArray[np.int64] | None = None  # (N,) its place in an import, or in train and then test
-    drawn: dict[str, Any] | None = None  # how the project drew it, see `synthesis.write`; None of all others
-    spare: Indices | None = None  # those of the training images that split=half takes from the test set
+    test_indices: NDArray[np.int64] | None = None  # (N,) their places in the import, or in train followed by test
+    drawn: dict[str, Any] | None = None  # how the project drew it, see `synthesis.write`; None for other datasets
+    spare: Indices | None = None  # with split=half, which training images come from the official test set
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class _Whole:
     classes: tuple[str, ...]
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
-    tested: NDArray[np.bool_] | None  # (N,) is it in the test set that they come with? None where they come without one
+    tested: NDArray[np.bool_] | None  # (N,) is it in the test set that the files define? None where they define none
     files: dict[str, str]
     writers: NDArray[np.int64] | None = None
 
@@ -75,20 +75,20 @@ def load(
 ) -> Dataset:
     """Return a dataset from its files.
 
-    Warns where files of a user's own may not be what was meant: a class without images, pictures that were left out.
+    Warns where a user's own files may not be what was meant: a class has no images, or pictures were left out.
 
     Args:
         name: a name in `CATALOG`, or custom:NAME.
         data_root: the folder of all datasets, laid out as torchvision does.
         download: fetch a published dataset whose files are missing.
-        split: what is its test set: the "official" one that the files come with; "random", which is `TEST_SHARE` of
-            each class; "writer", the same share of the writers, nobody on both sides; of "folds", one fold of a
-            cross-validation of all images; or of "half", half of each class of the official one, while the other half
+        split: how the test set is chosen. "official" is the one that the files come with; "random" is `TEST_SHARE` of
+            each class; "writer" is that share of the writers, with nobody on both sides; "folds" is one fold of a
+            cross-validation of all images; "half" is half of each class of the official test set, and the other half
             joins the training images (`Dataset.spare`).
-        seed: of the split, 0 or more. Seeds 0 to 4 are the five folds of one partition, so that each image is a test
-            image once; seeds 5 to 9 are those of another partition of the same images, and so on.
-        pool_size: with "folds", cross-validate on so many images, stratified, the same for every seed; None takes all.
-        classes: take the images of these characters alone, which are the classes, in this order; None takes all.
+        seed: of the split, 0 or more. With "folds", seeds 0 to 4 are the five folds of one partition, so each image is
+            a test image once; seeds 5 to 9 are the folds of another partition of the same images, and so on.
+        pool_size: with "folds", how many images to use: a stratified sample, the same for every seed; None uses all.
+        classes: use only the images of these characters, which become the classes in this order; None uses all.
 
     Raises an InputError for an unknown name; files that are missing, damaged, or other than what the name promises; a
     split that they do not allow; or a character that the set does not have.
@@ -127,7 +127,7 @@ def load(
 
 
 def checksums(name: str, data_root: Path | str) -> dict[str, str]:
-    """Return `Dataset.files` of a dataset; of an import without reading its images. Errors as `load`."""
+    """Return `Dataset.files` of a dataset; the images of an import are not read for it. Errors as `load`."""
     found = open_import(name, data_root)
     return {"samples": found.sha256} if found else load(name, data_root).files
 
@@ -152,7 +152,7 @@ def open_import(name: str, data_root: Path | str) -> hwdb.Import | None:
 
 
 def _manifest(promise: Entry, root: Path, found: dict[str, str]) -> dict[str, Any]:
-    """Return what tells how a set was drawn, but its characters, and see that its files are those that were drawn."""
+    """Return how a set was drawn, without its characters; an InputError where its files are not the drawn ones."""
     path = (root / promise.folders[0]).parent / "manifest.json"
     told = records.read_json(path) if path.is_file() else {"sha256": None}
     if told.pop("sha256", found) != found:  # the first hanzi sets have none
@@ -165,9 +165,9 @@ def _manifest(promise: Entry, root: Path, found: dict[str, str]) -> dict[str, An
 
 
 def _check_classes(name: str, whole: _Whole) -> None:
-    """Refuse a single class, or classes that are only tested, and warn of those that are not tested or nowhere."""
+    """Refuse a single class and classes with test images alone; warn of classes without test images or any images."""
     if len(whole.classes) < 2:
-        raise InputError(f"{name} has one class alone, {whole.classes[0]}. Add images of others.")
+        raise InputError(f"{name} has one class alone, {whole.classes[0]}. Add images of other classes.")
     if whole.tested is None:
         return
     every, trained, tested = range(len(whole.classes)), whole.labels[~whole.tested], whole.labels[whole.tested]
@@ -247,10 +247,11 @@ def _plain(source: Source) -> str:
 
 
 def _find(promise: Entry, root: Path) -> tuple[Entry, Path, dict[str, Source]]:
-    """Return the folder of a set, and those of its IDX files that are there, by name, whatever their packing.
+    """Return the entry of a set, its folder, and by name those of its IDX files that are there, however packed.
 
-    They may be gzipped, plain or in a zip archive, in a folder of their own, and be called train-images.idx3-ubyte;
-    a user's own also emnist-digits-train-images-idx3-ubyte and so on, which the promise that is returned then knows.
+    The files may be gzipped, plain or in a zip archive, lie in a folder of their own, and be called
+    train-images.idx3-ubyte. A user's own may also have a prefix, as emnist-digits-train-images-idx3-ubyte does; the
+    entry that is returned then has this prefix.
     """
     for folder in (root / place for place in promise.folders):
         sources = walk(_top(folder), strict=promise.name in CATALOG) if _top(folder).is_dir() else []
@@ -281,7 +282,7 @@ def _read(promise: Entry, root: Path, download: bool) -> _Whole:
 
 
 def _elsewhere(promise: Entry, root: Path, folder: Path) -> str:
-    """Say which files of a published set lie where they are not looked for, and what moves them."""
+    """Say which files of a published set lie in another folder than they should, and which command moves them."""
     lower, names = root / promise.folders[0].lower(), {*promise.files, *promise.md5}
     for place in (path for path in (root, lower, _top(lower)) if promise.md5 and path.is_dir()):
         if strays := [str(one) for one in listing(place) if names & {one.name, _plain(Source(one))}]:
@@ -291,7 +292,7 @@ def _elsewhere(promise: Entry, root: Path, folder: Path) -> str:
 
 
 def _instead(folder: Path) -> str:
-    """Say what lies in a folder in place of a set's files, or around it, and what would make them of it."""
+    """Say what a folder, or one around it, holds instead of a set's files, and which command makes the files of it."""
     top = _top(folder)
     place = next((path for path in (folder, top, top.parent) if path.is_dir() and listing(path)), None)
     if place is None:
@@ -302,7 +303,7 @@ def _instead(folder: Path) -> str:
         return told
     inside = walk(top, strict=False)
     above = {one.path.parent.parent for one in inside if one.path.suffix.lower() in PICTURES} - {top.parent}
-    sources = [*above]  # the folders of class folders, of which an import takes one, or those that it knows as parts
+    sources = [*above]  # folders of class folders: an import takes a single one, or `top` where one is called train
     tables = {one.file.suffix.lower() for one in inside} & TABLES
     if any(part_of(one.name) == "train" for one in above) or (tables and not above):
         sources = [top]
@@ -317,7 +318,7 @@ def _read_idx(promise: Entry, folder: Path, root: Path, found: dict[str, Source]
     arrays = {file: idx.read_idx(source, 3 if "images" in file else 1) for file, source in found.items()}
     files = {file: sha256(idx.serialize(array)) for file, array in arrays.items()}
     if promise.published:
-        # the content is known, or else the file as it was published
+        # either the content has the known checksum, or the file has the md5 of the published one
         for path in dict.fromkeys(found[file].path for file in files if files[file] != promise.sha256.get(file)):
             with path.open("rb") as stream:
                 md5 = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
@@ -343,7 +344,7 @@ def _read_idx(promise: Entry, folder: Path, root: Path, found: dict[str, Source]
             odd = ", ".join(map(str, np.setdiff1d(part, values)[:5]))
             raise InputError(
                 f"{folder} holds labels {part.min()} to {part.max()}, {odd} among them; {values[0]} to {values[-1]}, "
-                f"of the {len(classes)} classes, were expected. Correct labels or classes."
+                f"of the {len(classes)} classes, were expected. Correct the labels or the list of classes."
             )
     pictures = np.concatenate(images)
     if promise.transposed:
@@ -355,19 +356,19 @@ def _read_idx(promise: Entry, folder: Path, root: Path, found: dict[str, Source]
 def _own_classes(
     name: str, path: Path, labels: NDArray[np.uint8], files: dict[str, str]
 ) -> tuple[tuple[str, ...], NDArray[np.int64]]:
-    """Return the classes of a user's own set and the label of each; its classes.txt is one of its files."""
+    """Return the classes of a user's own set and the label of each; a classes.txt is added to `files`."""
     seen = values = np.unique(labels).astype(np.int64)
     classes = tuple(map(str, seen))
     if path.is_file():
         with reading(path, "one class a line in UTF-8", "Correct it."):
             classes = tuple(line.strip() for line in path.read_text("utf-8-sig").rstrip().split("\n"))
         if "" in classes or len(set(classes)) < len(classes):
-            raise InputError(f"{path}: found an empty or repeated line; one different class a line was expected.")
+            raise InputError(f"{path}: found an empty or repeated line; a class of its own in each line was expected.")
         files[path.name] = sha256(path)
         values = np.arange(len(classes), dtype=np.int64) + int(seen[0] > 0 and seen[-1] == len(classes))
         if values[0] < seen[0] and seen[-1] < len(classes):
-            told = f"no training image has label 0, which is that of its first line, {classes[0]}"
-            warn(f"{path}: {told}. If that is meant for label 1, remove the lines after the first {seen[-1]}.")
+            told = f"no training image has label 0, the label of its first line, {classes[0]}"
+            warn(f"{path}: {told}. If that line is meant for label 1, remove all lines after the first {seen[-1]}.")
     if not np.array_equal(values, np.arange(len(values))):
         told = f"{name}: the labels are {values[0]} to {values[-1]}, and not 0 to {len(values) - 1}."
         warn(f"{told} Its {len(classes)} classes are called {', '.join(classes[:5])} ...")
@@ -399,7 +400,7 @@ def _read_folders(parts: dict[str, Path]) -> _Whole:
 
 
 def _download(promise: Entry, folder: Path) -> None:
-    """Fetch the published files that are not there, by way of a temporary folder: what breaks leaves nothing behind."""
+    """Fetch the missing published files through a temporary folder, so that a broken download leaves nothing behind."""
     from torchvision.datasets.utils import download_url  # slow to import, and seldom needed
 
     try:

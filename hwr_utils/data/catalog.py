@@ -35,11 +35,11 @@ class Entry:
     only_tested: bool = False  # of an import: are all its samples test images, which no network learns from?
     n_train: int | None = None
     n_test: int | None = None
-    writers: Sequence[int] | None = None  # of the train and test samples
+    writers: Sequence[int] | None = None  # how many people wrote the training and the test samples
 
     @property
     def published(self) -> bool:
-        """Whether the name means the published files, known by checksum, or by their counts where none is published."""
+        """Whether the name stands for published files, known by checksums or, where none are published, by counts."""
         return bool(self.md5 or self.writers)
 
     def advice(self, root: Path) -> str:

@@ -15,17 +15,17 @@ from hwr_utils.errors import InputError, kind, warn
 from hwr_utils.sources import AGAIN, Source, listing, natural, packed, walk
 
 SIDE = 28  # pixels, of the images in IDX files
-LABELS = ("label", "labels", "class", "target", "y", "digit", "character")  # how a column of labels is called
+LABELS = ("label", "labels", "class", "target", "y", "digit", "character")  # names that a column of labels may have
 Part = tuple[str, Any, Any]  # train or test, images, labels; images and labels may come one after the other
 
 
 def import_images(paths: Iterable[str | Path], out: str | Path) -> dict[str, int]:
     """Write train-images-idx3-ubyte.gz and so on into `out`, and classes.txt where the labels are names.
 
-    Kaggle's CSV has a label and the pixels of an image in each row; Keras' npz x_train, y_train, x_test and y_test;
-    Hugging Face's Parquet the columns image and label. The names of files and arrays tell what is training and what is
-    test; where nothing is called test, a fifth of each class is held out. Returns the numbers of training and of test
-    images; raises an InputError where nothing can be read, images lack labels, or `out` holds such files already.
+    Each row of Kaggle's CSV has a label and the pixels of an image; Keras' npz has x_train, y_train, x_test and y_test;
+    Hugging Face's Parquet has the columns image and label. The names of files and arrays tell training from test data;
+    where nothing is called test, a fifth of each class is held out. Returns the numbers of training and of test images;
+    raises an InputError where nothing can be read, images lack labels, or `out` holds such files already.
     """
     found: dict[str, tuple[list[Any], list[Any]]] = {"train": ([], []), "test": ([], [])}
     sources = list(paths)
@@ -40,7 +40,7 @@ def import_images(paths: Iterable[str | Path], out: str | Path) -> dict[str, int
             f"{len(test_labels)} labels; training images with a label each were expected. Give other files."
         )
     low, high = (end([end(image) for image in (*train, *test)]) for end in (np.min, np.max))
-    if not (low >= 0 and high <= 255):  # which of pixels that are missing neither holds
+    if not (low >= 0 and high <= 255):  # both comparisons are False for NaN, a missing pixel
         raise InputError(f"{where}: found pixels of {low} to {high}; expected 0 to 255, or 0 to 1. Scale them.")
     images = np.stack([_fit(image * (255.0 if high <= 1 else 1.0)) for image in (*train, *test)])
     told = [_told(label, where) for label in (*train_labels, *test_labels)]
@@ -56,7 +56,7 @@ def import_images(paths: Iterable[str | Path], out: str | Path) -> dict[str, int
     if len(names) > 256:
         raise InputError(f"{where}: found {len(names)} classes; at most 256 go into IDX files. Give fewer.")
     if (ready := out / ".import").is_dir() and not any((out / one.name).exists() for one in ready.iterdir()):
-        _move_up(ready)  # of an import that was killed amid this
+        _move_up(ready)  # finish an import that was killed while it moved files
     if out.is_dir() and any([*out.glob("*ubyte*"), *out.glob("classes.txt")]):
         raise InputError(
             f"{out} holds IDX files or their classes.txt, which are kept. Give another folder, or remove them."
@@ -72,14 +72,14 @@ def import_images(paths: Iterable[str | Path], out: str | Path) -> dict[str, int
 
 
 def _move_up(ready: Path) -> None:
-    """Move the files of a whole import beside what lies in the folder above, which may be what was read."""
+    """Move the files of a finished import into the folder above; what lies there, maybe the sources, stays."""
     for path in sorted(ready.iterdir()):
         path.rename(ready.parent / path.name)
     ready.rmdir()
 
 
 def _told(label: Any, where: str) -> str:
-    """Return a label as text, a whole number without a fraction; an InputError where it is missing."""
+    """Return a label as text, for instance 3.0 as "3"; an InputError where it is missing."""
     if pd.isna(label):
         raise InputError(f"{where}: found an image whose label is missing. Give it one, or remove it.")
     if isinstance(label, bytes):
@@ -128,12 +128,12 @@ def _csv(stream: Any, source: Source) -> Iterator[Part]:
     table = pd.read_csv(stream, header=header, sep=mark)
     first, last = table.columns[0], table.columns[-1]
     label = next((column for column in table if str(column).lower() in LABELS), None)
-    if label is None:  # a first column of one value is a corner of the images
+    if label is None:  # a first column that never changes is a corner pixel, so the labels are in the last one
         label = last if table[first].nunique() == 1 < table[last].nunique() else first
     pixels = table.drop(columns=label).to_numpy()
     if pixels.dtype.kind not in "biuf" or pd.isna(pixels).any():
         raise InputError(
-            f"{source} has cells that are empty or no numbers; pixels and labels were expected. Mend them."
+            f"{source} has cells that are empty or not numbers; pixels and labels were expected. Correct them."
         )
     yield source.part or "train", pixels.reshape(-1, side, side), table[label].to_numpy()
 
@@ -146,7 +146,7 @@ def _npz(stream: Any, source: Source) -> Iterator[Part]:
 
 
 def _images(array: Any, where: str) -> Any:
-    """Return images as (N, H, W), whatever their channels, or where the pixels of each are in a row."""
+    """Return images as (N, H, W): channels are averaged, and pixels in one row an image become a square."""
     if array.ndim == 4 and (channels := [axis for axis in (3, 1) if array.shape[axis] in (1, 3)]):
         return array.mean(channels[0])
     side = math.isqrt(array.shape[-1])
@@ -169,6 +169,6 @@ def _parquet(stream: Any, source: Source) -> Iterator[Part]:
 
 
 def _fit(image: Any) -> Any:
-    """Return an image of 0 to 255 as (28, 28) uint8; of another size, white on black and fitted as pictures are."""
+    """Return an image of 0 to 255 as (28, 28) uint8; one of another size is turned white on black and fitted."""
     gray = image.round().astype(np.uint8)
     return gray if gray.shape == (SIDE, SIDE) else preprocessing.to_square(preprocessing.white_on_black(gray), SIDE)

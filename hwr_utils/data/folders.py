@@ -11,15 +11,15 @@ from hwr_utils.errors import InputError, printable, warn
 from hwr_utils.files import sha256
 from hwr_utils.sources import listing, natural, normal, part_of
 
-MOST = 25  # warnings of pictures that are left out, a line each
+MOST = 25  # at most so many left-out pictures are named, each in a warning of its own
 HELD_OUT = "val(id(ation)?)?|eval(uation)?|dev|hold[-_ ]?out"
 
 
 def parts(folder: Path) -> dict[str, Path]:
-    """Return the folders of the training and the test pictures by "train" and "test": those that are there.
+    """Return those folders of training and of test pictures that are there, under the keys "train" and "test".
 
-    They are found however they are called and nested: `Training`, `train/images`, `NAME/data/train`; where none is
-    called test, one called `HELD_OUT` is. Without training pictures there are no parts.
+    They may be called and nested as in `Training`, `train/images` or `NAME/data/train`. Where no folder is called test,
+    one whose name matches `HELD_OUT` is taken. Without a folder of training pictures the result is empty.
     """
     inside = [path for path in listing(folder) if path.is_dir()] if folder.is_dir() else []
     if len(inside) == 1 and (deeper := parts(inside[0])):
@@ -35,7 +35,7 @@ def parts(folder: Path) -> dict[str, Path]:
             raise InputError(f"{folder} holds {told}, and one {part} folder was expected. Rename or remove the others.")
         if named:
             found[part] = (whole or named)[0]
-    if "train" not in found:  # a class may be called "test tube"
+    if "train" not in found:  # then a "test" folder may be a class, such as "test tube"
         return {}
     if others := [path.name for path in inside if path not in found.values()]:
         read_from = " and ".join(path.name for path in found.values())
@@ -48,9 +48,9 @@ def parts(folder: Path) -> dict[str, Path]:
 
 
 def read(path: Path) -> tuple[NDArray[np.uint8], list[str], str]:
-    """Read a folder of class folders, and leave out what is no readable picture, or a blank one, with a warning.
+    """Read a folder of class folders; pictures that are blank or cannot be read are left out with a warning.
 
-    Raises an InputError where there are no folders, one holds no readable picture, or its name is not UTF-8.
+    Raises an InputError where there are no folders, or one holds no readable picture or has a name that is not UTF-8.
 
     Returns:
         (N, 28, 28) images, white on black; the class of each, which is its folder's name; one SHA-256 over the names
@@ -65,7 +65,7 @@ def read(path: Path) -> tuple[NDArray[np.uint8], list[str], str]:
             bad.append(f"{folder} lies beside the class folders")
             continue
         name, before = normal(folder.name), len(images)
-        if not name.isprintable():  # which a name that is not UTF-8 is not either
+        if not name.isprintable():  # a name that is not UTF-8 is not printable either
             raise InputError(f"the folder {folder} has characters in its name that cannot be shown. Rename it.")
         for file in listing(folder):
             try:
@@ -75,7 +75,7 @@ def read(path: Path) -> tuple[NDArray[np.uint8], list[str], str]:
                 if np.ptp(image) < preprocessing.MIN_CONTRAST:
                     raise InputError(f"{file} is blank")
             except InputError as error:
-                said, where, fault = str(error).partition(printable(str(file)))  # what was expected is said once
+                said, where, fault = str(error).partition(printable(str(file)))  # what was expected comes last
                 bad.append(said + where + re.split(rf"; expected|\. |, and no |: {preprocessing.FORMATS[0]}", fault)[0])
                 continue
             images.append(image)

@@ -27,8 +27,8 @@ OTHERS = {  # what lies beside .gnt files, or is taken for them
 }
 
 
-# the 3,755 most frequent characters, in the order of their codes, which is by pronunciation: rows 16 to 55 of GB 2312,
-# of 94 cells each, of which the last row has 89
+# the 3,755 most frequent characters in the order of their codes, which follows their pronunciation: rows 16 to 55 of
+# GB 2312, with 94 characters in each row and 89 in the last
 LEVEL_1 = tuple(bytes((0xA0 + 16 + n // 94, 0xA1 + n % 94)).decode("gb2312") for n in range(3755))
 
 
@@ -41,7 +41,7 @@ def parse(content: bytes, where: object) -> Iterator[tuple[bytes, NDArray[np.uin
     """
     start, end = 0, len(content)
     while start < end or not content:
-        header = content[start : start + HEADER.size].ljust(HEADER.size, b"\0")  # of zeros it is faulty, too
+        header = content[start : start + HEADER.size].ljust(HEADER.size, b"\0")  # zeros mark a cut-off one as faulty
         size, code, width, height = HEADER.unpack(header)
         sound = 0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE and size == HEADER.size + width * height
         if not sound or start + size > end:
@@ -66,7 +66,7 @@ def serialize(samples: Iterable[tuple[bytes, NDArray[np.uint8]]]) -> bytes:
 
 
 def encode(character: str) -> bytes:
-    """Return the tag of a character of GB 2312, which is filled up with a zero byte where it is ASCII."""
+    """Return the two-byte tag of a character of GB 2312; an ASCII character's single byte is followed by a zero."""
     return character.encode("gb2312").ljust(2, b"\0")
 
 

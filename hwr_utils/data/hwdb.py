@@ -34,7 +34,7 @@ class Options:
 
     size: int = 56  # pixels a side, 16 to 512
     margin: int = 3  # pixels left free on each side of the ink
-    drop_others: bool = False  # leave out samples of other than the 3,755 level-1 characters; else they are an error
+    drop_others: bool = False  # leave out samples beyond the 3,755 level-1 characters; otherwise they are an error
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Import:
 
     @property
     def sha256(self) -> str:
-        """What names the samples: a checksum of the sources' content, of their order and parts, and of the options."""
+        """A checksum that identifies the samples: of the sources' content, order and parts, and of the options."""
         sources = [[source[key] for key in ("sha256", "part")] for source in self.manifest["sources"]]
         content = [self.manifest["schema_version"], self.manifest["options"], sources]
         return files.sha256(json.dumps(content, sort_keys=True).encode())
@@ -86,13 +86,14 @@ def read_import(folder: str | Path) -> Import:
 def import_gnt(
     paths: Iterable[str | Path], out: str | Path, options: Options = Options(), workers: int | None = None
 ) -> dict[str, Any]:
-    """Import GNT files, folders of them and zip archives, in this order, into `out`, which is there when it is whole.
+    """Import GNT files, folders of them and zip archives, in this order, into `out`, which appears when it is complete.
 
-    The same import that is there already is kept. Each of the `workers` (None: one a core) holds one file in memory.
+    If `out` already holds the same import, it is kept. Each of the `workers` (None: one a core) holds a file in memory.
 
     Returns:
-        The manifest: schema_version; options; samples; classes; sources (a list of name, writer, part, see
-        `Source.part`, sha256, samples, the samples kept, and others: what else it held); arrays (SHA-256 of each file).
+        The manifest: schema_version; options; samples; classes; sources (for each: name; writer; part, see
+        `Source.part`; sha256; samples, how many it has; kept, how many of them are imported; others, how many it has
+        of each other character); arrays (SHA-256 of each file).
 
     Raises:
         InputError: a source is missing or damaged, is given twice, or holds other characters without `drop_others`;
@@ -174,8 +175,8 @@ def _convert(options: Options, part: Path, job: tuple[int, Source, dict[str, Any
     content = source.read("a GNT file", gnt.MAX_BYTES)
     if files.sha256(content) != told["sha256"]:
         raise InputError(f"{source} has changed while it was imported. Run the same command again.")
-    # straight into the arrays: a file of a million tiny images would not fit into memory at their new size; and seen
-    # as plain arrays, the same memory without a memmap's cost at every item
+    # Samples go straight into the arrays: a file of a million tiny images would not fit into memory at their new size.
+    # `asarray` gives plain arrays over the same memory, without a memmap's cost at every item.
     columns = [np.asarray(np.load(part / f"{name}.npy", mmap_mode="r+", allow_pickle=False)) for name in COLUMNS]
     samples = ((LABELS.get(gnt.decode(code)), image) for code, image in gnt.parse(content, source))
     for place, (label, image) in enumerate((one for one in samples if one[0] is not None), start):

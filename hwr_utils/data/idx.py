@@ -24,8 +24,8 @@ CHUNK = 2**20
 def read_idx(source: str | Path | Source, ndim: int | None = None) -> NDArray[np.uint8]:
     """Return the uint8 array in an IDX file, gzipped or plain: the content decides, not the name.
 
-    No more memory is taken than the header declares, nor than the file holds. Raises an InputError where the file
-    cannot be opened, is damaged, or has not the number of dimensions that the caller needs: 3 for images, 1 for labels.
+    It takes no more memory than the header declares or the file holds. Raises an InputError where the file cannot be
+    opened, is damaged, or does not have the `ndim` dimensions that the caller needs: 3 for images, 1 for labels.
     """
     source = source if isinstance(source, Source) else Source(Path(source))
     with source.open("an IDX file") as stream:

@@ -10,7 +10,7 @@ Indices = NDArray[np.int64]  # sorted
 
 
 def stratified_split(labels: NDArray[np.int64], fraction: float, seed: int) -> tuple[Indices, Indices]:
-    """Return the indices of those kept and those held out of records with (N,) labels.
+    """Split records with (N,) labels; return the indices of those that are kept and of those that are held out.
 
     The fraction (0..1) of each class that is held out is rounded to the nearest record; a class of two or more keeps at
     least one record on each side, and a single record is kept.
@@ -50,8 +50,8 @@ def fold_numbers(labels: NDArray[np.int64], folds: int, seed: int) -> NDArray[np
 def swap(labels: NDArray[np.int64], kept: Indices, spare: Indices, size: int, seed: int) -> Indices:
     """Return `kept` with exactly `size` of its records replaced by some of `spare`, each by one of its own class.
 
-    The new ones are a stratified sample of `spare`; both are indices into `labels`. Raises an InputError where there
-    are fewer records of a class than that takes.
+    The new ones are a stratified sample of `spare`; both are indices into `labels`. Raises an InputError where `spare`
+    has fewer records than `size`, or `kept` has too few of a class to replace.
     """
     if size > len(spare):
         raise InputError(f"swap={size} is more than the {len(spare)} images of the other half. Use a smaller one.")
@@ -65,7 +65,7 @@ def swap(labels: NDArray[np.int64], kept: Indices, spare: Indices, size: int, se
 
 
 def writer_split(writers: NDArray[np.int64], fraction: float, seed: int) -> tuple[Indices, Indices]:
-    """Return the indices of those kept and those held out, with nobody on both sides; `fraction` is of the writers.
+    """Hold out a `fraction` (0..1) of the writers; return the indices of the kept and of the held-out records.
 
     Raises an InputError where there is only one writer.
     """

@@ -4,9 +4,9 @@ Dividing the logits of a network by one number, the temperature, makes its score
 al., On Calibration of Modern Neural Networks, ICML 2017). The number is found on images that the network was neither
 trained on nor is tested on.
 
-A good score does not make a picture a character: of 3,755 hanzi one resembles any scribble. So a `recognizer.Rejector`
+A good score does not make a picture a character: one of 3,755 hanzi resembles any scribble. So a `recognizer.Rejector`
 learns to tell those images and their logits from scribbles that the project draws, from characters that the network
-does not know, and from two of those images in one picture. To learn from what is no character is the idea of
+does not know, and from two of those images in one picture. Learning from what is not a character is the idea of
 Hendrycks, Mazeika and Dietterich (Deep Anomaly Detection with Outlier Exposure, ICLR 2019); here it does not touch the
 network. How many are declined is measured on other scribbles, and on kinds that the rejector never saw.
 """
@@ -33,15 +33,15 @@ from hwr_utils.device.recognizer import DRAWN, RANKED, Rejector, features, softm
 from hwr_utils.synthesis import hanzi, medians, scribbles
 from hwr_utils.synthesis.strokes import strokes_for, table
 
-DECLINED = 0.03  # share of characters that may be declined; of other hands, up to two points more or less
+DECLINED = 0.03  # share of characters that may be declined; it differs by up to two points for other hands
 BINS = 15  # of the expected calibration error, as Guo et al. have
-BOUNDS = (0.1, 10.0)  # of the temperature: where every answer is right, lower would always be better
+BOUNDS = (0.1, 10.0)  # of the temperature: if every answer is right, a lower one is always better
 LEARNED, COUNTED = (400, 0), (100, 2)  # scribbles of each kind, and their seed; with seed 1 the kinds were chosen
 PENS = (0.6, 1.7)  # least and greatest width of a pen that scribbles, where 1 is that of the characters
-STRANGERS, DOTS = "others", 0.05  # the name of their kind, and the share of dots among them
-WRITTEN = 5000  # characters that it knows, drawn with the pen of scribbles, or it would decline that pen
-ALIKE = ("0O", "1IJL", "2Z", "5S", "6BG8", "9QG")  # what one script has and another too, but for its name
-STRENGTH = 1e4  # of the scribbles and characters against the rejector's preference for small weights
+STRANGERS, DOTS = "others", 0.05  # the name of the kind for unknown characters, and the share of dots among them
+WRITTEN = 5000  # drawings of known characters with the pens of scribbles; without them it would decline such pens
+ALIKE = ("0O", "1IJL", "2Z", "5S", "6BG8", "9QG")  # characters of different scripts that look alike
+STRENGTH = 1e4  # weight of all scribbles and characters against the regression's preference for small weights
 HIDDEN = {"hidden_layer_sizes": (32,), "alpha": 0.1, "learning_rate_init": 0.002, "max_iter": 80, "random_state": 0}
 
 Images = NDArray[np.uint8]  # (N, H, W)
@@ -60,9 +60,9 @@ def measure(
 ) -> tuple[dict[str, Any], Rejector]:
     """Find the temperature of a network and its rejector, and say what they achieve.
 
-    The network reads images of a form, that is their size, margin and centre, and knows these classes. Both are found
-    on images that are held out: it was neither trained on them nor is tested on them. The test has images, the
-    network's logits of them, and labels.
+    The network (`predict`) reads images of this form, that is their size, margin and centre, and knows these classes.
+    Both are found on held-out images, on which it was neither trained nor is tested. `test` holds images, the network's
+    logits for them, and their labels.
 
     Returns:
         What is recorded, described by `quantization.schema.json`, and the rejector.
@@ -94,9 +94,9 @@ def measure(
 def _drawn(
     predict: Predict, form: Mapping[str, Any], classes: Sequence[str], width: float, inked: Images, n: int, seed: int
 ) -> dict[str, Features]:
-    """Return the features of n scribbles of each kind, 2 n strangers, and 2 n pairs of `inked` images.
+    """Return the features of n scribbles of each kind, 2 n strangers, and 2 n pictures of two `inked` images each.
 
-    Those of a pair lie over each other or beside each other.
+    Each of n pairs of images makes two pictures: one image over the other, and one beside the other.
     """
     found, rng = scribbles.draw(n * len(scribbles.KINDS), seed), np.random.Generator(np.random.PCG64(seed))
     # every other point is enough, and half the work
@@ -118,9 +118,9 @@ def _ends(image: NDArray[np.uint8]) -> tuple[int, int]:
 
 
 def strangers(classes: Sequence[str]) -> list[str]:
-    """Return the characters of scripts that a network does not know, those of a short script as often as of a long one.
+    """Return the characters of scripts that a network does not know, repeated until all scripts are about as frequent.
 
-    Those that look like one of its classes are left out, as the digit 0 is where the letter O is known.
+    Characters that look like one of its classes are left out: for instance the digit 0 where the letter O is known.
     """
     known = set("".join(classes).upper())
     known |= {one for group in ALIKE if known & set(group) for one in group}
@@ -135,8 +135,8 @@ def written(
 ) -> list[scribbles.Scribble]:
     """Draw n of these characters, each in a hand of its own; a share of `dots`, 0..1, are a single dot instead.
 
-    All are drawn as often as each other; or the `simple` ones oftener, one of s strokes in proportion to s**-3. Then
-    every fifth is drawn as in print, for on a screen many people draw straight lines.
+    All characters are equally likely. With `simple`, one of s strokes is drawn in proportion to s**-3, and every fifth
+    drawing is as in print, because many people draw straight lines on a screen.
     """
     rng = np.random.Generator(np.random.PCG64(seed))
     typed = {character for script in table().values() for character in script}
@@ -156,12 +156,13 @@ def _declined(rejector: Rejector, rows: Features) -> float:
 
 
 def fit_rejector(known: Features, own: Features, drawn: Features) -> Rejector:
-    """Learn to tell features of characters that the network has not seen from those of scribbles, as weighty as they.
+    """Learn to tell features of characters (`known` and `own`) from those of scribbles and other drawings (`drawn`).
 
-    Of the `known` ones at most `DECLINED` fall below the limit, by classifiers that have learned from other thirds of
-    all. The project's `own` drawings of characters are learned from, and do not move the limit. The second step of the
-    rejector learns from what the first says of thirds that it has not learned from (Wolpert, Stacked generalization,
-    Neural Networks 5, 1992).
+    The limit is set so that at most a share `DECLINED` of the `known` characters, which the network has not seen, falls
+    below it; classifiers that learned from the other thirds judge them. The project's `own` drawings of characters are
+    learned from, but do not move the limit. The first step gives both sides the same weight. The second learns from
+    what the first says of a third that it has not learned from (Wolpert, Stacked generalization, Neural Networks 5,
+    1992).
     """
     rows = np.concatenate([known, own, drawn])
     is_known, wide = np.arange(len(rows)) < len(rows) - len(drawn), rows[:, :-DRAWN]
@@ -203,7 +204,7 @@ def calibration_error(scores: NDArray[np.float64], right: NDArray[np.bool_], bin
 
 
 def threshold(scores: NDArray[np.float64], share: float) -> float:
-    """Return the greatest limit that at most this share of the (N,) scores is below, cut to four decimals."""
+    """Return the greatest limit below which at most this share of the (N,) scores lies, cut to four decimals."""
     limit = np.sort(scores)[int(share * len(scores))]
     return float(np.floor(limit * 10_000) / 10_000)
 

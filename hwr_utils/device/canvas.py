@@ -1,7 +1,7 @@
 """Turn the strokes of a pen into the picture that a network takes. What the playground's page does, in Python.
 
 `book/playground/preprocessing.js` is the same in JavaScript, and a test compares the two pixel by pixel. Everything up
-to the drawn picture is plain arithmetic in an order of its own, so that both have the same bytes.
+to the drawn picture is plain arithmetic in a fixed order, so that both give the same bytes.
 """
 
 from collections.abc import Sequence
@@ -66,8 +66,8 @@ def prepare(strokes: Sequence[Stroke], pen: float, size: int, margin: int, centr
 def pen_width(images: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Return the width of the pen in each of (N, H, W) images, as a part of the longer side of the ink.
 
-    A long line of width w has w / 2 of ink for each pixel of its two edges, whose length is the sum of what brightness
-    changes by. Corners and crossings make it a little less than the width, and the same little for everyone.
+    A long line of width w has w / 2 of ink for each pixel of its two edges, and the sum of all changes of brightness is
+    the length of the edges. Corners and crossings make the result a little too small, equally so for everyone.
     """
     padded = np.pad(images.astype(np.float64), ((0, 0), (1, 1), (1, 1)))
     across, down = np.diff(padded, axis=2)[:, :-1], np.diff(padded, axis=1)[:, :, :-1]

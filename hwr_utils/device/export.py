@@ -101,7 +101,7 @@ def _onnx(model: nn.Module, image_size: int) -> bytes:
 def _quantize_onnx(content: bytes, calibration: NDArray[np.float32]) -> bytes:
     """Quantize statically, as QuantizeLinear and DequantizeLinear around each operation.
 
-    With reduce_range a weight has 7 bits: sums of products of 8 bits overflow the 16 that CPUs without VNNI add in.
+    With reduce_range a weight has 7 bits: CPUs without VNNI add in 16 bits, which sums of 8-bit products overflow.
     """
     with _silence() as folder:
         from onnxruntime import quantization

@@ -26,8 +26,8 @@ from hwr_utils.device.calibration import Labels, Logits
 from hwr_utils.errors import InputError
 from hwr_utils.training import Execution
 
-ROUNDS, TURN = 20, 10  # the formats take turns, of so many inferences, so many times
-REFERENCE, CLOCK = "safetensors", "fp32.tflite"  # what answers, and what times, are compared with
+ROUNDS, TURN = 20, 10  # in each of the rounds every format has a turn, of so many inferences
+REFERENCE, CLOCK = "safetensors", "fp32.tflite"  # the formats with which answers and times are compared
 CALIBRATION_IMAGES = 200  # of the training set; beyond some hundred the ranges hardly move
 HELD_OUT_IMAGES = 5000  # at most, by which scores are calibrated
 LIBRARIES = {"torch", "litert-torch", "litert-converter", "ai-edge-litert", "ai-edge-quantizer", "onnx", "onnxruntime"}
@@ -49,8 +49,8 @@ def quantize(
         formats: names of `export.FORMATS`; those that these are compared with are added.
         images: how many test images, stratified; None takes all.
         data_root: None is `data.default_root()`.
-        calibrate_on: a dataset on whose test images, of characters that the run knows, the scores are calibrated; they
-            choose, and no longer test. None takes images that were held out of training, if there are any.
+        calibrate_on: a dataset whose test images, of characters that the run knows, calibrate the scores; so they can
+            no longer serve as a test. None takes images that were held out of training, if there are any.
 
     Returns the record that `quantization.schema.json` describes. Raises an InputError where a format is unknown; the
     record, the weights or the data are missing or damaged; or there are not so many images.
@@ -112,7 +112,7 @@ def versions() -> dict[str, str]:
 
 
 def some_of(labels: Labels, images: int | None, what: str) -> NDArray[np.int64]:
-    """Return the indices of so many of the (N,) labels, stratified, or of all; an InputError where they are fewer."""
+    """Return the indices of a stratified sample of the (N,) labels (None: of all); an InputError if there are fewer."""
     if images is None:
         return np.arange(len(labels))
     if not 1 <= images <= len(labels):
@@ -121,7 +121,7 @@ def some_of(labels: Labels, images: int | None, what: str) -> NDArray[np.int64]:
 
 
 def _at_most(n: int, indices: NDArray[np.int64], labels: Labels) -> NDArray[np.int64]:
-    """Return so many of the indices, stratified by their (N,) labels, or all where they are fewer."""
+    """Return n of the indices into (N,) labels, stratified by label, or all of them where there are fewer."""
     return indices[splits.stratified_sample(labels[indices], min(n, len(indices)), seed=0)]
 
 
@@ -139,13 +139,13 @@ class Foreign(NamedTuple):
 def foreign(
     run: results.Run, form: Mapping[str, Any], name: str, root: str | Path, images: int | None = None
 ) -> Foreign:
-    """Read the test images of a dataset for a run of this form; so many of them, stratified, or all.
+    """Read a dataset's test images and bring them into a run's form: a stratified sample, or (None) all of them.
 
     Raises an InputError where the dataset is missing, is of the same source as the run's own, or shares no character
     with it; or there are not so many images.
     """
     own, other = data.entry(run.config.dataset), data.entry(name)
-    if name == own.name or (other.citation and other.citation == own.citation):  # a sample is of its whole
+    if name == own.name or (other.citation and other.citation == own.citation):  # samples have their set's citation
         raise InputError(
             f"{run.folder.name} was trained on {own.name}, which is of the same source as {name}: it may have seen "
             "these images. Give a dataset of another source."
@@ -185,9 +185,9 @@ def _scores(
     source: str | None,
     test: tuple[NDArray[np.uint8], Logits, Labels],
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what `calibration.measure` finds and on which images, and what of it model.json says under `scores`."""
+    """Return what to record of `calibration.measure` and its images, and what model.json says under `scores`."""
     found: dict[str, Any] = {"held_out": source, "images": len(held_out[1]), "temperature": 1.0}
-    if source is None:  # the test images would do for both, and would then no longer test
+    if source is None:  # test images that calibrate would no longer be a test
         return found, {"temperature": 1.0}
     size = run.config.training["image_size"]
     measured, rejector = calibration.measure(partial(predict, model, size), form, run.classes, held_out, test)
@@ -196,7 +196,7 @@ def _scores(
 
 
 def predict(model: nn.Module, size: int, images: NDArray[np.uint8]) -> Logits:
-    """Return the (N, C) logits of a network whose input has that side, of (N, H, W) images."""
+    """Return the (N, C) logits for (N, H, W) images of a network whose input has `size` pixels a side."""
     return models.predict_logits(model, torch.from_numpy(images), size).numpy()
 
 
@@ -221,7 +221,7 @@ def _describe(
 
 
 def _interpreter(name: str, path: Path, model: nn.Module) -> Interpreter:
-    """Open a file by the program that its format is made for, on one thread; PyTorch runs `model` instead."""
+    """Open a file with the program for its format, on one thread; for safetensors PyTorch runs `model` instead."""
     if name.endswith(".tflite"):
         return recognizer.Network(path)
     if name.endswith(".onnx"):
@@ -253,9 +253,9 @@ def compare(labels: Labels, reference: Logits, logits: Logits) -> dict[str, Any]
 
 
 def latencies(interpreters: Mapping[str, Interpreter], images: NDArray[np.float32]) -> dict[str, dict[str, Any]]:
-    """Time interpreters by turns on (N, 1, H, W) images, so that what slows one slows all.
+    """Time interpreters in turn on (N, 1, H, W) images, so that whatever slows the machine slows all of them.
 
-    The first round warms up and does not count. A ratio is that of the medians of one round, to those of `CLOCK`.
+    The first round warms up and does not count. A ratio divides a round's median by that of `CLOCK` in the same round.
     """
     times = {name: np.empty((ROUNDS + 1, TURN)) for name in interpreters}
     for turn in tqdm(range(ROUNDS + 1), desc="latency", unit="round"):

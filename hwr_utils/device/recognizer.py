@@ -67,7 +67,7 @@ class Rejector:
     output: NDArray[np.float64]
 
     def accepts(self, logits: NDArray[np.floating], images: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        """Say of (..., C) logits and the prepared images (..., H, W) that they are of which show a character (...)."""
+        """Tell (...) which of the prepared images (..., H, W), with logits (..., C), show a character."""
         return self.judge(features(logits, images)) >= 0
 
     def judge(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -79,7 +79,7 @@ class Rejector:
 
 
 def features(logits: NDArray[np.floating], images: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Return what a rejector sees of (..., C) logits and of the prepared images (..., H, W) that they are of, (..., F).
+    """Return the features (..., F) that a rejector sees of prepared images (..., H, W) and their logits (..., C).
 
     Of the logits it sees all, their squares, and the `RANKED` greatest in order; where there are fewer, the least
     stands for those that are missing. Of an image it sees what `_look` returns, and the squares of that.
@@ -236,7 +236,7 @@ def load(path: str | Path) -> Recognizer:
 def read_description(path: Path) -> dict[str, Any]:
     """Read a model.json, with scores that change nothing where it has none.
 
-    An InputError where it is missing, no JSON, or without what this module's docstring lists.
+    Raises an InputError where it is missing, is not JSON, or lacks something that this module's docstring lists.
     """
     with reading(path, "the description of a model", AGAIN):
         found = dict(json.loads(path.read_text(encoding="utf-8")))
@@ -269,7 +269,7 @@ def read_description(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep what libraries print, from C++ too, off the terminal: of the whole process, other threads as well."""
+    """Keep what libraries print, even from C++, off the terminal; this silences all threads of the process."""
     sys.stdout.flush()
     sys.stderr.flush()
     # redirected as well, for in a notebook print() does not write to file 1

@@ -1,7 +1,7 @@
-"""Test a run on the images of another dataset: real handwriting, for a model that was trained on drawn one.
+"""Test a run on the images of another dataset, such as real handwriting for a model trained on drawn characters.
 
-It is the file `model.dynamic_int8.tflite` that is tested, by LiteRT's interpreter and the `model.json` beside it: what
-devices and the playground run. A dataset's classes are matched with the model's by their characters.
+LiteRT's interpreter runs the file `model.dynamic_int8.tflite` by the `model.json` beside it, as devices and the
+playground do. A dataset's classes are matched with the model's by their characters.
 """
 
 from collections import Counter
@@ -18,7 +18,7 @@ from hwr_utils.errors import InputError
 from hwr_utils.training import Execution
 
 FILE = "model.dynamic_int8.tflite"
-CONFUSIONS = 40  # pairs of a character and a wrong answer, the most frequent, that are told
+CONFUSIONS = 40  # how many of the most frequent pairs of a character and a wrong answer are recorded
 
 
 def evaluate(

@@ -69,14 +69,14 @@ def predict_logits(model: nn.Module, images: Tensor, image_size: int) -> Tensor:
         (N, C) float32 logits on the same device.
     """
     model.eval()
-    # the caches of a CPU hold the maps of so many: at 56 pixels 500 at a time took 1.6 times as long
+    # a CPU's caches hold the feature maps of 100 images: at 56 pixels, 500 at a time took 1.6 times as long
     batch_size = 500 if images.device.type == "cuda" else 100
     with torch.inference_mode():
         return torch.cat([model(to_input(batch, image_size)).float() for batch in images.split(batch_size)])
 
 
 class Predictions(NamedTuple):
-    """What is kept of a network's answers to N images, of which all logits would be gigabytes at 3,755 classes."""
+    """What is kept of a network's answers to N images: with 3,755 classes, all the logits would be gigabytes."""
 
     classes: Tensor  # (N, k) int64, best first
     scores: Tensor  # (N, k) float32, the probabilities of these, by softmax over all C classes
@@ -93,10 +93,10 @@ def rank(logits: Tensor, labels: Tensor) -> Predictions:
 def layer_table(model: nn.Module, image_size: int) -> pd.DataFrame:
     """Count parameters and multiply-accumulates layer by layer, by a pass over one image of that side in pixels.
 
-    A convolution's are output positions x kernel area x input channels per group x output channels, with the input
-    channels that it is given; a linear layer's are inputs x outputs. Biases, activations and pooling are not counted,
-    as is usual. The network is left as it was. Returns a row for each layer with weights: layer (its name), kind,
-    output_shape (without the batch), parameters, macs (of one image).
+    The multiply-accumulates of a convolution are output positions x kernel area x input channels per group x output
+    channels, with the input channels that it is given; those of a linear layer are inputs x outputs. Biases,
+    activations and pooling are not counted, as is usual. The network is left as it was. Returns a row for each layer
+    with weights: layer (its name), kind, output_shape (without the batch), parameters, macs (of one image).
     """
     rows: list[dict[str, Any]] = []
 

@@ -67,17 +67,17 @@ def _unit(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
 
 
 class CompactHCCR(nn.Module):
-    """Seven convolutions in three sizes, two of them with a way round, and a classifier of low rank.
+    """Seven convolutions on maps of three sizes, two of them with a skip connection, and a classifier of low rank.
 
     Args:
         n_classes: number of logits.
         image_size: side of the square one-channel input in pixels. At 56 the layers work on 28x28, 14x14 and 7x7.
         width: channels at 28x28 positions, a multiple of 4; deeper layers have up to four times as many.
         rank: of the classifier.
-        cells: a side, over each of which the last features are averaged.
-        entry: what the network is given: "gray" the image; "directions", see `Directions`; "views" also, in
-            evaluation, those of the image made `Upright`, and the answer is the mean of both. An image whose side is
-            not `image_size`, as early in a training that begins with smaller ones, is read once.
+        cells: how many a side; the last features are averaged over each of them.
+        entry: what the network is given: "gray" is the image; "directions" is what `Directions` makes of it; "views"
+            adds, in evaluation, the directions of the image made `Upright`, and the answer is the mean of both. An
+            image whose side is not `image_size`, as early in a training that begins with smaller ones, is read once.
 
     Raises:
         InputError: an impossible option.

@@ -30,7 +30,7 @@ class ConvUnit(nn.Sequential):
 
 
 class Inception(nn.Module):
-    """GoogLeNet's module: four branches over a map of so many channels, their own channels joined; see `MODULES`."""
+    """GoogLeNet's module: four branches over a map of `inputs` channels, whose outputs are joined; see `MODULES`."""
 
     def __init__(
         self, inputs: int, one: int, reduce_three: int, three: int, reduce_five: int, five: int, pooled: int

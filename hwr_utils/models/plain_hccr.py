@@ -1,8 +1,8 @@
 """K. Kim's network without what gives it its name: where his has an Inception module, this has one plain convolution.
 
 The study made it to ask what the Inception modules are worth (book/plan.md, E4). Its 3x3 convolutions grow from one to
-the next as the modules do, and are as wide as gives the two networks the same number of parameters, to within one per
-cent, when they tell 64 classes apart.
+the next as the modules do. With their widths the two networks have the same number of parameters for 64 classes, to
+within one per cent.
 """
 
 from torch import nn

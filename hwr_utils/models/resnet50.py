@@ -22,7 +22,7 @@ class EqualChannels(nn.Conv2d):
 
 
 class SmallMaps(nn.Conv2d):
-    """A convolution that is learned as a matrix product where its output is one pixel, as in layer4 at 32 pixels.
+    """A convolution that training computes as a matrix product if its output is one pixel, as in layer4 at 32 pixels.
 
     The function is the same. Of a 3x3 kernel only the part on the map counts, and the rest only ever sees padding:
     an epoch at 32 pixels takes about a quarter less on a CPU.

@@ -30,7 +30,7 @@ SIZES: dict[str, dict[str, tuple[Any, int, int]]] = {
 SIZES[HANZI] = {"writers": (300, 0, 9_999), "classes": (None, 1, 3_755), "per_font": (0, 0, 999)}
 VERSION = 1  # of the drawings of `NAMES`: raise it when the same seed comes to give other images
 BYTES = 6_700  # on the disk of a sample of hanzi: some 3,500 in the GNT file, 56 x 56 + 4 in the arrays
-FIRST_OF_FONTS, FIRST_OF_TEST = 10_000, 1_000_000  # numbers of writers that copy fonts, and of those of the test part
+FIRST_OF_FONTS, FIRST_OF_TEST = 10_000, 1_000_000  # first numbers of writers who copy fonts, and of test writers
 
 
 def checked(name: str, seed: int = 0, **sizes: Any) -> dict[str, Any]:
@@ -65,8 +65,8 @@ def draw(name: str, n: int, seed: int, split: str = "train") -> tuple[NDArray[np
 def choose(classes: int | str | None) -> str:
     """Return the characters that `classes` stands for, in the order of GB 2312.
 
-    They are given themselves; or as a number, which takes as many of level 1, scattered over it and always the same, a
-    smaller number some of those of a larger one; None means all 3,755. Raises an InputError for what is neither.
+    `classes` are the characters themselves; or a number, which stands for so many scattered over level 1, always the
+    same, and some of those of any larger number; or None, for all 3,755. Raises an InputError for anything else.
     """
     if classes is None or (type(classes) is int and 1 <= classes <= len(gnt.LEVEL_1)):
         order = np.argsort(hanzi.keys_of(np.array([ord(character) for character in gnt.LEVEL_1])), kind="stable")
@@ -98,16 +98,16 @@ def hands(writers: int, per_font: int) -> dict[str, tuple[int, str]]:
 
 
 def write(name: str, data_root: str | Path, seed: int = 0, processes: int | None = None, **sizes: Any) -> Path:
-    """Draw a dataset into the files of its published model, unless they are there already and of the same arguments.
+    """Draw a dataset into files like those of its published model; what the same arguments have drawn before is kept.
 
-    The set is drawn into a folder of its own, which takes its place when it is whole: what was killed starts again, and
-    two at once never mix. Its manifest.json tells what was drawn, and what `data.load` then finds there.
+    The set is drawn into a temporary folder, which takes its final place when it is complete: after a kill the drawing
+    starts again, and two at once never mix. Its manifest.json tells what was drawn, with the checksums of the files.
 
-    Of `NAMES` the sizes are n_train and n_test, the numbers of images that are drawn from strokes, and per_font, how
-    many hands copy each font into the training images; the files are IDX, and classes.txt. Of `HANZI` they are writers,
-    classes, see `choose`, and per_font, see `hands`; the files are GNT, a file a writer, each character once in it, and
-    their import. Hanzi are drawn by so many processes (None: one a core), whose number changes nothing. Fewer writers
-    are the first of the same, fewer classes the same images of these; what a font lacks is left out.
+    For `NAMES` the sizes are n_train and n_test, the numbers of images drawn from strokes, and per_font, how many hands
+    copy each font into the training images; the files are IDX files and classes.txt. For `HANZI` they are writers,
+    classes (see `choose`) and per_font (see `hands`); the files are GNT files, one for each writer with each character
+    once, and their import. The number of `processes` (None: one a core) that draw hanzi changes nothing. Fewer writers
+    are the first of the same ones, and fewer classes have the same images; characters that a font lacks are left out.
 
     Returns the folder <data_root>/synthetic/<name>. Raises an InputError as `checked`, and where the folder cannot be
     written or has too little room, the strokes or fonts are absent, or a process was killed.
@@ -152,7 +152,7 @@ def _write_idx(folder: Path, manifest: dict[str, Any]) -> dict[str, str]:
 
 
 def _plan(seed: int, writers: int, classes: int | str | None, per_font: int) -> dict[str, Any]:
-    """Return what determines a set of hanzi; an InputError where nobody would write, or strokes or fonts are others."""
+    """Return what determines a set of hanzi; an InputError without any writer, or if strokes or fonts are unusable."""
     characters = choose(classes)
     if not writers and not per_font:
         raise InputError("writers=0: without fonts one writer or more was expected.")

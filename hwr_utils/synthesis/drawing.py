@@ -210,7 +210,7 @@ def _centre_by_mass(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     pixels = np.arange(SIZE)
     mass = images.sum((1, 2), dtype=np.int64)
     centres = [(images.sum(axis, dtype=np.int64) * pixels).sum(1) / mass for axis in (2, 1)]
-    # the box leaves four pixels at every side: within these no ink goes round the edge
+    # the box leaves four pixels free at every side, so no ink that moves by at most four goes round the edge
     down, right = (np.clip(SIZE // 2 - np.rint(centre).astype(np.int64), -4, 4)[:, None] for centre in centres)
     rows, columns = (pixels - down) % SIZE, (pixels - right) % SIZE
     return images[np.arange(len(images))[:, None, None], rows[:, :, None], columns[:, None, :]]
@@ -228,10 +228,10 @@ def fonts_of(name: str) -> Mapping[str, str]:
 
 
 def copy(name: str, seed: int, per_font: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Copy each character that a font has in so many hands, which bend it and have pens of different widths.
+    """Copy the characters of a dataset of `SHEETS` from each of its fonts in `per_font` hands with different pens.
 
-    Of a dataset of `SHEETS`, each font in turn; fewer hands give the first of the same images. Returns images
-    (n, 28, 28) uint8, 0 for paper to 255 for ink, and labels (n,) int64. Errors as `fonts.draw`.
+    The hands bend the characters; those that a font lacks are left out, and fewer hands give some of the same images.
+    Returns images (n, 28, 28) uint8, 0 for paper to 255 for ink, and labels (n,) int64. Errors as `fonts.draw`.
     """
     sheet = SHEETS[name]
     variants = {c: label for label, one in enumerate(CATALOG[name].classes) for c in dict.fromkeys((one, one.lower()))}

@@ -1,4 +1,4 @@
-"""Characters from handwriting fonts, each of which is one more hand than the drawn ones.
+"""Characters from handwriting fonts, each of which adds a hand to those that are drawn from strokes.
 
 A package of npm holds a font as some hundred files, each with the glyphs of some characters; its style sheet names them
 with their ranges, as CSS Fonts (https://www.w3.org/TR/css-fonts-4/#unicode-range-desc) says. The set-up (`make setup`)
@@ -48,7 +48,7 @@ def checksum(sheet: str, modules: Path = MODULES) -> str:
 
 
 def verify(sheets: Mapping[str, str] = HANZI, modules: Path = MODULES) -> None:
-    """Raise an InputError where one of some fonts is missing, or is not the one that the drawings are known by."""
+    """Raise an InputError where one of the fonts is missing, or does not have the checksum that `sheets` gives it."""
     for sheet, expected in sheets.items():
         if (found := checksum(sheet, modules)) != expected:
             raise InputError(
@@ -65,9 +65,9 @@ def _open(path: Path) -> tuple[ImageFont.FreeTypeFont, bytes]:
         return font, bytes(font.getmask(NOWHERE))
 
 
-@functools.lru_cache(maxsize=40_000)  # of which a process that draws many hands asks again and again
+@functools.lru_cache(maxsize=40_000)  # a process that draws many hands asks for the same glyphs again and again
 def draw(sheet: str, character: str, modules: Path = MODULES) -> NDArray[np.uint8] | None:
-    """Draw a character as a font has it, whose style sheet is in `modules`, the folder of npm packages.
+    """Draw a character as a font has it; the font's style `sheet` is in `modules`, the folder of npm packages.
 
     Returns (H, W) uint8, cropped to the ink, about `PIXELS` a side; 0 = ink, 255 = paper. None where the font has a
     hole: its files do not name the character, or they draw nothing or their sign for a missing one. Raises an

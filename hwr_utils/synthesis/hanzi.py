@@ -19,11 +19,11 @@ from hwr_utils.synthesis.strokes import Floats, Ints
 VERSION = 6  # of the drawings: raise it when the same arguments come to give other images
 SIDE = 60  # pixels of an image's longer side: what CASIA's subset has been scaled to
 CANVAS = 68  # pixels a side to draw on
-WIDE = 100  # the same for what comes from a font, of which a hand may make more
+WIDE = 100  # the same for glyphs of fonts, which a hand may make larger
 BATCH = 64  # samples drawn together
 JOIN = 6  # points between two strokes that are joined
 SPACING = 0.7  # pixels between two points of ink, at most, unless a stroke has grown
-SCALE = 1024  # steps a pixel, and of ink, to which is rounded
+SCALE = 1024  # coordinates, and amounts of ink, are rounded to 1 / SCALE
 
 Keys = NDArray[np.uint64]
 Hand = SimpleNamespace  # see `hand`
@@ -79,8 +79,8 @@ class Chance:
 PRINT_TO_HAND = ((-0.08, 0), (-0.08, 0), (0, 0), (-0.14, 0), (0, 0), (0, 0), (0, 0))
 
 
-# A writer's habits: a number between two, or of a mean and a deviation, in the order of the random numbers. Lengths are
-# parts of the character's longer side, where no other unit is named.
+# A writer's habits in the order of the random numbers: "uniform" between two numbers, or "bell" with a mean and a
+# deviation. Lengths are parts of the character's longer side, unless another unit is named.
 HABITS = {
     "pen": ("uniform", 0.3, 2.1),  # radius in pixels
     "edge": ("uniform", 0.06, 0.22),  # share of each neighbour when the ink is blurred
@@ -120,7 +120,7 @@ def hand(seed: int, writer: int) -> Hand:
 def batch(strokes: Strokes, start: int, stop: int) -> Batch:
     """Prepare the strokes of the samples from `start` to before `stop`, and where their m points of ink lie on them.
 
-    It is the same for all writers, and not to be changed.
+    The result is the same for all writers and is cached, so nobody may change it.
     """
     a, b = strokes.first[start], strokes.first[stop]
     paths, owner = strokes.paths[a:b], strokes.owner[a:b] - start
@@ -131,7 +131,7 @@ def batch(strokes: Strokes, start: int, stop: int) -> Batch:
     length = np.concatenate([inner, np.repeat(gap[:, None] / (JOIN + 1), JOIN + 1, axis=1)], axis=1)
     extent = np.array([np.ptp(paths[owner == n].reshape(-1, 2), axis=0).max() for n in range(stop - start)])
     pixels = SIDE * length / extent[owner][:, None]
-    # strokes may grow when they are bent: what each point holds follows from the lengths then
+    # strokes may grow when they are bent; their lengths after that decide how much ink each point holds
     count = np.where(length > 0, np.ceil(pixels / SPACING), 0).astype(np.int64).ravel()
     segment = np.repeat(np.arange(count.size), count)
     within = np.arange(len(segment)) - np.repeat(np.cumsum(count) - count, count)
@@ -183,8 +183,8 @@ def in_a_hand(strokes: list[Floats], seed: int, writer: int) -> list[Floats]:
 def draw_from_font(seed: int, writer: int, sheet: str, characters: str) -> list[NDArray[np.uint8] | None]:
     """Draw characters as a font has them, see `fonts.draw`, bent and squeezed by a writer's habits and by chance.
 
-    Returns an image of each as `draw` does, for which the same numbers mean the same habits; None where the font has a
-    hole.
+    Returns an image of each as `draw` does, and None where the font has a hole. The same seed and writer have the same
+    habits in both functions.
     """
     habits = hand(seed, writer)
     there = {number: glyph for number, c in enumerate(characters) if (glyph := fonts.draw(sheet, c)) is not None}
@@ -334,7 +334,7 @@ def _fit(x: Floats, y: Floats, batch: Batch, side: float) -> tuple[Floats, Float
     scale = side / np.maximum(np.maximum(high[0] - low[0], high[1] - low[1]), 0.1)
     shift = [CANVAS / 2 - scale * (a + b) / 2 for a, b in zip(low, high, strict=True)]
     x, y = (v * scale[batch.owner][:, None] + s[batch.owner][:, None] for v, s in zip((x, y), shift, strict=True))
-    # a join may leave the box of the strokes when it is warped; never the canvas
+    # a join that is warped may leave the box of the strokes, but must not leave the canvas
     x, y = (np.clip(np.rint(values * SCALE) / SCALE, 4, CANVAS - 4) for values in (x, y))
     return x, y
 

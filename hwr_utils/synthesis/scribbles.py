@@ -120,7 +120,7 @@ def _outline(rng: np.random.Generator) -> Scribble:
 
 
 def _character(rng: np.random.Generator) -> Scribble:
-    """One that the project draws, of any script."""
+    """Return the strokes of a random character that the project draws, of any script."""
     characters = [character for script in table().values() for character in script]
     variants = strokes_for(characters[rng.integers(len(characters))])
     return variants[rng.integers(len(variants))]
