@@ -19,7 +19,7 @@ from fontTools.ttLib import TTFont
 from playwright.sync_api import Page
 from torch.distributed.run import get_args_parser
 
-from browsing import Site, grave_faults
+from browsing import Site
 from hwr_utils import cli, evaluation, files, notebooks, recipes, records, results
 from hwr_utils.errors import InputError
 from hwr_utils.results import Run
@@ -207,21 +207,6 @@ def test_commands_of_the_book_are_understood() -> None:
 # ---- in a browser ----
 
 
-@pytest.fixture
-def open_page(new_page: Callable[..., Page], site: Site) -> Callable[..., Page]:
-    """Return a function that opens a page of the book in a window of its own."""
-
-    def open_one(path: str, **options: Any) -> Page:
-        page = new_page(**options)
-        page.goto(site.address + path)
-        return page
-
-    return open_one
-
-
-LOOKED_AT = ["book/introduction.html", "book/protocol.html", "notebooks/02_simple_cnn.html"]
-
-
 def one_run_each(pages: dict[str, str]) -> list[str]:
     """Return the page of one run of each network."""
     networks = recipes.MODEL_OPTIONS
@@ -229,45 +214,20 @@ def one_run_each(pages: dict[str, str]) -> list[str]:
     return [path for path in runs if path]
 
 
-# what scrolls sideways, and the keyboard cannot come to
-UNREACHED = """[...document.querySelectorAll("article *")].filter((one) => one.scrollWidth > one.clientWidth + 1
-  && getComputedStyle(one).overflowX === "auto" && one.tabIndex < 0).map((one) => one.outerHTML.slice(0, 99))"""
-
-
 def test_pages_fit_a_phone_and_need_nothing_from_elsewhere(
     pages: dict[str, str], site: Site, new_page: Callable[..., Page]
 ) -> None:
     page = new_page(viewport={"width": 390, "height": 800})
-    wide, stuck, asked, errors = [], [], set(), []
+    wide, asked, errors = [], set(), []
     page.on("request", lambda request: asked.add(request.url))
     page.on("pageerror", lambda error: errors.append(f"{page.url}: {error}"))
     for path in [path for path in pages if path.startswith(("book/", "notebooks/"))] + one_run_each(pages):
         page.goto(site.address + path)
         if page.evaluate("document.documentElement.scrollWidth") > 390:
             wide.append(path)
-        stuck += [f"{path}: {one}" for one in page.evaluate(UNREACHED)]
     assert not wide
-    assert not stuck
     assert not errors
     assert {url for url in asked if not url.startswith((site.address, "data:"))} == set()
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_is_legible(pages: dict[str, str], open_page: Callable[..., Page], scheme: str) -> None:
-    for path in [*LOOKED_AT, one_run_each(pages)[0]]:
-        page = open_page(path, color_scheme=scheme)
-        page.wait_for_function(f"document.documentElement.dataset.theme === '{scheme}'")
-        assert grave_faults(page, ["color-contrast"]) == [], path
-
-
-def test_search_finds_a_word(open_page: Callable[..., Page]) -> None:
-    page = open_page("book/introduction.html")
-    page.locator(".search-button-field:visible").first.click()
-    field = page.locator("input[type=search]:visible").first
-    field.fill("McNemar")
-    field.press("Enter")
-    page.wait_for_url("**/search.html?q=McNemar*")
-    page.locator("#search-results li a[href*='protocol.html']").first.wait_for()  # results appear one by one
 
 
 # ---- building ----
@@ -279,24 +239,14 @@ def settings() -> dict[str, Any]:
 
 
 def test_the_address_is_one_setting() -> None:
-    plain = settings()
-    plain["repository"]["url"] = ""
-    without = build.configure(plain, quick=False)
-    assert not {"repository", "launch_buttons"} & set(without)
-    assert not {"sphinx_sitemap", "sphinxext.opengraph"} & set(without["sphinx"]["extra_extensions"])
-    assert not any(name.startswith("use_") for name in without["html"])
-
     public = settings()
     public["repository"]["url"] = "https://github.com/Someone/a-study"
     given = build.configure(public, quick=False)
     assert given["html"]["baseurl"] == "https://someone.github.io/a-study/"
-    assert given["html"]["use_edit_page_button"] and given["launch_buttons"]["colab_url"]
-    assert {"sphinx_sitemap", "sphinxext.opengraph"} <= set(given["sphinx"]["extra_extensions"])
     assert given["sphinx"]["config"]["notfound_urls_prefix"] == "/a-study/"
-    for url in ("github.com/a/b", "https://elsewhere.org/a/b"):
-        public["repository"]["url"] = url
-        with pytest.raises(InputError, match=re.escape(url)):
-            build.configure(public, quick=False)
+    public["repository"]["url"] = "https://elsewhere.org/a/b"
+    with pytest.raises(InputError, match=r"elsewhere\.org"):
+        build.configure(public, quick=False)
 
 
 def test_the_quick_edition_says_so() -> None:
@@ -313,14 +263,6 @@ def test_links_to_pages_that_an_edition_lacks_are_plain_text(tmp_path: Path) -> 
     assert build.without_dead_links(text, tmp_path / "book", tmp_path) == expected
     source = json.dumps({"source": ["A\n", "[two](05_quantization.ipynb)"]}, indent=1)
     assert json.loads(build.without_dead_links(source, tmp_path, tmp_path)) == {"source": ["A\n", "two"]}
-
-
-def test_globs_without_pages_are_left_out(tmp_path: Path) -> None:
-    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
-    (tmp_path / "notebooks").mkdir()
-    (tmp_path / "notebooks" / "01_one.ipynb").touch()
-    kept = str(build.without_empty_globs(toc, tmp_path))
-    assert "notebooks/0*" in kept and "runs/*" not in kept
 
 
 # names as an enemy would choose them: a tag, a template, a formula that does not end, a table's bar, a link, a code

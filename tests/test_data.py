@@ -5,7 +5,6 @@ import gzip
 import hashlib
 import io
 import json
-import os
 import re
 import shlex
 import shutil
@@ -135,11 +134,9 @@ def test_what_has_the_published_content_is_published_whatever_its_packing(
 
 
 INSTEAD = {
-    "mnist_train.csv": r"Found in .*: mnist_train\.csv\. .*run `hwr import-images \S*/MNIST --out \S*/MNIST/raw`",
-    "mnist.tar.gz": r"Unpack \S*/MNIST/mnist\.tar\.gz first\. With a network",
+    "mnist_train.csv": r"run `hwr import-images \S*/MNIST --out \S*/MNIST/raw`",
+    "mnist.tar.gz": r"Unpack \S*/MNIST/mnist\.tar\.gz first",
     "../mnist/raw/t10k-labels-idx1-ubyte.gz": r"mkdir -p \S*/MNIST/raw && mv \S*/mnist/raw/t10k-lab\S* \S*/MNIST/raw`",
-    "../train-images-idx3-ubyte": r"&& mv \S*/train-images-idx3-ubyte \S*/MNIST/raw`",
-    "processed/training.pt": r"Found in .*: processed\. With a network, run `hwr download mnist",
     "train-images-idx3-ubyte.gz": r"lacks train-labels-idx1-ubyte\.gz, t10k.*hwr download mnist --data-root",
 }
 
@@ -203,15 +200,9 @@ def test_downloads_come_from_a_server_and_are_checked(
 
 BAD_SETS: dict[str, tuple[dict[str, Any], bytes | None, str]] = {
     "counts differ": ({"train_labels": np.arange(19) % 10}, None, "there are 19 labels of these"),
-    "label out of range": (
-        {"test_labels": np.arange(10) + 1},
-        None,
-        "labels 1 to 10, 10 among them; 0 to 9, of the 10",
-    ),
-    "wrong size": ({"test_images": np.zeros((10, 32, 30), np.uint8)}, None, r"\(10, 32, 30\).*images of 28x28 were"),
+    "label out of range": ({"test_labels": np.arange(10) + 1}, None, "labels 1 to 10"),
+    "wrong size": ({"test_images": np.zeros((10, 32, 30), np.uint8)}, None, r"\(10, 32, 30\)"),
     "class repeated": ({}, b"a\nb\na\n", "empty or repeated"),
-    "class not in UTF-8": ({}, b"\xff\xfe", "expected .* UTF-8"),
-    "few classes": ({}, b"a\nb\n", "0 to 1, of the 2 classes"),
 }
 
 
@@ -241,47 +232,27 @@ def test_own_idx_files(tmp_path: Path, prefix: str, compress: bool) -> None:
     assert named.files.keys() - mine.files.keys() == {"classes.txt"}
 
 
-def test_own_idx_files_of_dark_ink_are_inverted(tmp_path: Path) -> None:
-    images = np.full((20, 28, 28), 255, np.uint8)
-    images[:, 8:20, 13:15] = 0
-    write_set(tmp_path / "custom/dark", train_images=images, test_images=images[:10])
-    dark = data.load("custom:dark", tmp_path)
-    assert np.array_equal(dark.train_images, 255 - images)
-    assert np.array_equal(dark.test_images, 255 - images[:10])
-
-
 def test_labels_that_do_not_begin_at_0_name_their_classes(tmp_path: Path) -> None:
     folder = write_set(tmp_path / "custom/mine", train_labels=np.arange(20) % 10 + 1, test_labels=np.arange(10) + 1)
-    with pytest.warns(InputWarning, match=r"labels are 1 to 10, and not 0 to 9\. .* called 1, 2, 3"):
+    with pytest.warns(InputWarning, match="labels are 1 to 10"):
         found = data.load("custom:mine", tmp_path)
     assert found.classes == tuple(map(str, range(1, 11))) and found.test_labels.tolist() == list(range(10))
     (folder / "classes.txt").write_text("\n".join("あいうえおかきくけこ"), "utf-8")
     with pytest.warns(InputWarning, match="called あ, い, う"):
         found = data.load("custom:mine", tmp_path)
     assert found.classes[0] == "あ" and found.train_labels.tolist() == [*range(10)] * 2
-
-
-def test_labels_from_1_that_do_not_reach_the_last_class_are_told(tmp_path: Path) -> None:
-    folder = write_set(tmp_path / "custom/mine", train_labels=np.arange(20) % 10 + 1, test_labels=np.arange(10) + 1)
-    (folder / "classes.txt").write_text("\n".join("ABCDEFGHIJKLMNOP"))
-    with pytest.warns(InputWarning, match=r"label 0.* first line, A\. .* after the first 10"):
+    (folder / "classes.txt").write_text("\n".join("ABCDEFGHIJKLMNOP"))  # is label 1 A or B?
+    with pytest.warns(InputWarning, match="label 0"):
         assert data.load("custom:mine", tmp_path).classes[1] == "B"
-    (folder / "classes.txt").write_text("\n".join("ABCDEFGHIJ"))  # as it is advised
-    with pytest.warns(InputWarning, match="1 to 10"):
-        found = data.load("custom:mine", tmp_path)
-    assert found.classes[found.test_labels[0]] == "A"
 
 
 def test_classes_without_images_are_named(tmp_path: Path) -> None:
     folder = write_set(tmp_path / "custom/mine", test_labels=np.zeros(10))
-    with pytest.warns(InputWarning, match="classes without a test image: 1, 2, 3, 4, 5 and 4 more"):
-        data.load("custom:mine", tmp_path)
     (folder / "classes.txt").write_text("\n".join("0123456789ab"), "utf-8")
-    with pytest.warns(InputWarning, match="classes without a training image: a, b"):
+    with pytest.warns(InputWarning) as told:
         data.load("custom:mine", tmp_path)
-    write_set(folder, test_labels=np.full(10, 11))
-    with pytest.raises(InputError, match="in its test set alone, which no model can learn: b"):
-        data.load("custom:mine", tmp_path)
+    missing = [str(one.message) for one in told]
+    assert "training image: a, b." in missing[0] and "test image: 1, 2, 3, 4, 5 and 4 more." in missing[1]
 
 
 def test_images_that_lie_transposed_are_told(tmp_path: Path, real: Real) -> None:
@@ -313,18 +284,8 @@ def pictures(tmp_path: Path) -> Path:
     return tmp_path / "custom/mine"
 
 
-LEFT = [
-    "train/b/.DS_Store",
-    "train/b/._1.PNG",
-    "train/@eaDir/1.png",
-    "train/b/THUMBS.db",
-    "test/.ipynb_checkpoints/1.png",
-]
-LEFT += ["train/__MACOSX/1.png", "train/b/Icon\r", "train/desktop.ini", "train/lost+found/1.png"]
-
-
 def test_own_class_folders(tmp_path: Path, pictures: Path) -> None:
-    for name in LEFT:
+    for name in ("train/b/.DS_Store", "train/@eaDir/1.png", "train/b/THUMBS.db"):
         files.write_bytes(pictures / name, b"left by a program")
     mine = data.load("custom:mine", tmp_path)
     assert mine.classes == ("b", "が")
@@ -342,10 +303,6 @@ def test_checksums_of_folders_follow_names_and_contents(tmp_path: Path, pictures
     # a name in the other Unicode form, as another file system may store it, is the same name
     (pictures / "train/が").rename(pictures / "train/か\u3099")
     assert sums() == first
-    write_picture(pictures / "train/が/3.png")  # in a folder of that name in the one form, beside that in the other
-    assert data.load("custom:mine", tmp_path).classes == ("b", "が")
-    (pictures / "train/が/3.png").unlink()
-    (pictures / "train/が").rmdir()
     (pictures / "test/b/x.webp").rename(pictures / "test/b/y.webp")
     second = sums()
     assert second["train"] == first["train"] and second["test"] != first["test"]
@@ -353,21 +310,15 @@ def test_checksums_of_folders_follow_names_and_contents(tmp_path: Path, pictures
     assert sums()["train"] != first["train"] and sums()["test"] == second["test"]
 
 
-def test_classes_lie_in_natural_order_and_names_that_cannot_be_shown_are_told(tmp_path: Path) -> None:
+def test_classes_lie_in_natural_order(tmp_path: Path) -> None:
     for number in range(12):
         write_picture(tmp_path / str(number) / "1.png", 10 + number)
     assert folders.read(tmp_path)[1] == [*map(str, range(12))]
-    files.write_bytes(tmp_path / os.fsdecode(b"\x1b\xff") / "1.png", b"")
-    with pytest.raises(InputError, match=r"folder .*\\x1b\\udcff has characters in its name that cannot be shown"):
-        folders.read(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("train", "test"),
-    [
-        *(("Train", "Test"), ("training", "evaluation"), ("train/train", "test/test"), ("mine/train", "mine/test")),
-        *(("train/images", "dev/images"), ("data/images/train", "data/images/validation")),
-    ],
+    [("training", "evaluation"), ("train/images", "test/images"), ("data/images/Train", "data/images/validation")],
 )
 def test_parts_are_found_as_people_name_them(tmp_path: Path, pictures: Path, train: str, test: str) -> None:
     expected = data.load("custom:mine", tmp_path)
@@ -378,27 +329,16 @@ def test_parts_are_found_as_people_name_them(tmp_path: Path, pictures: Path, tra
     assert data.load("custom:mine", tmp_path).files == expected.files
 
 
-def test_a_folder_that_is_no_part_of_an_import_is_named(tmp_path: Path, pictures: Path) -> None:
-    (pictures / "test").rename(pictures / "fresh")
-    write_picture(pictures / "train/b/2.png")
-    with pytest.warns(InputWarning, match="not from fresh"):
-        assert convert.import_images([pictures], tmp_path / "out") == {"train": 2, "test": 2}
-
-
 def test_pictures_that_cannot_be_read_are_named_and_left_out(tmp_path: Path, pictures: Path) -> None:
     expected = data.load("custom:mine", tmp_path)
-    bad = {"b/2.png": b"no image", "b/3.heic": bytes(4) + b"ftypheic", "b/notes.txt": b"x", "labels.csv": b"1"}
-    for name, content in bad.items():
+    for name, content in (("b/2.png", b"no image"), ("labels.csv", b"1")):
         files.write_bytes(pictures / "train" / name, content)
     Image.new("L", (50, 50), 200).save(pictures / "train/が/blank.png")
-    (pictures / os.fsdecode(b"train/b/\xff\x1b.png")).write_bytes(b"")
     with pytest.warns(InputWarning) as told:
         found = data.load("custom:mine", tmp_path)
     assert found.files == expected.files and len(found.train_labels) == len(expected.train_labels)
-    lines = [str(one.message) for one in told]
-    for name in (*bad, "blank.png is blank", "a HEIC", r"\udcff\x1b.png"):
-        assert len([line for line in lines if name in line]) == 1, "a line each"
-    assert [("6 left out" in line, "WEBP" in line) for line in lines] == [(False, False)] * 6 + [(True, True)]
+    for name in ("b/2.png", "labels.csv", "blank.png"):
+        assert len([one for one in told if name in str(one.message)]) == 1, "a line each"
 
 
 def test_what_lies_beside_the_two_parts_is_no_part(tmp_path: Path, pictures: Path) -> None:
@@ -406,27 +346,19 @@ def test_what_lies_beside_the_two_parts_is_no_part(tmp_path: Path, pictures: Pat
     write_picture(pictures / "train_old/b/1.png")
     (pictures / "download.zip").write_bytes(b"")  # that broke off
     (pictures / "train/b/lost.png").symlink_to("nowhere")
-    with pytest.warns(InputWarning, match=r"not from train_old|lost\.png"):
+    with pytest.warns(InputWarning, match="not from train_old"), pytest.warns(InputWarning, match="lost"):
         assert data.load("custom:mine", tmp_path).files == expected
     (pictures / "train").rename(pictures / "train1")
-    with pytest.raises(InputError, match="holds train1, train_old, and one train folder was expected"):
+    with pytest.raises(InputError, match="holds train1, train_old"):
         data.load("custom:mine", tmp_path)
-
-
-def test_a_table_beside_class_folders_is_left_out(tmp_path: Path, pictures: Path) -> None:
-    (pictures / "classes.csv").write_text("folder,name\nb,\nが,ga\n", "utf-8")
-    with pytest.warns(InputWarning, match=r"classes\.csv was left out"):
-        assert convert.import_images([pictures], tmp_path / "out") == {"train": 3, "test": 3}
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
         ("train.csv", b"<!DOCTYPE html>\n<p>", "is a web page"),
-        ("train.csv", f"label{',Größe' * 784}\n".encode("utf-16"), "Save it as UTF-8"),
-        ("train.csv", b"label" + b",\xe9" * 784 + b"\n", "Save it as UTF-8"),
+        ("train.csv", b"label" + b",\xe9" * 784 + b"\n", "UTF-8"),
         ("train.csv.gz", b"\x1f\x8b", r"Unpack .*train\.csv\.gz first"),
-        ("train.npy", b"\x93NUMPY", r"no \.csv, \.npz or \.parquet file"),
     ],
 )
 def test_what_is_no_table_is_told(tmp_path: Path, name: str, content: bytes, message: str) -> None:
@@ -435,22 +367,17 @@ def test_what_is_no_table_is_told(tmp_path: Path, name: str, content: bytes, mes
         convert.import_images([tmp_path / name], tmp_path / "out")
 
 
-@pytest.mark.parametrize("case", ["English/Img/a/1.png", "train/images/a/1.png", "zip"])
-def test_what_is_advised_for_pictures_can_be_pasted_and_works(tmp_path: Path, case: str) -> None:
-    folder = tmp_path / "my data/custom/mine"
+@pytest.mark.parametrize("place", ["English/Img", "train/images", "."])
+def test_what_is_advised_for_pictures_can_be_pasted_and_works(tmp_path: Path, place: str) -> None:
     for name in "ab":
-        for number in range(2):
-            write_picture(folder / case.replace("a/1", f"{name}/{number}") / ("" if "png" in case else f"{name}.png"))
-    if case == "zip":
-        shutil.make_archive(str(folder / "train"), "zip", folder / "zip")
-        shutil.rmtree(folder / "zip")
+        for number in range(5):
+            write_picture(tmp_path / "my data/custom/mine" / place / name / f"{number}.png")
     with pytest.raises(MissingFiles) as error:
         data.load("custom:mine", tmp_path / "my data")
     command = re.search("`(hwr import-images .*?)`", str(error.value))
-    assert bool(command) == (case != "zip") and (command or f"Unpack {folder / 'train.zip'} first" in str(error.value))
-    if command:
-        assert cli.main(shlex.split(command[1])[1:]) == 0
-        assert data.load("custom:mine", tmp_path / "my data").classes == ("a", "b")
+    assert command and cli.main(shlex.split(command[1])[1:]) == 0
+    found = data.load("custom:mine", tmp_path / "my data")
+    assert found.classes == ("a", "b") and np.bincount(found.train_labels).tolist() == [4, 4]
 
 
 def test_a_broken_archive_of_a_published_set_is_not_passed_over(tmp_path: Path) -> None:
@@ -464,8 +391,10 @@ def test_own_images_of_another_scale_polarity_or_number_of_classes(tmp_path: Pat
     both = {"train_labels": labels, "test_labels": labels[:10]}
     write_set(tmp_path / "custom/mine", train_images=images, test_images=255 - images[:10], **both)
     assert np.array_equal(data.load("custom:mine", tmp_path).test_images, images[:10])  # each part by itself
+    write_set(tmp_path / "custom/mine", train_images=255 - images, test_images=images[:10], **both)
+    assert np.array_equal(data.load("custom:mine", tmp_path).train_images, images)
     write_set(tmp_path / "custom/mine", train_images=images // 200, **both)
-    with pytest.raises(InputError, match="its brightest pixel is 1; up to 255"):
+    with pytest.raises(InputError, match="its brightest pixel is 1"):
         data.load("custom:mine", tmp_path)
     one = {"train_labels": labels * 0, "test_labels": labels[:10] * 0}
     write_set(tmp_path / "custom/mine", train_images=images, test_images=images[:10], **one)
@@ -473,29 +402,14 @@ def test_own_images_of_another_scale_polarity_or_number_of_classes(tmp_path: Pat
         data.load("custom:mine", tmp_path)
 
 
-def test_sets_without_both_parts_are_told_what_to_do(tmp_path: Path, pictures: Path) -> None:
+def test_sets_without_both_parts_are_told(tmp_path: Path, pictures: Path) -> None:
     write_picture(pictures / "test/d/1.png")
-    with pytest.raises(InputError, match="in its test set alone, which no model can learn: d"):
+    with pytest.raises(InputError, match=r"in its test set alone.*: d"):
         data.load("custom:mine", tmp_path)
-    write_picture(pictures / "train/d/1.png")
-    (pictures / "Validation").mkdir()
-    with pytest.warns(InputWarning, match="not from Validation"):
-        data.load("custom:mine", tmp_path)
-    (pictures / "Validation").rmdir()
-    (pictures / "test").rename(tmp_path / "test")
-    with pytest.raises(MissingFiles, match=f": train\\. .*run `hwr import-images {pictures} --out {pictures}`"):
-        data.load("custom:mine", tmp_path)
-    for name in "が", "b":
-        for number in range(5):
-            write_picture(pictures / name / f"{number}.png", 15 + number)
-    shutil.rmtree(pictures / "train")
     write_picture(tmp_path / "custom/flat/1.png")
-    with pytest.raises(MissingFiles, match=r"Found in .*: 1\.png\.") as error:
+    with pytest.raises(MissingFiles, match=r"1\.png") as error:
         data.load("custom:flat", tmp_path)
     assert "import-images" not in str(error.value), "which has no use for pictures without class folders"
-    assert cli.main(["import-images", str(pictures), "--out", str(pictures)]) == 0
-    found = data.load("custom:mine", tmp_path)
-    assert found.classes == ("b", "が") and np.bincount(found.train_labels).tolist() == [4, 4]
 
 
 # what `hwr import-images` makes of other files
@@ -580,13 +494,14 @@ def test_the_column_of_labels_may_stand_anywhere(tmp_path: Path, name: str | Non
 
 def test_labels_that_are_missing_or_odd(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     images, labels = frames(tmp_path / "in")
+    images[:, -1, -1] = labels  # the last pixel is not taken for the label, though it would do
     table, out = pd.DataFrame(images.reshape(-1, 784)).add_prefix("pixel"), tmp_path / "custom/mine"
     command = ["import-images", str(tmp_path / "in/train.csv"), "--out", str(out)]
     for odd, message in (
         ([None, *labels[1:]], "found an image whose label is missing"),
         (labels * 0, "found one class alone, 0"),
     ):
-        table.assign(label=odd).to_csv(tmp_path / "in/train.csv", index=False)
+        table.assign(label=odd)[["label", *table]].to_csv(tmp_path / "in/train.csv", index=False)
         assert cli.main(command) == 2 and message in capsys.readouterr().err and not out.exists()
     table.assign(label=labels + 1.0).to_csv(tmp_path / "in/train.csv", index=False)
     files.write_text(out / "classes.txt", "a\nb\n")
@@ -595,18 +510,6 @@ def test_labels_that_are_missing_or_odd(tmp_path: Path, capsys: pytest.CaptureFi
     assert cli.main(command) == 0
     with pytest.warns(InputWarning, match="the labels are 1 to 2"):
         assert data.load("custom:mine", tmp_path).classes == ("1", "2")
-
-
-def test_one_class_in_a_named_column_is_not_taken_for_a_corner(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    images, labels = frames(tmp_path / "in")
-    images[:, -1, -1] = labels  # the last pixel would do for labels
-    table = pd.DataFrame(images.reshape(-1, 784)).add_prefix("pixel")
-    table.insert(0, "label", 7)
-    table.to_csv(tmp_path / "in/train.csv", index=False)
-    assert cli.main(["import-images", str(tmp_path / "in"), "--out", str(tmp_path / "out")]) == 2
-    assert "found one class alone, 7" in capsys.readouterr().err
 
 
 def test_an_import_of_images_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

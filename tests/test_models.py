@@ -105,7 +105,7 @@ def test_the_poolings_are_what_they_are_said_to_be() -> None:
     assert torch.allclose(whole, nn.functional.avg_pool2d(feature_map, 7, stride=4))
     assert torch.allclose(corner[:, :, 0, 0], feature_map[:, :, :4, :4].mean(dim=(2, 3)))
     for size in (96, 225):  # where it would leave no single value
-        with pytest.raises(InputError, match=rf"pooling=avg4 .* image_size={size}\. Use .* from 97 to 224"):
+        with pytest.raises(InputError, match=rf"pooling=avg4 .* image_size={size}"):
             resnet(image_size=size, pooling="avg4")
 
 

@@ -10,15 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-import pandas as pd
-import papermill
 import pytest
-from bs4 import BeautifulSoup
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers import LIMIT, write_easy
-from hwr_utils import notebooks, plots, records
+from helpers import LIMIT
+from hwr_utils import notebooks
 from hwr_utils.errors import InputError
 
 TINY = """\
@@ -81,12 +78,6 @@ def test_the_same_work_makes_the_same_file(tiny: Path, tmp_path: Path) -> None:
     assert done[0] == done[1]
 
 
-def test_papermill_itself_runs_it_too(tiny: Path, tmp_path: Path) -> None:
-    output = tmp_path / "done.ipynb"
-    papermill.execute_notebook(tiny, output, {"seed": 3, "name": "b"}, progress_bar=False)
-    assert printed(output).startswith("3 0.5 b False None None")
-
-
 def test_a_terminal_shows_a_cells_own_bar_and_an_interrupt_is_told_in_one_line(tmp_path: Path) -> None:
     """Stop a training that lasts for ever, as a user does who has seen its bar."""
     body = "import time\nfrom tqdm import tqdm\nfor _ in tqdm(range(3), desc='training'):\n    time.sleep(LIMIT)"
@@ -126,11 +117,10 @@ def test_a_failing_cell_is_named_and_what_ran_is_kept(tiny: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("name", "value", "told"),
     [
-        ("sed", 3, "'sed' is unknown, expected one of seed, rate, name, flag, epochs, place; did you mean 'seed'?"),
-        ("seed", "three", "seed='three' is of type str, expected int; its default is 0"),
+        ("sed", 3, "did you mean 'seed'?"),
+        ("seed", "three", "seed='three' is of type str, expected int"),
         ("seed", True, "seed=True is of type bool, expected int"),
-        ("seed", None, "seed=None is of type NoneType, expected int"),
-        ("epochs", 2.5, "expected int; its default is None"),
+        ("epochs", 2.5, "expected int"),
     ],
 )
 def test_a_wrong_parameter_is_refused_before_anything_runs(
@@ -154,12 +144,10 @@ def test_text_becomes_what_a_parameter_takes(tmp_path: Path) -> None:
 
 def test_a_default_that_must_be_computed_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path, "a = print(1)")
-    with pytest.raises(InputError, match=rf"{path} is damaged .*malformed node.*tagged `parameters`"):
+    with pytest.raises(InputError, match=rf"{path} is damaged"):
         notebooks.check(path, {})
-    with pytest.raises(InputError, match="parameter 'a' is unknown"):
-        notebooks.check(write(tmp_path), {"a": 1})
     path.write_text('{"cells": [{}]}')
-    with pytest.raises(InputError, match=r"tiny\.ipynb is damaged .*expected a notebook with parameters"):
+    with pytest.raises(InputError, match=r"tiny\.ipynb is damaged"):
         notebooks.parameters(path)
 
 
@@ -179,46 +167,6 @@ def test_other_text_stays_text_and_gives_a_file_name(text: str) -> None:
     assert name != other, "the second would overwrite the first"
 
 
-# Found once; the tolerance is for other processors, whose sums differ in the last digits. Batch normalisation makes
-# more of such differences, and its running means need more steps, so ResNet-50 shows in training that it learns.
-TRAINING: dict[str, tuple[dict[str, Any], dict[str, list[float]], float]] = {
-    "02_simple_cnn": (
-        {"epochs": 3, "batch_size": 16},
-        {"train_loss": [1.374, 0.720, 0.062], "validation_loss": [1.176, 0.234, 0.006]},
-        0.05,
-    ),
-    "03_resnet50": ({"epochs": 2, "batch_size": 16, "image_size": 32}, {"train_loss": [1.36, 0.32]}, 0.3),
-}
-
-
-@pytest.mark.slow  # test_readme.py executes one that trains, and test_training.py tests that training learns
-@pytest.mark.parametrize("name", TRAINING)
-def test_a_training_notebook_trains_with_other_parameters(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Train through papermill and compare the record's figures; a loop that does not learn stays at a loss of 1.4."""
-    monkeypatch.delenv("HWR_TRAIN", raising=False)
-    given, expected, tolerance = TRAINING[name]
-    dataset = write_easy(tmp_path / "data", n_train=320, n_test=80)
-    values = given | {
-        "dataset": dataset,
-        "recipe": "quick",
-        "seed": 3,
-        "train_size": 240,
-        "device": "cpu",
-        "results_dir": str(tmp_path / "results"),
-        "data_root": str(tmp_path / "data"),
-    }
-    output = notebooks.execute(name, values, tmp_path / "done.ipynb", progress=False)
-    ((folder, record),) = records.read_all(tmp_path / "results")
-    config = record["config"]
-    assert (config["recipe"], config["seed"], config["training"]["epochs"]) == ("custom", 3, given["epochs"])
-    assert record["dataset"]["n_train"] == 240
-    for column, losses in expected.items():
-        assert [row[column] for row in record["history"]] == pytest.approx(losses, abs=tolerance)
-    assert folder.name in output.read_text(encoding="utf-8"), "the page shows the run that it trained"
-
-
 @pytest.mark.slow  # nbval executes it without a timed round
 def test_the_performance_notebook_measures_where_it_is_asked_to(tmp_path: Path) -> None:
     """Time one round on few images; the record holds what was timed, and both loops had the same loss."""
@@ -230,13 +178,3 @@ def test_the_performance_notebook_measures_where_it_is_asked_to(tmp_path: Path) 
     assert record["ratio"]["median"] == pytest.approx(seconds["usual"] / seconds["ours"], rel=0.05)
     assert record["ours"]["images_per_second"] == pytest.approx(128 / seconds["ours"], rel=0.01)
     assert "✓ **After one epoch in the same order, both loops have the same mean loss.**" in output.read_text("utf-8")
-
-
-def test_a_table_has_its_caption_and_shows_what_it_holds_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    shown: list[Any] = []
-    monkeypatch.setattr(plots, "display", shown.append)
-    frame = pd.DataFrame({"class": ["<b>"]}, pd.Index(["a"], name="run"))
-    for index, names in ((True, ["run", "class"]), (False, ["class"])):
-        plots.show_table(frame, "1 < 2", index)
-        table = BeautifulSoup(shown.pop().data, "html.parser")
-        assert [cell.text for cell in table.select("thead th, caption, td")] == ["1 < 2", *names, "<b>"]

@@ -250,16 +250,16 @@ def test_a_finger_that_writes_beside_a_resting_palm(open_page: Callable[..., Pag
     page = open_page(**TOUCH)
     ready(page)
     hand, palm = Hand(page), (0.9, 0.9)
-    for trembling in ((0.9, 0.9), (0.91, 0.89)):
-        hand.touch("Start", palm)
-        hand.touch("Move", trembling)
-        hand.touch("Start", trembling, (0.5, 0.2))
-        hand.touch("Move", trembling, (0.5, 0.8))
-        hand.touch("End", trembling)
-        hand.touch("End")
-        (stroke,) = drawn(page)
-        assert near(stroke[0], (0.5, 0.2)) and near(stroke[-1], (0.5, 0.8))
-        page.locator("#playground-clear").click()
+    trembling = (0.91, 0.89)
+    hand.touch("Start", palm)
+    hand.touch("Move", trembling)
+    hand.touch("Start", trembling, (0.5, 0.2))
+    hand.touch("Move", trembling, (0.5, 0.8))
+    hand.touch("End", trembling)
+    hand.touch("End")
+    (stroke,) = drawn(page)
+    assert near(stroke[0], (0.5, 0.2)) and near(stroke[-1], (0.5, 0.8))
+    page.locator("#playground-clear").click()
     hand.touch("Start", (0.5, 0.2))  # a finger that has just begun when the palm comes down
     hand.touch("Move", (0.5, 0.23))
     hand.touch("Start", (0.5, 0.23), palm)
@@ -278,12 +278,15 @@ def test_a_finger_that_writes_beside_a_resting_palm(open_page: Callable[..., Pag
     assert drawn(page) == []
 
 
-def test_selected_text_is_not_dragged_in_place_of_drawing(digits: Page) -> None:
+def test_a_stroke_is_where_the_pointer_went(digits: Page) -> None:
     digits.locator("article h1").click()
-    digits.keyboard.press("Control+a")
-    Hand(digits).line((0.5, 0.2), (0.5, 0.3), (0.5, 0.4), (0.5, 0.6), (0.5, 0.8))
-    (stroke,) = drawn(digits)
-    assert near(stroke[0], (0.5, 0.2)) and near(stroke[-1], (0.5, 0.8))
+    digits.keyboard.press("Control+a")  # and selected text is not dragged in its place
+    hand = Hand(digits)
+    hand.line((0.5, 0.2), (0.5, 0.3), (0.5, 0.4), (0.5, 0.6), (0.5, 0.8))
+    hand.line((0.5, 0.5), (1.3, 0.5), (1.3, 0.9), (1.3, 0.95))  # off the pad, and not along its edge
+    first, second = drawn(digits)
+    assert near(first[0], (0.5, 0.2)) and near(first[-1], (0.5, 0.8))
+    assert near(second[0], (0.5, 0.5)) and near(second[-1], (1.3, 0.95))
 
 
 def test_a_stroke_ends_where_its_end_is_not_told_or_the_pad_moves_away(digits: Page) -> None:
@@ -361,17 +364,6 @@ def test_undo_and_redo_take_one_stroke_each_time(digits: Page) -> None:
         undo.click()
         assert len(drawn(digits)) == left
     expect(undo).to_be_disabled()
-
-
-def test_a_stroke_that_leaves_the_pad_is_not_drawn_along_its_edge(digits: Page) -> None:
-    Hand(digits).line((0.5, 0.5), (1.3, 0.5), (1.3, 0.9), (1.3, 0.95))
-    inked = digits.evaluate(
-        """() => { const { width, height } = document.getElementById("playground-pad");
-          const ink = document.getElementById("playground-pad").getContext("2d")
-            .getImageData(0, 0.7 * height, width, 0.3 * height).data;
-          return ink.some((value, place) => place % 4 === 3 && value > 0); }"""
-    )
-    assert not inked
 
 
 def test_the_drawing_can_be_saved_and_outlives_a_reload(digits: Page, tmp_path: Path) -> None:
@@ -487,13 +479,9 @@ def test_models_say_what_they_are_and_what_they_know(digits: Page) -> None:
         ready(digits, model.entry["name"])
         about, test = digits.locator("#playground-about").inner_text(), model.test
         assert test and f"{100 * test['correct'] / test['n']:.2f} % of {test['n']:,} real images" in about
-        assert f"{model.file.stat().st_size / 1e6:.2f} MB" in about
         # the one of the hanzi comes from trainings on five sets of drawings
         trained = 5 * 720_960 if model.entry["name"] == "hanzi" else model.record["dataset"]["n_train"]
         assert f"{trained:,} images" in about
-        assert model.entry["knows"].format(n=f"{len(model.description['classes']):,}") in digits.locator(
-            "#playground-knows"
-        ).inner_text().replace("\n", " ")
         digits.locator("#playground-known summary").click()
         shown = digits.locator("#playground-characters").inner_text().split()
         assert shown == model.description["classes"] and "龍" not in shown
@@ -612,10 +600,6 @@ def test_a_book_that_has_no_playground_any_more_takes_the_worker_away(
 # ---- what it says when something is wrong ----
 
 
-def cut_off(content: bytes) -> bytes:
-    return content[: len(content) // 2]
-
-
 def with_a_bit_flipped(content: bytes) -> bytes:
     middle = len(content) // 2
     return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
@@ -625,8 +609,7 @@ def with_a_bit_flipped(content: bytes) -> bytes:
     ("path", "damage", "message"),
     [
         (MODEL, with_a_bit_flipped, "The file of the model “Digits” is damaged"),
-        (MODEL, lambda _: None, "The file of the model “Digits” is missing"),
-        (f"book/{playground.APP}/models.json", cut_off, "The list of models is missing or damaged"),
+        (f"book/{playground.APP}/models.json", lambda content: content[:99], "list of models is missing or damaged"),
         (f"book/{playground.APP}/litert/litert_wasm_internal.wasm", lambda _: None, "LiteRT did not start"),
         (f"book/{playground.APP}/pad.js", lambda _: None, "The playground did not start"),
     ],
@@ -642,41 +625,13 @@ def test_files_that_are_missing_or_damaged(
 def test_opened_as_a_file_it_says_what_to_do(browser: Browser, book: Path) -> None:
     page = browser.new_page()
     page.goto((book / PAGE).as_uri())
-    status(page).to_contain_text(f"python3 -m http.server --directory '{book}/' 8000")
+    status(page).to_contain_text(f"http.server --directory '{book}/'")
     page.close()
 
 
 # ---- where it is looked at ----
 
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True, "device_scale_factor": 3}
-SMALL = PHONE | {"viewport": {"width": 360, "height": 640}}
-LYING = PHONE | {"viewport": {"width": 844, "height": 390}}
-SHIFTS = """window.shifted = 0; new PerformanceObserver((list) => {
-  for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.shifted += entry.value;
-}).observe({ type: "layout-shift", buffered: true });"""
-
-
-@pytest.mark.parametrize("options", [SMALL, LYING], ids=["small", "lying"])
-def test_pad_and_candidates_are_in_one_view(open_page: Callable[..., Page], options: dict[str, Any]) -> None:
-    page = open_page(before=lambda context: context.add_init_script(SHIFTS), **TOUCH | options)
-    page.wait_for_selector("#playground-offline[data-ready]")
-    hand = Hand(page)
-    (stroke,) = strokes.read("2")
-    hand.touch("Start", stroke[0])
-    for place in stroke[1:]:
-        hand.touch("Move", place)
-    hand.touch("End")
-    status(page).to_contain_text("Most likely: 2")
-    assert page.evaluate("shifted") < 0.02
-    size = page.viewport_size
-    assert size and page.evaluate("[scrollY, document.documentElement.scrollWidth]") == [0, size["width"]]
-    for name in ("pad", "status", "candidates"):
-        box = page.locator(f"#playground-{name}").bounding_box()
-        assert box and box["y"] >= 0 and box["y"] + box["height"] <= size["height"], name
-    buttons = page.locator("#playground-app button").evaluate_all(
-        "buttons => buttons.map(b => Math.min(b.getBoundingClientRect().width, b.getBoundingClientRect().height))"
-    )
-    assert min(buttons) >= 44  # wide enough for a finger
 
 
 @pytest.mark.parametrize(("scheme", "options"), [("light", {}), ("dark", PHONE)], ids=["wide", "phone"])
@@ -698,8 +653,11 @@ def test_no_page_runs_a_script_that_its_content_brings(open_page: Callable[..., 
         assert "_static" in path.parts or "Content-Security-Policy" in path.read_text(encoding="utf-8")
     page = open_page(before=lambda context: context.add_init_script(VIOLATIONS))
     page.wait_for_selector("#playground-offline[data-ready]")
-    page.locator(".btn-fullscreen-button").click()
     assert page.evaluate("refused") == []
+    page.goto(site.address + "search.html?q=McNemar")  # which runs more of Sphinx's scripts than any other page
+    page.locator("#search-results li a[href*='protocol.html']").first.wait_for()
+    assert page.evaluate("refused") == []
+    page.goto(site.address + PAGE)
     hostile = b'<img src="x" onerror="owned = 1"><script>owned = 1</script></article>'
     site.replaced[PAGE] = (book / PAGE).read_bytes().replace(b"</article>", hostile, 1)
     page.reload()

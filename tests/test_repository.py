@@ -49,12 +49,6 @@ def occurrences(pattern: re.Pattern[bytes], suffixes: tuple[str, ...] = ()) -> I
             yield f"{path.relative_to(ROOT)}:{line}: {excerpt!r}"
 
 
-def project() -> dict[str, object]:
-    """Read [project] of pyproject.toml."""
-    content: dict[str, object] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    return content
-
-
 def pins() -> dict[str, list[Requirement]]:
     """Read requirements.txt: a package may have a pin for each range of Pythons or platforms."""
     found: dict[str, list[Requirement]] = {}

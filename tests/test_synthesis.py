@@ -109,9 +109,7 @@ def test_a_set_is_drawn_anew_when_it_is_damaged_or_another_is_asked_for(
     ("name", "change", "message"),
     [
         ("hiragana", {}, "'hiragana'.*did you mean 'hiragana-synthetic'"),
-        ("digits-synthetic", {"n_train": 0}, "n_train=0, expected a whole number"),
-        ("digits-synthetic", {"n_train": 2.5}, "n_train=2.5, expected a whole number"),
-        ("digits-synthetic", {"seed": -1}, "seed=-1, expected a whole number"),
+        ("digits-synthetic", {"n_train": 2.5}, "n_train=2.5"),
     ],
 )
 def test_bad_input_is_refused(name: str, change: dict[str, Any], message: str, tmp_path: Path) -> None:

