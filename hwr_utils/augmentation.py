@@ -12,18 +12,17 @@ from torch.nn import functional as F
 TURN, SHEAR, SCALE, SHIFT = 0.06, 0.10, 0.07, 0.04
 HALVES = 0.10  # how far the middle moves to one side: one half of a character grows, the other shrinks
 BEND = ((4, 0.055), (9, 0.016))  # of random fields: knots a side, and how far these move
-LEAN = 0.12  # tangent of the angle by which C016, whose characters help to choose, leans more than the drawings do
 
 
-def augment(images: Tensor, size: int, lean: float = 0.0) -> Tensor:
-    """Return a new variant of each of (N, H, W) uint8 images, white ink on black; they `lean` to the right on average.
+def augment(images: Tensor, size: int) -> Tensor:
+    """Return a new variant of each of (N, H, W) uint8 images, white ink on black.
 
     It is what a network takes: (N, 1, size, size) float32 in 0..1, channels last, on the images' device.
     """
     n, device = len(images), images.device
     line = (torch.arange(size, device=device) * 2 + 1) / size - 1
     plain = torch.stack(torch.meshgrid(line, line, indexing="xy"), dim=-1)  # x, y
-    turn, shear = TURN * torch.randn(n, device=device), lean + SHEAR * torch.randn(n, device=device)
+    turn, shear = TURN * torch.randn(n, device=device), SHEAR * torch.randn(n, device=device)
     grow, shift = torch.exp(SCALE * torch.randn(n, 2, device=device)), SHIFT * torch.randn(n, 2, device=device)
     matrix = torch.stack([grow[:, 0], shear - turn, turn, grow[:, 1]], dim=1).view(n, 1, 2, 2)
     grid = (plain.view(1, -1, 1, 2) * matrix).sum(-1).view(n, size, size, 2) + shift.view(n, 1, 1, 2)

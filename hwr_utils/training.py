@@ -236,8 +236,7 @@ def train_one_epoch(
     """
     options, execution, optimizer = learner.config.training, learner.execution, learner.optimizer
     processes, size = execution.processes, input_size(learner.config, epoch)
-    lean = augmentation.LEAN * (options["augmentation"] == "lean")
-    prepare = models.to_input if options["augmentation"] == "none" else partial(augmentation.augment, lean=lean)
+    prepare = augmentation.augment if options["augmentation"] == "warp" else models.to_input
     sizes = step_sizes(len(images), options["batch_size"], processes.count)
     if (now := passage) is None:
         # drawn on the CPU whatever the device, so that the same seed gives the same batches everywhere
