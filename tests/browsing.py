@@ -59,9 +59,9 @@ class Site:
         self.server.server_close()
 
 
-def grave_faults(page: Page) -> list[Any]:
+def grave_faults(page: Page, rules: list[str] = RULES) -> list[Any]:
     """Return what axe-core calls serious or critical on a page: the rule and the HTML of each place."""
     page.evaluate(AXE.read_text(encoding="utf-8"))
-    found = page.evaluate("async (rules) => (await axe.run({ runOnly: rules })).violations", RULES)
+    found = page.evaluate("async (rules) => (await axe.run({ runOnly: rules })).violations", rules)
     grave = (one for one in found if one["impact"] in ("serious", "critical"))
     return [(one["id"], [node["html"] for node in one["nodes"]]) for one in grave]

@@ -19,7 +19,7 @@ from fontTools.ttLib import TTFont
 from playwright.sync_api import Page
 from torch.distributed.run import get_args_parser
 
-from browsing import Site
+from browsing import Site, grave_faults
 from hwr_utils import cli, evaluation, files, notebooks, recipes, records, results
 from hwr_utils.errors import InputError
 from hwr_utils.results import Run
@@ -228,6 +228,15 @@ def test_pages_fit_a_phone_and_need_nothing_from_elsewhere(
     assert not wide
     assert not errors
     assert {url for url in asked if not url.startswith((site.address, "data:"))} == set()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_has_contrast(pages: dict[str, str], open_page: Callable[..., Page], scheme: str) -> None:
+    """Our own style sheets colour tables, captions and banners, which the theme cannot answer for."""
+    for path in ["notebooks/02_simple_cnn.html", one_run_each(pages)[0]]:
+        page = open_page(path, color_scheme=scheme)
+        page.wait_for_function(f"document.documentElement.dataset.theme === '{scheme}'")
+        assert grave_faults(page, ["color-contrast"]) == [], path
 
 
 # ---- building ----

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 MAX_TREE = 56 * 2**20  # most of it are the predictions of 200 runs, and the weights that took longest
 
 # Folders of one machine, and the hosts that packages are fetched from: a checkout must work behind any mirror.
-MACHINE_PATHS = re.compile(rb"(?<![\w.~-])/(?:root|home|Users|work|farm)/")
+MACHINE_PATHS = re.compile(rb"(?<![\w.~-])/(?:root|home|Users|work|farm|tmp|mnt)/")
 REGISTRIES = re.compile(rb"pypi\.org|pythonhosted\.org|registry\.(?:npmjs|yarnpkg)|download\.pytorch|anaconda\.org")
 PICKLE = re.compile(rb"allow_pickle\s*=\s*[T]rue|weights_only\s*=\s*[F]alse|[p]ickle\.(?:load|Unpickler)")
 
