@@ -231,10 +231,11 @@ def test_pages_fit_a_phone_and_need_nothing_from_elsewhere(
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_has_contrast(pages: dict[str, str], open_page: Callable[..., Page], scheme: str) -> None:
+def test_text_has_contrast(pages: dict[str, str], site: Site, new_page: Callable[..., Page], scheme: str) -> None:
     """Our own style sheets colour tables, captions and banners, which the theme cannot answer for."""
     for path in ["notebooks/02_simple_cnn.html", one_run_each(pages)[0]]:
-        page = open_page(path, color_scheme=scheme)
+        page = new_page(color_scheme=scheme)
+        page.goto(site.address + path)
         page.wait_for_function(f"document.documentElement.dataset.theme === '{scheme}'")
         assert grave_faults(page, ["color-contrast"]) == [], path
 
