@@ -163,3 +163,12 @@ def test_characters_are_written_and_some_are_a_dot() -> None:
     assert all(printed[::5]) and sum(printed) == 80
     again = calibration.written(["3", "啊"], 400, 0, dots=0.05)
     assert all(np.array_equal(np.concatenate(a), np.concatenate(b)) for a, b in zip(drawn, again, strict=True))
+
+
+def test_a_mouse_keeps_the_corners_of_a_stroke_and_no_more() -> None:
+    across, down = np.linspace(0, 1, 21), np.zeros(21)
+    corner = np.concatenate([np.column_stack([across, down]), np.column_stack([down + 1, across])])
+    shaken = corner + 0.02 * np.sin(np.arange(len(corner)))[:, None]  # less than is kept
+    assert calibration.straightened(corner).tolist() == [[0, 0], [1, 0], [1, 1]]
+    assert np.abs(calibration.straightened(shaken) - [[0, 0], [1, 0], [1, 1]]).max() < 0.03
+    assert calibration.straightened(np.array([[0.5, 0.5]])).tolist() == [[0.5, 0.5], [0.5, 0.5]], "a dot stays one"

@@ -40,13 +40,14 @@ def main() -> None:
     def predict(images: calibration.Images) -> calibration.Logits:
         return np.stack([network(preprocessing.to_input(image, network.input_shape)) for image in images])
 
-    indices, source = quantization.not_seen(dataset, run)
-    if source != record["scores"]["held_out"]:
-        raise InputError(f"{given.run} was calibrated on {record['scores']['held_out']}: use `hwr quantize`.")
     if record["test_images"]["n"] != len(dataset.test_labels):
         raise InputError(f"{given.run} was measured on a part of the test images: use `hwr quantize`.")
     form = {name: description["image"][name] for name in ("size", "margin", "centre")}
+    indices, source = quantization.not_seen(dataset, run)
     chosen = dataset.train_images[indices], dataset.train_labels[indices]
+    if (calibrated_on := record["scores"]["held_out"]) != source:  # another dataset, by `--calibrate-on`
+        other = quantization.foreign(run, form, calibrated_on, given.data_root)
+        chosen = other.images, other.labels
     test = dataset.test_images, predict(dataset.test_images), dataset.test_labels
     measured, rejector = calibration.measure(predict, form, run.classes, chosen, test)
     environment = runs.describe_environment(Execution())
