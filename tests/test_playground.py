@@ -18,7 +18,7 @@ import strokes
 from browsing import Site, grave_faults
 from hwr_utils import preprocessing
 from hwr_utils.data import CATALOG, gnt
-from hwr_utils.device import canvas, recognizer
+from hwr_utils.device import calibration, canvas, recognizer
 from hwr_utils.errors import InputError
 from hwr_utils.synthesis import medians, scribbles
 
@@ -447,11 +447,13 @@ def test_simple_hanzi_are_no_scribbles() -> None:
     model = next(one for one in playground.models() if one.entry["name"] == "hanzi")
     ours = recognizer.load(model.file)
     simple = "".join(one for one in HANZI if medians.stroke_counts(one)[0] <= 2)
-    images = np.stack([canvas.prepare(strokes.read(one), PENS["hanzi"], **ours.form) for one in simple])
-    logits = np.stack([ours.logits(image) for image in images])
-    right = logits.argmax(axis=1) == [ours.classes.index(one) for one in simple]
     assert len(simple) == 19
-    assert (right & ours.rejector.accepts(logits, images)).sum() >= 16
+    truth = [ours.classes.index(one) for one in simple]
+    for form in (np.asarray, calibration.straightened):  # as with a pen, and in straight lines, as with a mouse
+        drawings = [[form(np.array(stroke)).tolist() for stroke in strokes.read(one)] for one in simple]
+        images = np.stack([canvas.prepare(drawing, PENS["hanzi"], **ours.form) for drawing in drawings])
+        logits = np.stack([ours.logits(image) for image in images])
+        assert ((logits.argmax(axis=1) == truth) & ours.rejector.accepts(logits, images)).sum() >= 17
 
 
 def test_the_model_that_was_chosen_last_answers(open_page: Callable[..., Page]) -> None:

@@ -136,8 +136,8 @@ def written(
 ) -> list[scribbles.Scribble]:
     """Draw n of these characters, each in a hand of its own; a share of `dots`, 0..1, are a single dot instead.
 
-    All characters are equally likely. With `simple`, one of s strokes is drawn in proportion to s**-3. Of five drawings
-    one is then as in print, and one of these two forms in each of two more is `straightened`, for so a mouse draws.
+    All characters are equally likely. With `simple`, one of s strokes is drawn in proportion to s**-3. Of five such
+    drawings, one is as in print, and two more, one in print and one in a hand, are `straightened`, as with a mouse.
     """
     rng = np.random.Generator(np.random.PCG64(seed))
     typed = {character for script in table().values() for character in script}
