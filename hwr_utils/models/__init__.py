@@ -103,6 +103,7 @@ def layer_table(model: nn.Module, image_size: int) -> pd.DataFrame:
     def count(name: str, layer: nn.Module, inputs: Any, output: Tensor) -> None:
         macs = layer.weight.numel() if isinstance(layer, nn.Linear) else 0
         if isinstance(layer, nn.Conv2d):
+            # the output may have several rows, as of a network that looks at its one image twice
             macs = output.numel() * layer.weight[0, 0].numel() * inputs[0].shape[1] // layer.groups
         row = {"layer": name, "kind": type(layer).__name__, "output_shape": tuple(output.shape[1:])}
         parameters = sum(parameter.numel() for parameter in layer.parameters(recurse=False))
