@@ -94,9 +94,10 @@ def test_a_rejector_tells_what_no_line_can() -> None:
     angle, noise = rng.uniform(0, 2 * np.pi, 1200), rng.normal(size=(1200, 32))
     noise[:, -2:] = 0.1 * noise[:, -2:] + np.stack([np.cos(angle), np.sin(angle)], axis=1) * 2
     noise[800:, -2:] *= 0.2
-    rejector = calibration.fit_rejector(noise[:400], noise[400:600], noise[800:1000])
+    rejector, judged = calibration.fit_rejector(noise[:400], noise[400:600], noise[800:1000])
+    rejector = calibration.limited(rejector, judged, 0.03)
     assert declined(rejector, noise[600:800]) < 0.1 and declined(rejector, noise[1000:]) > 0.9
-    again = calibration.fit_rejector(noise[:400], noise[400:600], noise[800:1000])
+    again = calibration.limited(*calibration.fit_rejector(noise[:400], noise[400:600], noise[800:1000]), 0.03)
     assert all(np.array_equal(one, vars(again)[name]) for name, one in vars(rejector).items())
 
 
@@ -107,9 +108,10 @@ def test_a_rejector_declines_few_characters_even_where_scribbles_are_alike() -> 
     """
     rng = np.random.default_rng(99)
     known, drawn, others = (rng.normal(size=(n, 100)) for n in (400, 200, 4000))
-    rejector = calibration.fit_rejector(known, np.empty((0, 100)), drawn)
-    assert declined(rejector, known) < calibration.DECLINED
-    assert declined(rejector, others) < 2 * calibration.DECLINED
+    fitted = calibration.fit_rejector(known, np.empty((0, 100)), drawn)
+    few, more = (calibration.limited(*fitted, share) for share in (0.03, 0.2))
+    assert declined(few, known) < 0.03 and declined(few, others) < 0.06
+    assert 0.15 < declined(more, others) < 0.3
 
 
 def test_the_pen_is_measured() -> None:
