@@ -12,7 +12,7 @@ import pytest
 from hwr_utils import data, files, synthesis
 from hwr_utils.data import gnt
 from hwr_utils.errors import InputError
-from hwr_utils.synthesis import fonts, hanzi, medians, running
+from hwr_utils.synthesis import fonts, hanzi, medians
 
 SOME = "一人国语鼎"
 # of SOME by writers 0 and 1 of seed 3; when they change on purpose, raise hanzi.VERSION
@@ -45,29 +45,6 @@ def test_a_sample_does_not_depend_on_what_else_is_drawn() -> None:
         assert np.array_equal(alone, together[number])
 
 
-def test_running_hand_knows_the_parts_of_characters() -> None:
-    strokes = medians.read("讨诸温国一")
-    forms, begins = running.forms(strokes)
-    of = [begins[strokes.owner == number] - strokes.first[number] for number in range(5)]
-    assert [one.tolist().count(0) for one in of[:3]] == [2, 2, 3]  # 讠 and 讠 and 氵, each at the beginning
-    sun = slice(strokes.first[2] + 3, strokes.first[2] + 7)  # 日 of 温
-    assert set(begins[sun]) == {sun.start}
-    low, high = strokes.paths[sun].min((0, 1)), strokes.paths[sun].max((0, 1))
-    for form in forms[:, sun]:
-        assert (form.min((0, 1)) > low - 1e-9).all() and (form.max((0, 1)) < high + 1e-9).all()
-    alone = begins < 0
-    assert alone[-1] and np.array_equal(forms[0, alone], strokes.paths[alone])
-
-
-def test_hasty_writers_run_and_nothing_else_changes() -> None:
-    hasty = max(range(20), key=lambda writer: hanzi.hand(3, writer).haste)
-    calm = min(range(20), key=lambda writer: hanzi.hand(3, writer).haste)
-    for writer, runs in ((hasty, True), (calm, False)):
-        print_, run = (hanzi.draw(3, writer, "讨一", by) for by in (False, True))
-        assert np.array_equal(print_[0], run[0]) is not runs
-        assert np.array_equal(print_[1], run[1])  # 一 has no such part
-
-
 def test_seeds_writers_and_characters_share_no_image() -> None:
     drawn = [hanzi.draw(seed, writer, SOME) for seed, writer in ((0, 0), (0, 1), (1, 0))]
     assert len({bytes_of([image]) for images in drawn for image in images}) == 3 * len(SOME)
@@ -92,7 +69,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_import_and_the_manifest_tell_what_was_drawn(drawn: Path) -> None:
     manifest = json.loads((drawn / "manifest.json").read_text())
     assert (manifest["version"], manifest["seed"], manifest["writers"]) == (hanzi.VERSION, 0, 4)
-    assert manifest["characters"] == synthesis.choose(SOME) and manifest["running"] == 0
+    assert manifest["characters"] == synthesis.choose(SOME)
     assert "hanzi-writer-data" in manifest["strokes"] and "Arphic Public License" in manifest["strokes"]
     assert manifest["strokes_sha256"] == medians.read(manifest["characters"]).sha256
     images, labels, writers = (np.load(drawn / "arrays" / f"{name}.npy") for name in ("images", "labels", "writers"))
@@ -125,23 +102,13 @@ def test_fonts_write_beside_the_strokes_and_the_test_part_is_of_other_hands(tmp_
     assert {path: path.stat().st_mtime_ns for path in (folder / "gnt").iterdir()} == before, "it was there"
     write(tmp_path, 0, 2, SOME)
     assert len(list((folder / "gnt").iterdir())) == 2, "the set without fonts is another"
-    plain = content(folder)
-    synthesis.write(synthesis.HANZI, tmp_path, 0, 1, writers=2, classes=SOME, running=1)
-    assert data.load(synthesis.HANZI, tmp_path, split="random").drawn["running"] == 1  # type: ignore[index]
-    assert content(write(tmp_path, 0, 2, SOME)) == plain, "and so is the one in running hand"
 
 
 def test_a_set_is_kept_until_another_is_whole(drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "synthetic" / synthesis.HANZI
     shutil.copytree(drawn, folder)
     (folder / "manifest.json").write_text(
-        json.dumps(
-            {
-                k: v
-                for k, v in json.loads((folder / "manifest.json").read_text()).items()
-                if k not in ("sha256", "running")
-            }
-        )
+        json.dumps({k: v for k, v in json.loads((folder / "manifest.json").read_text()).items() if k != "sha256"})
     )  # as the first sets had it
     before = content(folder)
     with monkeypatch.context() as patch:

@@ -27,7 +27,7 @@ HANZI = "hanzi-synthetic"  # drawn by `hanzi`, as files only
 SIZES: dict[str, dict[str, tuple[Any, int, int]]] = {
     name: {"n_train": (6000, 1, 10**7), "n_test": (1000, 1, 10**7), "per_font": (0, 0, 999)} for name in NAMES
 }
-SIZES[HANZI] = {"writers": (300, 0, 9_999), "classes": (None, 1, 3_755), "per_font": (0, 0, 999), "running": (0, 0, 1)}
+SIZES[HANZI] = {"writers": (300, 0, 9_999), "classes": (None, 1, 3_755), "per_font": (0, 0, 999)}
 VERSION = 1  # of the drawings of `NAMES`: raise it when the same seed comes to give other images
 BYTES = 6_700  # on the disk of a sample of hanzi: some 3,500 in the GNT file, 56 x 56 + 4 in the arrays
 FIRST_OF_FONTS, FIRST_OF_TEST = 10_000, 1_000_000  # first numbers of writers who copy fonts, and of test writers
@@ -105,10 +105,9 @@ def write(name: str, data_root: str | Path, seed: int = 0, processes: int | None
 
     For `NAMES` the sizes are n_train and n_test, the numbers of images drawn from strokes, and per_font, how many hands
     copy each font into the training images; the files are IDX files and classes.txt. For `HANZI` they are writers,
-    classes (see `choose`), per_font (see `hands`) and running, 1 for writers who use running hand (see `hanzi.draw`);
-    the files are GNT files, one for each writer with each character once, and their import. The number of `processes`
-    (None: one a core) that draw hanzi changes nothing. Fewer writers are the first of the same ones, and fewer classes
-    have the same images; characters that a font lacks are left out.
+    classes (see `choose`) and per_font (see `hands`); the files are GNT files, one for each writer with each character
+    once, and their import. The number of `processes` (None: one a core) that draw hanzi changes nothing. Fewer writers
+    are the first of the same ones, and fewer classes have the same images; characters that a font lacks are left out.
 
     Returns the folder <data_root>/synthetic/<name>. Raises an InputError as `checked`, and where the folder cannot be
     written or has too little room, the strokes or fonts are absent, or a process was killed.
@@ -128,7 +127,7 @@ def write(name: str, data_root: str | Path, seed: int = 0, processes: int | None
     folder = Path(data_root) / "synthetic" / name
     with suppress(InputError):  # missing or damaged, so drawn again
         found, told = data.checksums(name, data_root), records.read_json(folder / "manifest.json")
-        told = {"sha256": found, "running": 0} | told  # the first hanzi sets have neither
+        told.setdefault("sha256", found)  # the first hanzi sets have none
         if (manifest | {"sha256": found}).items() <= told.items():
             return folder
     with files.new_folder(folder, needed) as part:
@@ -152,7 +151,7 @@ def _write_idx(folder: Path, manifest: dict[str, Any]) -> dict[str, str]:
     return found
 
 
-def _plan(seed: int, writers: int, classes: int | str | None, per_font: int, running: int) -> dict[str, Any]:
+def _plan(seed: int, writers: int, classes: int | str | None, per_font: int) -> dict[str, Any]:
     """Return what determines a set of hanzi; an InputError without any writer, or if strokes or fonts are unusable."""
     characters = choose(classes)
     if not writers and not per_font:
@@ -169,27 +168,23 @@ def _plan(seed: int, writers: int, classes: int | str | None, per_font: int, run
         "writers": writers,
         "per_font": per_font,
         "fonts": fonts.HANZI if per_font else {},
-        "running": running,
     }
 
 
 def _write_gnt(folder: Path, manifest: dict[str, Any], processes: int | None) -> dict[str, str]:
     """Draw hanzi into gnt/, a file a writer, see `hands`, and import that into arrays/; return its checksum."""
     (folder / "gnt").mkdir()
-    told = [manifest[name] for name in ("seed", "characters", "running")]
-    step = functools.partial(_write_file, folder / "gnt", *told)
+    step = functools.partial(_write_file, folder / "gnt", manifest["seed"], manifest["characters"])
     everyone = list(hands(manifest["writers"], manifest["per_font"]).items())
     paths = pool.run(step, everyone, "drawing", "writer", processes)
     hwdb.import_gnt(paths, folder / "arrays", workers=processes)
     return {"samples": hwdb.read_import(folder / "arrays").sha256}
 
 
-def _write_file(folder: Path, seed: int, characters: str, running: int, hand: tuple[str, tuple[int, str]]) -> Path:
+def _write_file(folder: Path, seed: int, characters: str, hand: tuple[str, tuple[int, str]]) -> Path:
     name, (writer, sheet) = hand
     images: list[NDArray[np.uint8] | None] = (
-        hanzi.draw_from_font(seed, writer, sheet, characters)
-        if sheet
-        else [*hanzi.draw(seed, writer, characters, bool(running))]
+        hanzi.draw_from_font(seed, writer, sheet, characters) if sheet else [*hanzi.draw(seed, writer, characters)]
     )
     samples = ((gnt.encode(c), image) for c, image in zip(characters, images, strict=True) if image is not None)
     files.write_bytes(folder / name, gnt.serialize(samples))

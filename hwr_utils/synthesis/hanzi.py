@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 from numpy.typing import NDArray
 
-from hwr_utils.synthesis import fonts, medians, running
+from hwr_utils.synthesis import fonts, medians
 from hwr_utils.synthesis.medians import POINTS, Strokes
 from hwr_utils.synthesis.strokes import Floats, Ints
 
@@ -140,12 +140,8 @@ def batch(strokes: Strokes, start: int, stop: int) -> Batch:
     many = np.maximum(np.bincount(half, minlength=2 * (stop - start)), 1)
     middle = [np.bincount(half, paths[..., axis].mean(1), len(many)) / many for axis in (0, 1)]
     stroke, step = segment // (POINTS + JOIN), segment % (POINTS + JOIN)
-    forms, begins = (found[..., a:b, :, :] if found.ndim > 1 else found[a:b] for found in running.forms(strokes))
     return SimpleNamespace(
         paths=paths,  # (s, POINTS, 2) of the strokes
-        forms=forms,  # (2, s, POINTS, 2) the same in running hand
-        is_part=begins >= 0,  # (s,) does the stroke belong to a part that has such forms?
-        part=np.where(begins >= 0, begins - a, np.arange(b - a)),  # (s,) the first stroke of this part, or itself
         owner=owner,  # (s,) the sample of each stroke
         first=strokes.first[start:stop] - a,  # (samples,) the first stroke of each
         half=half,  # (s,) twice the sample, plus the stroke's half
@@ -160,17 +156,16 @@ def batch(strokes: Strokes, start: int, stop: int) -> Batch:
     )
 
 
-def draw(seed: int, writer: int, characters: str, run: bool = False) -> list[NDArray[np.uint8]]:
+def draw(seed: int, writer: int, characters: str) -> list[NDArray[np.uint8]]:
     """Draw each of some characters once, in a writer's hand; errors as `medians.read`.
 
     A sample is decided by the seed, the writer (both 0 or more) and the character alone, not by what else is drawn.
-    Hasty writers who `run` write parts of a character as `running.forms` has them, or in between that and print.
     Returns an image (H, W) uint8 of each, cropped to the ink, the longer side about 60; 0 = ink, 255 = paper.
     """
     strokes, habits = medians.read(characters), hand(seed, writer)
     images: list[NDArray[np.uint8]] = []
     for start in range(0, len(characters), BATCH):
-        images += _draw_batch(batch(strokes, start, min(start + BATCH, len(characters))), habits, seed, writer, run)
+        images += _draw_batch(batch(strokes, start, min(start + BATCH, len(characters))), habits, seed, writer)
     return images
 
 
@@ -226,19 +221,15 @@ def _bend(glyphs: list[NDArray[np.uint8]], chance: Chance, hand: Hand) -> NDArra
     return np.rint(255 - 255 * np.minimum(ink / np.maximum(ink.max((1, 2), keepdims=True), 0.1), 1)).astype(np.uint8)
 
 
-def _draw_batch(batch: Batch, hand: Hand, seed: int, writer: int, run: bool) -> list[NDArray[np.uint8]]:
+def _draw_batch(batch: Batch, hand: Hand, seed: int, writer: int) -> list[NDArray[np.uint8]]:
     keys = keys_of(seed, writer, 1, batch.codes)
     within = np.arange(len(batch.owner)) - batch.first[batch.owner]  # number of the stroke in its sample
     by_sample = Chance(keys)
-    by_stroke, by_part = (
-        Chance(mix(keys[batch.owner] + (within + more).astype(np.uint64) * np.uint64(0xD1342543DE82EF95)))
-        for more in (0, 1000)
-    )
+    by_stroke = Chance(mix(keys[batch.owner] + within.astype(np.uint64) * np.uint64(0xD1342543DE82EF95)))
 
-    paths, far = _run(batch, by_part, hand) if run else (batch.paths, np.zeros(len(batch.paths)))
-    paths = _vary_strokes(paths, by_stroke, hand)
+    paths = _vary_strokes(batch.paths, by_stroke, hand)
     paths = _vary_halves(paths, batch, by_sample, hand)
-    control, joined = _join(paths, far, batch, by_stroke, hand)
+    control, joined = _join(paths, batch, by_stroke, hand)
     x, y = _pose(control[..., 0], control[..., 1], batch.owner, by_sample, hand)
     x, y = (values.ravel() for values in _fit(x, y, batch, SIDE - 2 * hand.pen))
 
@@ -254,14 +245,6 @@ def _draw_batch(batch: Batch, hand: Hand, seed: int, writer: int, run: bool) -> 
     place = (x[segment] + offset * dx[segment], y[segment] + offset * dy[segment])
     image = _lay_ink(*place, weight, batch.sample[kept], by_sample, hand)
     return [_crop(gray) for gray in np.rint(255 - 255 * np.minimum(image, 1)).astype(np.uint8)]
-
-
-def _run(batch: Batch, chance: Chance, hand: Hand) -> tuple[Floats, Floats]:
-    """Bring strokes towards running hand, the more the hastier a writer is; return them, and (s,) how far, 0 to 1."""
-    drawn = chance.uniform(2)[batch.part]
-    far = np.clip(1.8 * hand.haste - 0.7 + 0.9 * (drawn[:, 0] - 0.5), 0, 1) * batch.is_part
-    form = np.where(drawn[:, 1, None, None] < 0.5, *batch.forms)
-    return batch.paths + far[:, None, None] * (form - batch.paths), far
 
 
 def _vary_strokes(paths: Floats, chance: Chance, hand: Hand) -> Floats:
@@ -294,17 +277,15 @@ def _vary_halves(paths: Floats, batch: Batch, chance: Chance, hand: Hand) -> Flo
     return middle + (paths - middle) * grow[batch.half][:, None] + shift[batch.half][:, None]
 
 
-def _join(paths: Floats, run: Floats, batch: Batch, chance: Chance, hand: Hand) -> tuple[Floats, NDArray[np.bool_]]:
+def _join(paths: Floats, batch: Batch, chance: Chance, hand: Hand) -> tuple[Floats, NDArray[np.bool_]]:
     """Append to strokes the way to the next (s, POINTS + JOIN, 2), and tell (s,) which of these ways are inked.
 
-    The more a stroke is in running hand (`run`, 0 to 1), the surer it is joined to one that begins where it ends. The
-    path of the pen is then smoothed, over the joins too, which rounds the corners of a hasty hand.
+    The path of the pen is then smoothed, over the joins too, which rounds the corners of a hasty hand.
     """
     end = paths[:, -1:]
     way = np.append(paths[1:, :1], end[-1:], axis=0) - end
     far = np.sqrt((way[:, 0] ** 2).sum(-1))
-    likely = hand.haste * (1.3 - 1.4 * far) + run * np.maximum(1 - 8 * far, 0)
-    joined = batch.joinable & (chance.uniform() < likely)
+    joined = batch.joinable & (chance.uniform() < hand.haste * (1.3 - 1.4 * far))
     steps = np.arange(1, JOIN + 1)[:, None] / (JOIN + 1)
     control = np.concatenate([paths, end + steps * way], axis=1)
     rate = np.empty(control.shape[:2])

@@ -8,7 +8,6 @@ Make Me a Hanzi, under the Arphic Public License. The set-up (`make setup`) inst
 import functools
 import itertools
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,7 +42,7 @@ def read(characters: str, package: Path = PACKAGE) -> Strokes:
     text = json.dumps(found, separators=(",", ":"))
     counts = [len(medians) for medians in found]
     first = np.concatenate([[0], np.cumsum(counts)])
-    paths = (resample([stroke for medians in found for stroke in medians]) * (1, -1) + (0, TOP)) / GRID
+    paths = (_resample([stroke for medians in found for stroke in medians]) * (1, -1) + (0, TOP)) / GRID
     part = np.concatenate([_halves(paths[a:b]) for a, b in itertools.pairwise(first)])
     return Strokes(
         characters, paths, np.repeat(np.arange(len(counts)), counts), first, part, files.sha256(text.encode())
@@ -57,7 +56,7 @@ def stroke_counts(characters: str, package: Path = PACKAGE) -> list[int] | None:
 
 def unit(strokes: list[Floats]) -> Floats:
     """Return strokes (M, 2) as (s, POINTS, 2): points at equal distances, all within the unit square, aspect kept."""
-    paths = resample([stroke.tolist() for stroke in strokes])
+    paths = _resample([stroke.tolist() for stroke in strokes])
     low, high = paths.min((0, 1)), paths.max((0, 1))
     moved: Floats = (paths - (low + high) / 2) / max((high - low).max(), 1e-9) + 0.5
     return moved
@@ -71,7 +70,7 @@ def _medians(character: str, package: Path) -> list[list[list[int]]]:
     return medians
 
 
-def resample(strokes: Sequence[Sequence[Sequence[float]]]) -> Floats:
+def _resample(strokes: list[list[list[int]]]) -> Floats:
     """Return (s, POINTS, 2) points at equal distances along polylines, all in one go."""
     points = np.array([point for stroke in strokes for point in stroke], float)
     last = np.cumsum([len(stroke) for stroke in strokes]) - 1
