@@ -60,7 +60,6 @@ ROWS: dict[str, tuple[dict[str, int], dict[str, Any]]] = {
     "no-mean": (BOTH, {"ema": None}),
     "adam": (BOTH, {"weight_decay": None}),
     "inception": (BOTH, {"architecture": "inception_hccr"}),
-    "running-hand": (BOTH | {"running": 1}, {}),
     "more-hands": ({"writers": 96, "per_font": 16}, {"epochs": 2}),
 }
 
