@@ -133,8 +133,7 @@ def _runs(results_dir: Path, filter: list[str], missing: str | None, format: str
                 folder.unlink() if folder.is_symlink() else shutil.rmtree(folder)
             print(f"{folder}: removed")
         return
-    table = results.frame(results_dir)
-    table = table[[wanted(run) for run in table.index]]
+    table = results.frame(results_dir, filter)
     if table.empty:
         raise nothing
     if format:

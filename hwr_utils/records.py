@@ -9,7 +9,7 @@ kind of record has a schema beside this module. Reading needs no torch, so that 
 import io
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
@@ -159,10 +159,11 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         return dict(found)
 
 
-def read_all(results_dir: str | Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Yield (folder, record) of every ended run under `results_dir`, in the order of their names; errors as `read`.
+def read_all(results_dir: str | Path, parts: Iterable[str] = ()) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield (folder, record) of the ended runs under `results_dir` whose names have all `parts`, ordered by name.
 
-    One bad record stops the reader: a table with a run silently left out would be a wrong table.
+    Errors as `read`. One bad record stops the reader: a table with a run silently left out would be a wrong table.
     """
     for path in sorted(Path(results_dir).glob("*/record.json")):
-        yield path.parent, read(path)
+        if all(part in path.parent.name for part in parts):
+            yield path.parent, read(path)

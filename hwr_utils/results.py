@@ -144,8 +144,8 @@ def variant(config: RunConfig) -> str:
     return ", ".join(words.get(change, change) for change in said)
 
 
-def frame(results_dir: str | Path | None = None) -> pd.DataFrame:
-    """Return one row a run, ready to filter, group and join; its id is the index.
+def frame(results_dir: str | Path | None = None, parts: Iterable[str] = ()) -> pd.DataFrame:
+    """Return one row a run whose id has all `parts`, ready to filter, group and join; the id is the index.
 
     Columns: dataset, architecture, recipe, options (`variant`), experiment (the id without seed: rows that share it are
     repetitions), seed, fold (0 to 4 in a cross-validation, else missing), split, image_size, epochs (those that were
@@ -175,7 +175,7 @@ def frame(results_dir: str | Path | None = None) -> pd.DataFrame:
             "created": record["created"][:10],
             "folder": folder,
         }
-        for folder, record in records.read_all(results_dir or RESULTS_DIR)
+        for folder, record in records.read_all(results_dir or RESULTS_DIR, parts)
         for config in [RunConfig.from_dict(record["config"])]
     ]
     return pd.DataFrame(rows).set_index("run") if rows else pd.DataFrame()

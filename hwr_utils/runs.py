@@ -73,7 +73,8 @@ def train_run(
         try:
             models.layer_table(network, size := training.input_size(config, 1))
         except RuntimeError as error:
-            raise InputError(f"{config.architecture} takes no images of {size} pixels a side. Use others.") from error
+            told = "Give a larger image_size, or a larger start_size if there is one."
+            raise InputError(f"{config.architecture} takes no images of {size} pixels a side. {told}") from error
     dataset = load_data(config, data_root)
     folder = Path(results_dir) / records.run_id(config, dataset.files)
     lock = folder.parent / ".locks" / f"{folder.name}.lock"

@@ -121,7 +121,8 @@ def test_the_command_line_lists_and_removes_runs(tmp_path: Path, capsys: pytest.
     for unsure in (["--remove"], ["", "--remove"], [first, "--remove", "--format", "csv"]):
         assert cli.main(["runs", *unsure, *place]) == 2
     assert {path.name for path in tmp_path.iterdir()} == {first, second}
-    (tmp_path / first / "record.json").write_text("{")  # a damaged run can be removed like any other
+    (tmp_path / first / "record.json").write_text("{")  # a damaged run stands in nobody's way, and can be removed
+    assert [cli.main(["runs", *part, *place]) for part in ([second], [first], [])] == [0, 2, 2]
     assert cli.main(["runs", "--remove", first, *place]) == 0
     assert [path.parent.name for path in tmp_path.glob("*/record.json")] == [second]
     capsys.readouterr()
