@@ -9,6 +9,7 @@ from hwr_utils import files
 from hwr_utils.device import calibration
 from hwr_utils.device.recognizer import Rejector, features, softmax
 from hwr_utils.synthesis import hanzi, medians, scribbles
+from hwr_utils.synthesis import strokes as typed
 from hwr_utils.synthesis.strokes import strokes_for
 
 
@@ -171,6 +172,6 @@ def test_a_mouse_keeps_the_corners_of_a_stroke_and_no_more() -> None:
     across, down = np.linspace(0, 1, 21), np.zeros(21)
     corner = np.concatenate([np.column_stack([across, down]), np.column_stack([down + 1, across])])
     shaken = corner + 0.02 * np.sin(np.arange(len(corner)))[:, None]  # less than is kept
-    assert calibration.straightened(corner).tolist() == [[0, 0], [1, 0], [1, 1]]
-    assert np.abs(calibration.straightened(shaken) - [[0, 0], [1, 0], [1, 1]]).max() < 0.03
-    assert calibration.straightened(np.array([[0.5, 0.5]])).tolist() == [[0.5, 0.5], [0.5, 0.5]], "a dot stays one"
+    assert typed.straightened(corner).tolist() == [[0, 0], [1, 0], [1, 1]]
+    assert np.abs(typed.straightened(shaken) - [[0, 0], [1, 0], [1, 1]]).max() < 0.03
+    assert typed.straightened(np.array([[0.5, 0.5]])).tolist() == [[0.5, 0.5], [0.5, 0.5]], "a dot stays one"

@@ -18,9 +18,10 @@ import strokes
 from browsing import Site, grave_faults
 from hwr_utils import preprocessing
 from hwr_utils.data import CATALOG, gnt
-from hwr_utils.device import calibration, canvas, recognizer
+from hwr_utils.device import canvas, recognizer
 from hwr_utils.errors import InputError
 from hwr_utils.synthesis import medians, scribbles
+from hwr_utils.synthesis.strokes import straight
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "book"))
@@ -449,8 +450,8 @@ def test_simple_hanzi_are_no_scribbles() -> None:
     simple = "".join(one for one in HANZI if medians.stroke_counts(one)[0] <= 2)
     assert len(simple) == 19
     truth = [ours.classes.index(one) for one in simple]
-    for form in (np.asarray, calibration.straightened):  # as with a pen, and in straight lines, as with a mouse
-        drawings = [[form(np.array(stroke)).tolist() for stroke in strokes.read(one)] for one in simple]
+    for form in (list, straight):  # as with a pen, and in straight lines, as with a mouse
+        drawings = [[line.tolist() for line in form([*map(np.array, strokes.read(one))])] for one in simple]
         images = np.stack([canvas.prepare(drawing, PENS["hanzi"], **ours.form) for drawing in drawings])
         logits = np.stack([ours.logits(image) for image in images])
         assert ((logits.argmax(axis=1) == truth) & ours.rejector.accepts(logits, images)).sum() >= 17

@@ -32,7 +32,7 @@ from hwr_utils import preprocessing
 from hwr_utils.device import canvas
 from hwr_utils.device.recognizer import DRAWN, RANKED, Rejector, features, softmax
 from hwr_utils.synthesis import hanzi, medians, scribbles
-from hwr_utils.synthesis.strokes import strokes_for, table
+from hwr_utils.synthesis.strokes import straight, strokes_for, table
 
 # Shares of characters that a rejector may decline. It takes the first at which it declines `ENOUGH` of the scribbles of
 # kinds that it never learned; for characters of other hands the share differs by up to two points.
@@ -44,7 +44,6 @@ PENS = (0.6, 1.7)  # least and greatest width of a pen that scribbles, where 1 i
 STRANGERS, DOTS = "others", 0.05  # the name of the kind for unknown characters, and the share of dots among them
 WRITTEN = 5000  # drawings of known characters with the pens of scribbles; without them it would decline such pens
 ALIKE = ("0O", "1IJL", "2Z", "5S", "6BG8", "9QG")  # characters of different scripts that look alike
-NEAR = 0.06  # of a character's side, by which a line may miss a stroke that it stands for
 STRENGTH = 1e4  # weight of all scribbles and characters against the regression's preference for small weights
 HIDDEN = {"hidden_layer_sizes": (32,), "alpha": 0.1, "learning_rate_init": 0.002, "max_iter": 80, "random_state": 0}
 
@@ -144,7 +143,7 @@ def written(
     """Draw n of these characters, each in a hand of its own; a share of `dots`, 0..1, are a single dot instead.
 
     All characters are equally likely. With `simple`, one of s strokes is drawn in proportion to s**-3. Of five such
-    drawings, one is as in print, and two more, one in print and one in a hand, are `straightened`, as with a mouse.
+    drawings, one is as in print, and two more, one in print and one in a hand, are `straight`, as with a mouse.
     """
     rng = np.random.Generator(np.random.PCG64(seed))
     typed = {character for script in table().values() for character in script}
@@ -157,22 +156,9 @@ def written(
         if form not in (0, 1):
             strokes = hanzi.in_a_hand(strokes, seed, number)
         if form in (1, 2):
-            strokes = [straightened(np.asarray(stroke)) for stroke in strokes]
+            strokes = straight(strokes)
         found.append([np.zeros((1, 2))] if is_dot else strokes)
     return found
-
-
-def straightened(stroke: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the ends and corners of a stroke (n, 2), which straight lines between them leave by less than `NEAR`.
-
-    It is the algorithm of Ramer (Computer Graphics and Image Processing 1, 1972).
-    """
-    (x, y), (right, down) = (stroke - stroke[0]).T, stroke[-1] - stroke[0]
-    away = np.abs(x * down - y * right) / max(float(np.hypot(right, down)), NEAR)
-    if len(stroke) < 3 or away.max() < NEAR:
-        return stroke[[0, -1]]
-    corner = int(away.argmax())
-    return np.concatenate([straightened(stroke[: corner + 1])[:-1], straightened(stroke[corner:])])
 
 
 def _declined(rejector: Rejector, rows: Features) -> float:

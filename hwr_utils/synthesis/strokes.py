@@ -8,6 +8,7 @@ passes through every point. All points were typed for this project.
 import functools
 import itertools
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,6 +22,9 @@ Variant = list[str]  # the strokes of one way to write a character, as typed
 FILE = Path(__file__).with_suffix(".json")
 POINTS = 128  # on the curves of one character, all strokes together: about a pixel apart on a 28x28 image
 SPACING = 0.02  # of the unit square, between the points of the paths that `strokes_for` returns
+NEAR = 0.06  # of a character's side, by which a line may miss a stroke that it stands for
+LEVEL = 0.2  # slope up to which a line becomes level, or upright, if it is to be
+MEET = 0.1  # of that side, from which on an end of a straight line stands free of other strokes
 CUT = 10  # points to either side over which a hurried pen cuts a corner
 
 
@@ -39,6 +43,48 @@ def strokes_for(character: str) -> list[list[Floats]]:
     """
     variants = {character: variants for section in table().values() for character, variants in section.items()}
     return [[path(*parse(stroke), SPACING) for stroke in variant] for variant in variants[character]]
+
+
+def straight(strokes: Sequence[Floats], square: bool = False) -> list[Floats]:
+    """Return strokes (n, 2) as with a mouse: `straightened`, and ends that nearly meet another stroke lie on it.
+
+    Where they are to be `square`, lines that are nearly level or upright become so.
+    """
+    lines = [straightened(np.asarray(stroke)) for stroke in strokes]
+    for line in lines if square else []:
+        for pair in (line[n : n + 2] for n in range(len(line) - 1)):
+            across = abs(np.ptp(pair, axis=0))
+            if across.min() < LEVEL * across.max():
+                pair[:, across.argmin()] = pair[:, across.argmin()].mean()
+    for number, line in enumerate(lines):
+        others = [other for place, other in enumerate(lines) if place != number]
+        for end in (0, -1):
+            touching = [_nearest(line[end], other) for other in others]
+            distances = [np.hypot(*(point - line[end])) for point in touching]
+            if min(distances, default=MEET) < MEET:
+                line[end] = touching[int(np.argmin(distances))]
+    return lines
+
+
+def _nearest(point: Floats, line: Floats) -> Floats:
+    """Return the point (2,) of a line (n, 2) with corners that is nearest to another."""
+    start, way = line[:-1], np.diff(line, axis=0)
+    share = ((point - start) * way).sum(1) / np.maximum((way**2).sum(1), 1e-12)
+    on = start + np.clip(share, 0, 1)[:, None] * way
+    return np.asarray(on[((on - point) ** 2).sum(1).argmin()])
+
+
+def straightened(stroke: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the ends and corners of a stroke (n, 2), which straight lines between them leave by less than `NEAR`.
+
+    It is the algorithm of Ramer (Computer Graphics and Image Processing 1, 1972).
+    """
+    (x, y), (right, down) = (stroke - stroke[0]).T, stroke[-1] - stroke[0]
+    away = np.abs(x * down - y * right) / max(float(np.hypot(right, down)), NEAR)
+    if len(stroke) < 3 or away.max() < NEAR:
+        return stroke[[0, -1]]
+    corner = int(away.argmax())
+    return np.concatenate([straightened(stroke[: corner + 1])[:-1], straightened(stroke[corner:])])
 
 
 def path(points: Floats, corners: NDArray[np.bool_], spacing: float) -> Floats:
