@@ -113,8 +113,6 @@ def facts(model: Model) -> dict[str, str]:
         "set": title(trained),
         **_sentences(model, model.entry),
     }
-    if trained.endswith("-synthetic"):
-        told["drawn"] = " drawn by the project"
     if model.test is not None:
         n, correct, declined = (model.test[name] for name in ("n", "correct", "declined"))
         low, high = evaluation.wilson_interval(correct, n)

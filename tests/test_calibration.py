@@ -115,6 +115,30 @@ def test_a_rejector_declines_few_characters_even_where_scribbles_are_alike() -> 
     assert 0.15 < declined(more, others) < 0.3
 
 
+@pytest.mark.parametrize(("told", "share"), [(0.01, 0.02), (0.0225, 0.025), (0.5, 0.03)])
+def test_few_characters_are_declined_where_nine_in_ten_scribbles_are(told: float, share: float) -> None:
+    """A rejector that repeats the first feature; of the characters that it judged, a share s lies below s."""
+    weights, hidden = np.zeros(16), np.zeros((1, 28))
+    weights[0] = hidden[0, 1] = 1
+    fitted = Rejector(weights, hidden, np.array([0.0, 1.0])), np.linspace(0, 1, 10_001)
+    rows = np.zeros((10, 32))
+    rows[:, 0] = [0.9, *[told] * 9]
+    drawn = dict.fromkeys(scribbles.KINDS, rows)
+    assert calibration._share_to_decline(dict.fromkeys(drawn, fitted), drawn) == share
+
+
+def test_straight_strokes_meet_and_may_be_square() -> None:
+    left, top = np.array([[0.1, 0.1], [0.14, 0.95]]), np.array([[0.15, 0.08], [0.9, 0.12], [0.85, 0.9]])
+    bottom = np.array([[0.18, 0.88], [0.8, 0.9]])
+    a, b, c = typed.straight([left, top, bottom])
+    for end, line in ((a[0], b), (a[1], c), (b[-1], c), (c[0], a), (c[1], b)):
+        assert np.hypot(*(typed._nearest(end, line) - end)) < 0.02, "all corners are closed"
+    apart = [left, np.add(left, (0.5, 0))]
+    assert all(np.array_equal(one, again) for one, again in zip(typed.straight(apart), apart, strict=True))
+    slopes = [abs(np.diff(one[:2], axis=0)).min() for one in typed.straight(apart, square=True)]
+    assert slopes == [0, 0] and abs(np.diff(apart[0], axis=0)).min() > 0.03
+
+
 def test_the_pen_is_measured() -> None:
     images = np.zeros((3, 40, 40), np.uint8)
     images[0, 5:35, 10:13] = 255  # 3 of 30

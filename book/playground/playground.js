@@ -146,12 +146,14 @@ function show(result, model) {
   copied.textContent = "";
   list.ariaBusy = "false";
   list.lang = model.lang;
+  const likely = result.likely && !result.several && !isDot();
+  const told = model.told && likely; // only scores of characters, and such as hold on real images
   list.replaceChildren(
     ...result.candidates.map(({ character, score }, place) => {
       const button = document.createElement("button");
       button.type = "button";
-      const share = model.told ? percent(score) : ""; // only scores that hold on real images
-      button.setAttribute("aria-label", message(model.told ? "candidate" : "guess", { character, share, place: place + 1 }));
+      const share = told ? percent(score) : "";
+      button.setAttribute("aria-label", message(told ? "candidate" : "guess", { character, share, place: place + 1 }));
       const [glyph, small] = [document.createElement("span"), document.createElement("small")];
       glyph.textContent = character;
       small.textContent = share;
@@ -164,7 +166,7 @@ function show(result, model) {
   );
   const [best] = result.candidates;
   if (result.several) say(message("several"), "unlikely");
-  else if (result.likely && !isDot()) say(message(model.told ? "likely" : "best", { character: best.character, share: percent(best.score) }));
+  else if (likely) say(message(told ? "likely" : "best", { character: best.character, share: percent(best.score) }));
   else say(message("unlikely"), "unlikely");
   const { pixels, width, height } = result.picture;
   [seen.width, seen.height] = [width, height];

@@ -48,7 +48,7 @@ def strokes_for(character: str) -> list[list[Floats]]:
 def straight(strokes: Sequence[Floats], square: bool = False) -> list[Floats]:
     """Return strokes (n, 2) as with a mouse: `straightened`, and ends that nearly meet another stroke lie on it.
 
-    Where they are to be `square`, lines that are nearly level or upright become so.
+    Where they are to be `square`, lines that are nearly level or upright become so before they meet.
     """
     lines = [straightened(np.asarray(stroke)) for stroke in strokes]
     for line in lines if square else []:
