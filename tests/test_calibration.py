@@ -137,6 +137,8 @@ def test_straight_strokes_meet_and_may_be_square() -> None:
     assert all(np.array_equal(one, again) for one, again in zip(typed.straight(apart), apart, strict=True))
     slopes = [abs(np.diff(one[:2], axis=0)).min() for one in typed.straight(apart, square=True)]
     assert slopes == [0, 0] and abs(np.diff(apart[0], axis=0)).min() > 0.03
+    a, b, c = typed.straight([np.add(left, ((0, 0), (0, 0.04))), top, bottom], square=True)
+    assert np.hypot(*(a[1] - c[0])) < 1e-9, "and a box has no feet"
 
 
 def test_the_pen_is_measured() -> None:

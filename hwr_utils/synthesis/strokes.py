@@ -24,6 +24,7 @@ POINTS = 128  # on the curves of one character, all strokes together: about a pi
 SPACING = 0.02  # of the unit square, between the points of the paths that `strokes_for` returns
 NEAR = 0.06  # of a character's side, by which a line may miss a stroke that it stands for
 LEVEL = 0.2  # slope up to which a line becomes level, or upright, if it is to be
+BEYOND = 0.15  # how far at most a line that goes beyond the corner of a box is cut
 MEET = 0.1  # of that side, from which on an end of a straight line stands free of other strokes
 CUT = 10  # points to either side over which a hurried pen cuts a corner
 
@@ -48,22 +49,41 @@ def strokes_for(character: str) -> list[list[Floats]]:
 def straight(strokes: Sequence[Floats], square: bool = False) -> list[Floats]:
     """Return strokes (n, 2) as with a mouse: `straightened`, and ends that nearly meet another stroke lie on it.
 
-    Where they are to be `square`, lines that are nearly level or upright become so before they meet.
+    Where they are to be `square`, lines that are nearly level or upright become so before they meet, and do not go on
+    beyond the corner of a box.
     """
     lines = [straightened(np.asarray(stroke)) for stroke in strokes]
-    for line in lines if square else []:
-        for pair in (line[n : n + 2] for n in range(len(line) - 1)):
-            across = abs(np.ptp(pair, axis=0))
-            if across.min() < LEVEL * across.max():
-                pair[:, across.argmin()] = pair[:, across.argmin()].mean()
+    level = [square and _make_level(line) for line in lines]
     for number, line in enumerate(lines):
-        others = [other for place, other in enumerate(lines) if place != number]
+        others = lines[:number] + lines[number + 1 :]
         for end in (0, -1):
-            touching = [_nearest(line[end], other) for other in others]
-            distances = [np.hypot(*(point - line[end])) for point in touching]
-            if min(distances, default=MEET) < MEET:
-                line[end] = touching[int(np.argmin(distances))]
+            _move(line, end, [_nearest(line[end], other) for other in others], MEET)
+    boxed = [line for line, flat in zip(lines, level, strict=True) if flat]
+    for number, line in enumerate(boxed):
+        ends = [other[end] for other in boxed[:number] + boxed[number + 1 :] for end in (0, -1)]
+        corners = [point for point in ends if np.allclose(_nearest(point, line), point)]
+        for end in (0, -1):
+            _move(line, end, corners, BEYOND)
     return lines
+
+
+def _move(line: Floats, end: int, points: Sequence[Floats], reach: float) -> None:
+    """Move an end of a line (n, 2) to the nearest of these points, if it is nearer than `reach`."""
+    distances = [np.hypot(*(point - line[end])) for point in points]
+    if min(distances, default=reach) < reach:
+        line[end] = points[int(np.argmin(distances))]
+
+
+def _make_level(line: Floats) -> bool:
+    """Make the nearly level parts of a line (n, 2) level, and the nearly upright ones upright; tell whether all are."""
+    level = True
+    for pair in (line[n : n + 2] for n in range(len(line) - 1)):
+        across = np.ptp(pair, axis=0)
+        if across.min() < LEVEL * across.max():
+            pair[:, across.argmin()] = pair[:, across.argmin()].mean()
+        else:
+            level = False
+    return level
 
 
 def _nearest(point: Floats, line: Floats) -> Floats:
