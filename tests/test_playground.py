@@ -457,6 +457,17 @@ def test_simple_hanzi_are_no_scribbles() -> None:
         assert ((logits.argmax(axis=1) == truth) & ours.rejector.accepts(logits, images)).sum() >= 17
 
 
+def test_a_box_is_no_scribble() -> None:
+    """As a mouse draws it: of lines that are level or upright, and meet."""
+    model = next(one for one in playground.models() if one.entry["name"] == "hanzi")
+    ours = recognizer.load(model.file)
+    for character in "口目田":
+        drawing = [line.tolist() for line in straight(list(medians.read(character).paths), square=True)]
+        image = canvas.prepare(drawing, PENS["hanzi"], **ours.form)
+        logits = ours.logits(image)
+        assert ours.classes[logits.argmax()] == character and ours.rejector.accepts(logits, image)
+
+
 def test_the_model_that_was_chosen_last_answers(open_page: Callable[..., Page]) -> None:
     """Even where the file of another one, chosen before, comes late."""
     page = open_page(service_workers="block")
