@@ -70,6 +70,7 @@ def few_scribbles() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(calibration, "LEARNED", (20, 0))
+        patch.setattr(calibration, "CHOOSING", (10, 1))
         patch.setattr(calibration, "COUNTED", (10, 2))
         yield
 
