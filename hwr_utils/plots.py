@@ -53,8 +53,7 @@ def show_table(frame: pd.DataFrame, caption: str, index: bool = True) -> None:
     if index and frame.index.nlevels == frame.columns.nlevels == 1:  # the index's name beside those of the columns
         frame = frame.rename_axis(index=None, columns=str(frame.index.name or frame.columns.name or ""))
     with pd.option_context("display.max_colwidth", None):
-        look = "sentences" if sentences else None
-        table = frame.to_html(index=index, border=0, na_rep="–", classes=look, justify="left" if sentences else None)
+        table = frame.to_html(index=index, border=0, na_rep="–", classes="sentences" if sentences else None)
     display(HTML(table.replace(">", f"><caption>{escape(caption)}</caption>", 1)))
 
 
