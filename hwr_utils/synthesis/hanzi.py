@@ -7,8 +7,6 @@ whole batches: coordinates and weights are rounded before, so that their sums ar
 """
 
 import functools
-import itertools
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,7 +14,7 @@ from numpy.typing import NDArray
 
 from hwr_utils.synthesis import fonts, medians
 from hwr_utils.synthesis.medians import POINTS, Strokes
-from hwr_utils.synthesis.strokes import Floats, Ints, straight
+from hwr_utils.synthesis.strokes import Floats, Ints
 
 VERSION = 6  # of the drawings: raise it when the same arguments come to give other images
 SIDE = 60  # pixels of an image's longer side: what CASIA's subset has been scaled to
@@ -118,30 +116,6 @@ def hand(seed: int, writer: int) -> Hand:
     return SimpleNamespace(**habits, spread=spread, warp=warp)
 
 
-def mouse(seed: int, writer: int) -> Hand:
-    """Return the habits of a writer who draws straight lines of even ink with a mouse, as `hand`."""
-    habits = hand(seed, writer)
-    habits.haste, habits.taper, habits.fall, habits.reach, habits.press, habits.grain = 0, 0, 0, 0, 0.05, 0.2
-    for name in ("looseness", "slant", "spread", "warp"):
-        setattr(habits, name, 0.25 * getattr(habits, name))
-    habits.rise = 0.25 * (habits.rise - HABITS["rise"][1])
-    return habits
-
-
-@functools.lru_cache(maxsize=4)
-def straightened(strokes: Strokes, square: bool) -> Strokes:
-    """Return the strokes of characters as straight lines, see `straight`; each line between two corners is a stroke."""
-    paths: list[Floats] = []
-    counts, parts = [], []
-    for a, b in itertools.pairwise(strokes.first):
-        lines = [line for stroke in straight(list(strokes.paths[a:b]), square) for line in itertools.pairwise(stroke)]
-        paths += [np.linspace(*line, POINTS) for line in lines]
-        counts.append(len(lines))
-        parts.append(medians.halves(np.array(paths[-len(lines) :])))
-    owner, first = np.repeat(np.arange(len(counts)), counts), np.concatenate([[0], np.cumsum(counts)])
-    return replace(strokes, paths=np.array(paths), owner=owner, first=first, part=np.concatenate(parts))
-
-
 @functools.lru_cache(maxsize=128)
 def batch(strokes: Strokes, start: int, stop: int) -> Batch:
     """Prepare the strokes of the samples from `start` to before `stop`, and where their m points of ink lie on them.
@@ -182,16 +156,13 @@ def batch(strokes: Strokes, start: int, stop: int) -> Batch:
     )
 
 
-def draw(seed: int, writer: int, characters: str, lines: bool = False) -> list[NDArray[np.uint8]]:
-    """Draw each of some characters once, in a writer's hand or, in straight `lines`, with a mouse.
+def draw(seed: int, writer: int, characters: str) -> list[NDArray[np.uint8]]:
+    """Draw each of some characters once, in a writer's hand; errors as `medians.read`.
 
     A sample is decided by the seed, the writer (both 0 or more) and the character alone, not by what else is drawn.
-    Errors as `medians.read`.
-
     Returns an image (H, W) uint8 of each, cropped to the ink, the longer side about 60; 0 = ink, 255 = paper.
     """
-    strokes, habits = medians.read(characters), (mouse if lines else hand)(seed, writer)
-    strokes = straightened(strokes, square=writer % 2 == 1) if lines else strokes
+    strokes, habits = medians.read(characters), hand(seed, writer)
     images: list[NDArray[np.uint8]] = []
     for start in range(0, len(characters), BATCH):
         images += _draw_batch(batch(strokes, start, min(start + BATCH, len(characters))), habits, seed, writer)
