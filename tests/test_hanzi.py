@@ -102,13 +102,33 @@ def test_fonts_write_beside_the_strokes_and_the_test_part_is_of_other_hands(tmp_
     assert {path: path.stat().st_mtime_ns for path in (folder / "gnt").iterdir()} == before, "it was there"
     write(tmp_path, 0, 2, SOME)
     assert len(list((folder / "gnt").iterdir())) == 2, "the set without fonts is another"
+    plain = content(folder)
+    synthesis.write(synthesis.HANZI, tmp_path, 0, 1, writers=0, classes="口日", mice=1)
+    (_, box), (_, sun) = gnt.parse((folder / "gnt" / "train-mouse-001.gnt").read_bytes(), "it")
+    drawn = hanzi.draw(0, synthesis.FIRST_OF_MICE, "口日", lines=True)
+    assert np.array_equal(box, drawn[0]) and np.array_equal(sun, drawn[1])
+    assert content(write(tmp_path, 0, 2, SOME)) == plain, "and so is the one with mice"
+
+
+def test_a_mouse_draws_straight_lines() -> None:
+    """Of 口 each row has ink on the left and on the right, near a line, and little between but for two lines."""
+    for writer in range(4):
+        (image,) = hanzi.draw(0, writer, "口", lines=True)
+        ink = image < 128
+        middle = ink[len(ink) // 4 : -len(ink) // 4]
+        for side in (middle.argmax(1), middle[:, ::-1].argmax(1)):
+            rows = np.arange(len(side))
+            assert np.abs(side - np.polyval(np.polyfit(rows, side, 1), rows)).max() < 2
+        assert middle.mean() < 0.25
 
 
 def test_a_set_is_kept_until_another_is_whole(drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "synthetic" / synthesis.HANZI
     shutil.copytree(drawn, folder)
     (folder / "manifest.json").write_text(
-        json.dumps({k: v for k, v in json.loads((folder / "manifest.json").read_text()).items() if k != "sha256"})
+        json.dumps(
+            {k: v for k, v in json.loads((folder / "manifest.json").read_text()).items() if k not in ("sha256", "mice")}
+        )
     )  # as the first sets had it
     before = content(folder)
     with monkeypatch.context() as patch:

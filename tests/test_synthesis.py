@@ -15,7 +15,7 @@ from hwr_utils.synthesis import drawing, fonts
 COUNTS = {"digits-synthetic": 10, "letters-synthetic": 26, "hiragana-synthetic": 46}
 # of the first 200 training images of seed 1; when they change on purpose, raise synthesis.VERSION
 PINNED = {
-    "digits-synthetic": "347eb41a594d091121ba536b6bf1405572e5262d735ea651e5f2e7ad9f300a1a",
+    "digits-synthetic": "fc0d3177237b0db076f922f1fd771eb94cc905d0a54b56b4f4a94e0a06822ed6",
     "letters-synthetic": "d610525a427808c58f7e70c1d37937cdb1e04e9d6ffdcdd10d69526f8202436b",
     "hiragana-synthetic": "3b89e30644ec6410bdd46a40d1e19e2d569ed79e4a0d5064628bd7e1468ca79d",
 }

@@ -27,10 +27,12 @@ HANZI = "hanzi-synthetic"  # drawn by `hanzi`, as files only
 SIZES: dict[str, dict[str, tuple[Any, int, int]]] = {
     name: {"n_train": (6000, 1, 10**7), "n_test": (1000, 1, 10**7), "per_font": (0, 0, 999)} for name in NAMES
 }
-SIZES[HANZI] = {"writers": (300, 0, 9_999), "classes": (None, 1, 3_755), "per_font": (0, 0, 999)}
-VERSION = 1  # of the drawings of `NAMES`: raise it when the same seed comes to give other images
+SIZES[HANZI] = {"writers": (300, 0, 9_999), "classes": (None, 1, 3_755), "per_font": (0, 0, 999), "mice": (0, 0, 999)}
+VERSION = 2  # of the drawings of `NAMES`: raise it when the same seed comes to give other images
 BYTES = 6_700  # on the disk of a sample of hanzi: some 3,500 in the GNT file, 56 x 56 + 4 in the arrays
-FIRST_OF_FONTS, FIRST_OF_TEST = 10_000, 1_000_000  # first numbers of writers who copy fonts, and of test writers
+# first numbers of writers who copy fonts, of those who draw with a mouse, and of test writers
+FIRST_OF_FONTS, FIRST_OF_MICE, FIRST_OF_TEST = 10_000, 500_000, 1_000_000
+LINES = "lines"  # what a writer draws with a mouse, in the place of a font's name
 
 
 def checked(name: str, seed: int = 0, **sizes: Any) -> dict[str, Any]:
@@ -80,21 +82,22 @@ def choose(classes: int | str | None) -> str:
     return "".join(sorted(set(classes), key=hwdb.LABELS.__getitem__))
 
 
-def hands(writers: int, per_font: int) -> dict[str, tuple[int, str]]:
+def hands(writers: int, per_font: int, mice: int, **_: Any) -> dict[str, tuple[int, str]]:
     """Return who writes which file: its name, the writer's number, and the font that this writer copies, or "".
 
-    Where fonts are copied too, the files' names say which part they are of. The test part is five more writers who draw
-    from strokes.
+    Writers who draw with a mouse have `LINES` in its place. Where fonts are copied or mice are used, the files' names
+    say which part they are of. The test part is five more writers who draw from strokes with a pen.
     """
-    prefix = "train-" if per_font else ""
+    prefix = "train-" if per_font or mice else ""
     drawn = {f"{prefix}{number + 1:04}.gnt": (number, "") for number in range(writers)}
     copied = {
         f"train-{sheet.split('/')[-2]}-{number + 1:03}.gnt": (FIRST_OF_FONTS + 1_000 * place + number, sheet)
         for place, sheet in enumerate(fonts.HANZI)
         for number in range(per_font)
     }
-    tested = {f"test-{number + 1:04}.gnt": (FIRST_OF_TEST + number, "") for number in range(5 if per_font else 0)}
-    return drawn | copied | tested
+    lined = {f"train-mouse-{number + 1:03}.gnt": (FIRST_OF_MICE + number, LINES) for number in range(mice)}
+    tested = {f"test-{number + 1:04}.gnt": (FIRST_OF_TEST + number, "") for number in range(5 if prefix else 0)}
+    return drawn | copied | lined | tested
 
 
 def write(name: str, data_root: str | Path, seed: int = 0, processes: int | None = None, **sizes: Any) -> Path:
@@ -105,9 +108,10 @@ def write(name: str, data_root: str | Path, seed: int = 0, processes: int | None
 
     For `NAMES` the sizes are n_train and n_test, the numbers of images drawn from strokes, and per_font, how many hands
     copy each font into the training images; the files are IDX files and classes.txt. For `HANZI` they are writers,
-    classes (see `choose`) and per_font (see `hands`); the files are GNT files, one for each writer with each character
-    once, and their import. The number of `processes` (None: one a core) that draw hanzi changes nothing. Fewer writers
-    are the first of the same ones, and fewer classes have the same images; characters that a font lacks are left out.
+    classes (see `choose`), per_font and mice (see `hands`); the files are GNT files, one for each writer with each
+    character once, and their import. The number of `processes` (None: one a core) that draw hanzi changes nothing.
+    Fewer writers are the first of the same ones, and fewer classes have the same images; characters that a font lacks
+    are left out.
 
     Returns the folder <data_root>/synthetic/<name>. Raises an InputError as `checked`, and where the folder cannot be
     written or has too little room, the strokes or fonts are absent, or a process was killed.
@@ -115,7 +119,7 @@ def write(name: str, data_root: str | Path, seed: int = 0, processes: int | None
     values = checked(name, seed, **sizes)
     if name == HANZI:
         manifest = _plan(**values)
-        needed = len(hands(values["writers"], values["per_font"])) * len(manifest["characters"]) * BYTES
+        needed = len(hands(**values)) * len(manifest["characters"]) * BYTES
     else:
         digest, n = files.sha256(FILE), {size: values[size] for size in ("n_train", "n_test")}
         manifest = {"dataset": name, "version": VERSION, "strokes_sha256": digest, "seed": seed, **n}
@@ -127,7 +131,7 @@ def write(name: str, data_root: str | Path, seed: int = 0, processes: int | None
     folder = Path(data_root) / "synthetic" / name
     with suppress(InputError):  # missing or damaged, so drawn again
         found, told = data.checksums(name, data_root), records.read_json(folder / "manifest.json")
-        told.setdefault("sha256", found)  # the first hanzi sets have none
+        told = {"sha256": found, "mice": 0} | told  # the first hanzi sets have neither
         if (manifest | {"sha256": found}).items() <= told.items():
             return folder
     with files.new_folder(folder, needed) as part:
@@ -151,11 +155,11 @@ def _write_idx(folder: Path, manifest: dict[str, Any]) -> dict[str, str]:
     return found
 
 
-def _plan(seed: int, writers: int, classes: int | str | None, per_font: int) -> dict[str, Any]:
+def _plan(seed: int, writers: int, classes: int | str | None, per_font: int, mice: int) -> dict[str, Any]:
     """Return what determines a set of hanzi; an InputError without any writer, or if strokes or fonts are unusable."""
     characters = choose(classes)
-    if not writers and not per_font:
-        raise InputError("writers=0: without fonts one writer or more was expected.")
+    if not writers and not per_font and not mice:
+        raise InputError("writers=0: without fonts and mice one writer or more was expected.")
     if per_font:
         fonts.verify()
     return {
@@ -168,6 +172,7 @@ def _plan(seed: int, writers: int, classes: int | str | None, per_font: int) -> 
         "writers": writers,
         "per_font": per_font,
         "fonts": fonts.HANZI if per_font else {},
+        "mice": mice,
     }
 
 
@@ -175,7 +180,7 @@ def _write_gnt(folder: Path, manifest: dict[str, Any], processes: int | None) ->
     """Draw hanzi into gnt/, a file a writer, see `hands`, and import that into arrays/; return its checksum."""
     (folder / "gnt").mkdir()
     step = functools.partial(_write_file, folder / "gnt", manifest["seed"], manifest["characters"])
-    everyone = list(hands(manifest["writers"], manifest["per_font"]).items())
+    everyone = list(hands(**manifest).items())
     paths = pool.run(step, everyone, "drawing", "writer", processes)
     hwdb.import_gnt(paths, folder / "arrays", workers=processes)
     return {"samples": hwdb.read_import(folder / "arrays").sha256}
@@ -184,7 +189,9 @@ def _write_gnt(folder: Path, manifest: dict[str, Any], processes: int | None) ->
 def _write_file(folder: Path, seed: int, characters: str, hand: tuple[str, tuple[int, str]]) -> Path:
     name, (writer, sheet) = hand
     images: list[NDArray[np.uint8] | None] = (
-        hanzi.draw_from_font(seed, writer, sheet, characters) if sheet else [*hanzi.draw(seed, writer, characters)]
+        hanzi.draw_from_font(seed, writer, sheet, characters)
+        if sheet in fonts.HANZI
+        else [*hanzi.draw(seed, writer, characters, lines=sheet == LINES)]
     )
     samples = ((gnt.encode(c), image) for c, image in zip(characters, images, strict=True) if image is not None)
     files.write_bytes(folder / name, gnt.serialize(samples))

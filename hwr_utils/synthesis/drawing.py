@@ -133,7 +133,7 @@ def draw_batch(name: str, labels: Ints, seed: int, split: str, number: int) -> N
     grain, specks = rng.random((2, BATCH, 1, 1)) ** 2  # squared: most images are rather clean
     image = image * (1 + GRAIN * grain * noise[0]) + SPECKS * specks * noise[1]
     images = np.rint(255 * np.minimum(np.where(image < PAPER, 0, image), 1)).astype(np.uint8)
-    return _centre_by_mass(images) if sheet.by_mass else images
+    return np.stack([preprocessing.centre_mass(image) for image in images]) if sheet.by_mass else images
 
 
 def _vary_strokes(shapes: SimpleNamespace, shape: Ints, rng: np.random.Generator) -> Floats:
@@ -203,17 +203,6 @@ def lay_ink(path: Floats, radius: Floats, pressure: Floats, edge: Floats) -> NDA
     sharpness = (radius / edge).astype(np.float32)[:, None, None]
     inside = np.clip((1 - np.sqrt(nearest)) * sharpness + 0.5, 0, 1)
     return inside * inside * (3 - 2 * inside)
-
-
-def _centre_by_mass(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Move images by whole pixels, which brings their centre of mass next to pixel (14, 14), where MNIST has it."""
-    pixels = np.arange(SIZE)
-    mass = images.sum((1, 2), dtype=np.int64)
-    centres = [(images.sum(axis, dtype=np.int64) * pixels).sum(1) / mass for axis in (2, 1)]
-    # the box leaves four pixels free at every side, so no ink that moves by at most four goes round the edge
-    down, right = (np.clip(SIZE // 2 - np.rint(centre).astype(np.int64), -4, 4)[:, None] for centre in centres)
-    rows, columns = (pixels - down) % SIZE, (pixels - right) % SIZE
-    return images[np.arange(len(images))[:, None, None], rows[:, :, None], columns[:, None, :]]
 
 
 # Copies of fonts

@@ -7,6 +7,8 @@ whole batches: coordinates and weights are rounded before, so that their sums ar
 """
 
 import functools
+import itertools
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,7 +16,7 @@ from numpy.typing import NDArray
 
 from hwr_utils.synthesis import fonts, medians
 from hwr_utils.synthesis.medians import POINTS, Strokes
-from hwr_utils.synthesis.strokes import Floats, Ints
+from hwr_utils.synthesis.strokes import Floats, Ints, straight
 
 VERSION = 6  # of the drawings: raise it when the same arguments come to give other images
 SIDE = 60  # pixels of an image's longer side: what CASIA's subset has been scaled to
@@ -78,7 +80,6 @@ class Chance:
 # out, more so on the right, and keep the upper part wide. It shows in the mean images of real and drawn characters.
 PRINT_TO_HAND = ((-0.08, 0), (-0.08, 0), (0, 0), (-0.14, 0), (0, 0), (0, 0), (0, 0))
 
-
 # A writer's habits in the order of the random numbers: "uniform" between two numbers, or "bell" with a mean and a
 # deviation. Lengths are parts of the character's longer side, unless another unit is named.
 HABITS = {
@@ -114,6 +115,30 @@ def hand(seed: int, writer: int) -> Hand:
     habits["haste"] = max(habits["haste"], habits.pop("again"))
     spread, warp = 0.08 * chance.bell(2, 2)[0], np.array(PRINT_TO_HAND) + 0.035 * chance.bell(7, 2)[0]
     return SimpleNamespace(**habits, spread=spread, warp=warp)
+
+
+def mouse(seed: int, writer: int) -> Hand:
+    """Return the habits of a writer who draws straight lines of even ink with a mouse, as `hand`."""
+    habits = hand(seed, writer)
+    habits.haste, habits.taper, habits.fall, habits.reach, habits.press, habits.grain = 0, 0, 0, 0, 0.05, 0.2
+    for name in ("looseness", "slant", "spread", "warp"):
+        setattr(habits, name, 0.25 * getattr(habits, name))
+    habits.rise = 0.25 * (habits.rise - HABITS["rise"][1])
+    return habits
+
+
+@functools.lru_cache(maxsize=4)
+def straightened(strokes: Strokes, square: bool) -> Strokes:
+    """Return the strokes of characters as straight lines, see `straight`; each line between two corners is a stroke."""
+    paths: list[Floats] = []
+    counts, parts = [], []
+    for a, b in itertools.pairwise(strokes.first):
+        lines = [line for stroke in straight(list(strokes.paths[a:b]), square) for line in itertools.pairwise(stroke)]
+        paths += [np.linspace(*line, POINTS) for line in lines]
+        counts.append(len(lines))
+        parts.append(medians.halves(np.array(paths[-len(lines) :])))
+    owner, first = np.repeat(np.arange(len(counts)), counts), np.concatenate([[0], np.cumsum(counts)])
+    return replace(strokes, paths=np.array(paths), owner=owner, first=first, part=np.concatenate(parts))
 
 
 @functools.lru_cache(maxsize=128)
@@ -156,13 +181,15 @@ def batch(strokes: Strokes, start: int, stop: int) -> Batch:
     )
 
 
-def draw(seed: int, writer: int, characters: str) -> list[NDArray[np.uint8]]:
-    """Draw each of some characters once, in a writer's hand; errors as `medians.read`.
+def draw(seed: int, writer: int, characters: str, lines: bool = False) -> list[NDArray[np.uint8]]:
+    """Draw each of some characters once, in a writer's hand or, in straight `lines`, with a mouse.
 
     A sample is decided by the seed, the writer (both 0 or more) and the character alone, not by what else is drawn.
-    Returns an image (H, W) uint8 of each, cropped to the ink, the longer side about 60; 0 = ink, 255 = paper.
+    Returns an image (H, W) uint8 of each, cropped to the ink, the longer side about 60; 0 = ink, 255 = paper. Errors as
+    `medians.read`.
     """
-    strokes, habits = medians.read(characters), hand(seed, writer)
+    strokes, habits = medians.read(characters), (mouse if lines else hand)(seed, writer)
+    strokes = straightened(strokes, square=writer % 2 == 1) if lines else strokes
     images: list[NDArray[np.uint8]] = []
     for start in range(0, len(characters), BATCH):
         images += _draw_batch(batch(strokes, start, min(start + BATCH, len(characters))), habits, seed, writer)
@@ -316,12 +343,11 @@ def _pose(x: Floats, y: Floats, owner: Ints, chance: Chance, hand: Hand) -> tupl
     to_x, to_y = (sum(warp[owner, n, axis, None] * term for n, term in enumerate(terms)) for axis in (0, 1))
     x, y = x + to_x, y + to_y
 
-    def spread(values: Floats) -> Floats:
-        return values[owner][:, None]
-
-    wide = spread(1 + hand.aspect + 0.15 * hand.looseness * chance.bell())
-    slant = spread(hand.slant + 0.04 * hand.looseness * chance.bell())
-    rise = spread(hand.rise + 0.04 * hand.looseness * chance.bell())
+    # one after the other, as the random numbers are
+    wide, slant, rise = (
+        (mean + deviation * hand.looseness * chance.bell())[owner][:, None]
+        for mean, deviation in ((1 + hand.aspect, 0.15), (hand.slant, 0.04), (hand.rise, 0.04))
+    )
     return wide * x - slant * y, y - rise * x
 
 

@@ -43,7 +43,7 @@ def read(characters: str, package: Path = PACKAGE) -> Strokes:
     counts = [len(medians) for medians in found]
     first = np.concatenate([[0], np.cumsum(counts)])
     paths = (_resample([stroke for medians in found for stroke in medians]) * (1, -1) + (0, TOP)) / GRID
-    part = np.concatenate([_halves(paths[a:b]) for a, b in itertools.pairwise(first)])
+    part = np.concatenate([halves(paths[a:b]) for a, b in itertools.pairwise(first)])
     return Strokes(
         characters, paths, np.repeat(np.arange(len(counts)), counts), first, part, files.sha256(text.encode())
     )
@@ -83,7 +83,7 @@ def _resample(strokes: list[list[list[int]]]) -> Floats:
     return np.stack([np.interp(at, along, points[:, axis]) for axis in (0, 1)], axis=-1)
 
 
-def _halves(paths: Floats) -> Ints:
+def halves(paths: Floats) -> Ints:
     """Cut a character's strokes (s, POINTS, 2) in two where the halves' boxes overlap least: 0 before, 1 after."""
     low, high = paths.min(1), paths.max(1)
     before = np.minimum.accumulate(low)[:-1], np.maximum.accumulate(high)[:-1]

@@ -86,8 +86,12 @@ def _jumble(rng: np.random.Generator) -> Scribble:
 
 
 def _pair(rng: np.random.Generator) -> Scribble:
-    """Two characters over each other."""
-    return [*_slanted(_character(rng), rng), *_slanted(_character(rng), rng)]
+    """Two characters over each other, each slanted and squeezed."""
+    found: Scribble = []
+    for _ in range(2):
+        strokes, slant, wide = _character(rng), 0.5 * (rng.random() - 0.5), 0.7 + 0.6 * rng.random()
+        found += [stroke @ np.array([[wide, 0], [-slant, 1]]) for stroke in strokes]
+    return found
 
 
 def _rings(rng: np.random.Generator) -> Scribble:
@@ -124,12 +128,6 @@ def _character(rng: np.random.Generator) -> Scribble:
     characters = [character for script in table().values() for character in script]
     variants = strokes_for(characters[rng.integers(len(characters))])
     return variants[rng.integers(len(variants))]
-
-
-def _slanted(strokes: Scribble, rng: np.random.Generator) -> Scribble:
-    """Return strokes slanted and squeezed at random."""
-    slant, wide = 0.5 * (rng.random() - 0.5), 0.7 + 0.6 * rng.random()
-    return [stroke @ np.array([[wide, 0], [-slant, 1]]) for stroke in strokes]
 
 
 def _turned(points: Floats, rng: np.random.Generator) -> Floats:
