@@ -1,8 +1,8 @@
 /** What the page tells the reader, in the page's language. Names in braces stand for values. */
 
 const ENGLISH = {
-  unsupported: "This browser cannot run the networks: it has no WebAssembly with SIMD, or no Web Workers. Every browser of the last years has both.",
-  runtime: "The networks cannot run here: LiteRT did not start. Reload the page; a browser of the last years is needed.",
+  unsupported: "This browser cannot run the networks: it has no WebAssembly with SIMD, or no Web Workers. All browsers of recent years have both.",
+  runtime: "The networks cannot run here: LiteRT did not start. Reload the page; you need a browser of recent years.",
   missing: "The file of the model “{title}” is missing or cannot be reached. Go online and reload the page, or choose another model.",
   damaged: "The file of the model “{title}” is damaged: it is not the one that this page was made with. Reload the page, or choose another model.",
   list: "The list of models is missing or damaged. Go online and reload the page.",
