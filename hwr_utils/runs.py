@@ -120,9 +120,9 @@ def initial_weights(config: RunConfig, classes: Sequence[str], results_dir: Path
     """Return the weights of the run that the config's `init` names, or None where it names none.
 
     For several runs, joined by +, it is the mean of their weights, which often reads better than each of them if one
-    training went on from the other (Wortsman et al., ICML 2022); a run that is named twice counts twice. Where a run has
-    other classes, the last layer, whose size depends on their number, is left out. Errors as `weights`; and an InputError where there is no such run, or its
-    network is another.
+    training went on from the other (Wortsman et al., ICML 2022); a run that is named twice counts twice. Where a run
+    has other classes, the last layer, whose size depends on their number, is left out. Errors as `weights`; and an
+    InputError where there is no such run, or its network is another.
     """
     if not config.origins:
         return None
