@@ -493,8 +493,8 @@ def test_models_say_what_they_are_and_what_they_know(digits: Page) -> None:
         ready(digits, model.entry["name"])
         about, test = digits.locator("#playground-about").inner_text(), model.test
         assert test and f"{100 * test['correct'] / test['n']:.2f} % of {test['n']:,} real images" in about
-        # the one of the hanzi comes from trainings on five sets of drawings
-        trained = 5 * 720_960 if model.entry["name"] == "hanzi" else model.record["dataset"]["n_train"]
+        # the one of the hanzi comes from trainings on seven sets of drawings
+        trained = 5 * 720_960 + 2 * 225_300 if model.entry["name"] == "hanzi" else model.record["dataset"]["n_train"]
         assert f"{trained:,} images" in about
         digits.locator("#playground-known summary").click()
         shown = digits.locator("#playground-characters").inner_text().split()
