@@ -5,7 +5,8 @@
 draws what the row needs (kept under --data), trains for a few minutes, reads the real characters of the classes in
 play, and appends a line to results/hanzi-ablation.csv. Without --row it lists the rows. Real samples are only read;
 nothing is trained on them, and they decide only which row is chosen. A row that is no longer listed, such as those of
-the first, stronger augmentation, can be made again with the revision that its line names.
+the first, stronger augmentation, can be made again with the revision that its line names; but for those with other
+fonts, which were made by a script that is not kept.
 """
 
 import argparse
