@@ -128,7 +128,7 @@ def mouse(seed: int, writer: int) -> Hand:
 
 
 @functools.lru_cache(maxsize=4)
-def straightened(strokes: Strokes, square: bool) -> Strokes:
+def _in_lines(strokes: Strokes, square: bool) -> Strokes:
     """Return the strokes of characters as straight lines, see `straight`; each line between two corners is a stroke."""
     paths: list[Floats] = []
     counts, parts = [], []
@@ -188,8 +188,9 @@ def draw(seed: int, writer: int, characters: str, lines: bool = False) -> list[N
     Returns an image (H, W) uint8 of each, cropped to the ink, the longer side about 60; 0 = ink, 255 = paper. Errors as
     `medians.read`.
     """
-    strokes, habits = medians.read(characters), (mouse if lines else hand)(seed, writer)
-    strokes = straightened(strokes, square=writer % 2 == 1) if lines else strokes
+    strokes, habits = medians.read(characters), hand(seed, writer)
+    if lines:
+        strokes, habits = _in_lines(strokes, square=writer % 2 == 1), mouse(seed, writer)
     images: list[NDArray[np.uint8]] = []
     for start in range(0, len(characters), BATCH):
         images += _draw_batch(batch(strokes, start, min(start + BATCH, len(characters))), habits, seed, writer)
@@ -343,7 +344,6 @@ def _pose(x: Floats, y: Floats, owner: Ints, chance: Chance, hand: Hand) -> tupl
     to_x, to_y = (sum(warp[owner, n, axis, None] * term for n, term in enumerate(terms)) for axis in (0, 1))
     x, y = x + to_x, y + to_y
 
-    # one after the other, as the random numbers are
     wide, slant, rise = (
         (mean + deviation * hand.looseness * chance.bell())[owner][:, None]
         for mean, deviation in ((1 + hand.aspect, 0.15), (hand.slant, 0.04), (hand.rise, 0.04))

@@ -23,9 +23,9 @@ FILE = Path(__file__).with_suffix(".json")
 POINTS = 128  # on the curves of one character, all strokes together: about a pixel apart on a 28x28 image
 SPACING = 0.02  # of the unit square, between the points of the paths that `strokes_for` returns
 NEAR = 0.06  # of a character's side, by which a line may miss a stroke that it stands for
-LEVEL = 0.2  # slope up to which a line becomes level, or upright, if it is to be
-BEYOND = 0.15  # how far at most a line that goes beyond the corner of a box is cut
 MEET = 0.1  # of that side, from which on an end of a straight line stands free of other strokes
+BEYOND = 0.15  # of that side, up to which a line that goes beyond the corner of a box is cut
+LEVEL = 0.2  # slope up to which a line becomes level, or upright, if it is to be
 CUT = 10  # points to either side over which a hurried pen cuts a corner
 
 
