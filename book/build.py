@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -112,9 +113,10 @@ def copy_notebook(path: Path, target: Path, title: str | None = None) -> None:
 
 
 def run_title(run: results.Run) -> str:
-    """Return the title of the page of a run and its repetitions, as Markdown."""
+    """Return the title of the page of a run and its repetitions, as Markdown; the page tells the whole config."""
     config = run.config
-    words = [config.dataset, f"{config.architecture} {results.variant(config)}".strip()]
+    options = textwrap.shorten(results.variant(config), 70, placeholder=" …")
+    words = [config.dataset, f"{config.architecture} {options}".strip()]
     # several runs of other recipes may agree in all of these
     words += [] if config.recipe == "paper" else [f"{config.recipe} ({run.folder.name[-8:]})"]
     return plots.plain(", ".join(words))

@@ -4,6 +4,7 @@ This module only reads records; the module `runs` writes them. Nothing here impo
 """
 
 import difflib
+import re
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -141,7 +142,8 @@ def variant(config: RunConfig) -> str:
         "split=folds": "in five folds",
     }
     said = (f"{name}={value}" for name, value in changes(config).items())
-    return ", ".join(words.get(change, change) for change in said)
+    # of the names of runs that this one went on from, the seed and the hash tell enough
+    return ", ".join(words.get(change, re.sub(r"[\w-]+-(?=s\d+-)", "", change)) for change in said)
 
 
 def frame(results_dir: str | Path | None = None, parts: Iterable[str] = ()) -> pd.DataFrame:
