@@ -107,11 +107,8 @@ def _notebook(name: str, parameter: list[list[str]], output: Path | None, each: 
 def _runs(results_dir: Path, filter: list[str], missing: str | None, format: str | None, remove: bool) -> None:
     from hwr_utils import results
 
-    if remove and (format or missing or not all(filter or [""])):  # an empty text is in every name
-        raise InputError(
-            "--remove takes a part of the names of the runs to remove, and no other option, for instance "
-            "`hwr runs mnist --remove`."
-        )
+    if remove and (format or missing or not filter):
+        raise InputError("--remove takes the names or folders of the runs to remove, and no other option.")
 
     def wanted(text: str) -> bool:
         return all(name in text for name in filter)
@@ -126,9 +123,9 @@ def _runs(results_dir: Path, filter: list[str], missing: str | None, format: str
         return
     if remove:  # runs that have not ended, and damaged ones too
         found = {path.parent for kind in ("record.json", "checkpoint.pt*") for path in results_dir.glob(f"*/{kind}")}
-        if not (chosen := sorted(path for path in found if wanted(path.name))):
-            raise nothing
-        for folder in chosen:
+        for name in (names := [Path(text).name for text in filter]):  # all of them before one is removed
+            recipes.known("run ", name, sorted(path.name for path in found), f" in {results_dir}")
+        for folder in (results_dir / name for name in names):
             with files.only_one(results_dir / ".locks" / f"{folder.name}.lock", f"training {folder.name}"):
                 folder.unlink() if folder.is_symlink() else shutil.rmtree(folder)
             print(f"{folder}: removed")

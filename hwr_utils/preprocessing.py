@@ -28,15 +28,19 @@ WIDE, GAP, PIECE = 1.5, 0.1, 0.5
 
 
 def from_file(path: str | Path, size: int = 28, margin: int = 4) -> NDArray[np.uint8]:
-    """Return the character in a picture file as (size, size) uint8, white on black; an image of this size is kept.
+    """Return the character in a picture file as `fit` does.
 
     Raises an InputError where the file is missing, damaged, of none of `FORMATS`, or larger than `MAX_PIXELS` or
     `MAX_SIDE`.
     """
-    gray = read_gray(path)
+    return fit(read_gray(path), size, margin)
+
+
+def fit(gray: NDArray[np.uint8], size: int = 28, margin: int = 4) -> NDArray[np.uint8]:
+    """Return (H, W) as (size, size) uint8, white on black; an image of this size keeps its place and its light."""
     if gray.shape == (size, size):
         return 255 - gray if is_dark_on_light(gray) else gray
-    return to_square(white_on_black(gray), size, margin)
+    return to_square(_ink(_without_border(gray)), size, margin)
 
 
 def from_picture(path: str | Path, size: int, margin: int, centre: str) -> NDArray[np.uint8]:
@@ -51,9 +55,14 @@ def from_picture(path: str | Path, size: int, margin: int, centre: str) -> NDArr
         upright = 255 - gray if is_dark_on_light(gray) else gray
         if _is_prepared(upright, size, margin, centre):
             return _stretched(upright)
-        if (ink := _without_lines(white_on_black(_evenly_lit(gray)))).any():
+        if (ink := _ink(gray)).any():
             return prepare(ink, size, margin, centre)
     raise InputError(f"{path} is blank: no ink was found on its paper. Give a picture of one character.")
+
+
+def _ink(gray: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return (H, W) white on black, without what its light and ruled lines add."""
+    return _without_lines(white_on_black(_evenly_lit(gray)))
 
 
 def _without_border(gray: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -32,6 +32,7 @@ PARAMETERS = {
     name: Parameter(**rule | {"type": {"int": int, "float": float, "str": str}[rule["type"]]})
     for name, rule in _TABLES["parameters"].items()
 }
+MANY = 40  # more valid names than these are not listed in a message
 DEFAULTS = {name: rule.default for name, rule in PARAMETERS.items() if not rule.required}
 
 
@@ -73,7 +74,8 @@ def known(what: str, name: Any, valid: Iterable[str], place: str = "") -> None:
     if name not in valid:
         close = difflib.get_close_matches(str(name).lower(), valid, n=1, cutoff=0.5)
         near = f"; did you mean {close[0]!r}?" if close else ""
-        raise InputError(f"{what}{name!r} is unknown{place}, expected one of {', '.join(valid)}{near}")
+        told = f"one of {', '.join(valid)}" if len(valid) <= MANY else f"one of {len(valid)} names"
+        raise InputError(f"{what}{name!r} is unknown{place}, expected {told}{near}")
 
 
 def configure(dataset: str, architecture: str, recipe: str = "paper", seed: int = 0, **overrides: Any) -> RunConfig:
@@ -103,6 +105,8 @@ def configure(dataset: str, architecture: str, recipe: str = "paper", seed: int 
         known("parameter ", name, PARAMETERS | options, f" for {architecture}")
         if value is not None:
             (model if name in model else training)[name] = _checked(name, value, (PARAMETERS | options)[name])
+    if training["init"]:  # a folder names its run, too
+        training["init"] = "+".join(Path(origin).name for origin in training["init"].split("+"))
     if training["patience"] and not training["validation_fraction"]:
         raise InputError(
             f"patience={training['patience']} needs a validation_fraction: without one nothing is held out to stop by."

@@ -55,7 +55,9 @@ class Run:
         """
         path = self.folder / "predictions.npz"
         found, n = records.read_arrays(path), self.record["test"]["n"]
-        with reading(path, f"labels, classes and scores of {n} images, of {len(self.classes)} classes", records.REMEDY):
+        with reading(
+            path, f"labels, classes and scores of {n} images, of {len(self.classes)} classes", records.ARRAYS_REMEDY
+        ):
             labels, ranked, scores = (found[name] for name in ("labels", "classes", "scores"))
             used = np.union1d(labels, ranked)
             if labels.shape != (n,) or ranked.shape != (n, *scores.shape[1:]) or scores.ndim != 2 or not scores.size:

@@ -129,7 +129,7 @@ def initial_weights(config: RunConfig, classes: Sequence[str], results_dir: Path
     with torch.device("meta"):  # shapes alone
         network = training.build(config, len(classes))
         last = models.layer_table(network, config.training["image_size"]).layer.iloc[-1]
-    kept, recorded = [], [path.parent.name for path in results_dir.glob("*/record.json")]
+    kept, recorded = [], sorted(path.parent.name for path in results_dir.glob("*/record.json"))
     for name in config.origins:
         recipes.known("init=", name, recorded)
         run = results.open_run(results_dir / name)

@@ -293,6 +293,9 @@ def test_own_class_folders(tmp_path: Path, pictures: Path) -> None:
     assert mine.train_images.shape == (3, 28, 28) and mine.test_images.shape == (3, 28, 28)
     assert (mine.train_images.max((1, 2)) > 240).all() and (mine.train_images[:, :4] == 0).all()
     assert mine.files.keys() == {"train", "test"}
+    write_set(tmp_path / "custom/other")
+    pictures.rename(tmp_path / "custom/raw")  # which is torchvision's name for the folder of a published set
+    assert data.load("custom:raw", tmp_path).files == mine.files
 
 
 def test_checksums_of_folders_follow_names_and_contents(tmp_path: Path, pictures: Path) -> None:
@@ -479,15 +482,17 @@ def test_what_others_share_becomes_idx_files(tmp_path: Path, make: Callable[[Pat
     assert np.array_equal(data.load("custom:mine", tmp_path).test_images, found.test_images)
 
 
-@pytest.mark.parametrize(("name", "place", "mark"), [("target", 784, ";"), ("Y", 300, "\t"), (None, 784, ",")])
+@pytest.mark.parametrize(
+    ("name", "place", "mark"), [("target", 784, ";"), ("Y", 300, "\t"), (None, 784, ","), (None, 0, ",")]
+)
 def test_the_column_of_labels_may_stand_anywhere(tmp_path: Path, name: str | None, place: int, mark: str) -> None:
     images, labels = frames(tmp_path / "in")
-    table = pd.DataFrame(images.reshape(-1, 784))
-    table.insert(place, name or "", labels)
-    table.to_csv(tmp_path / "in/train.csv", index=False, header=name is not None, sep=mark)
+    table = pd.DataFrame(images.reshape(-1, 784).astype(float))
+    table.insert(place, name or "", labels if place else np.array(["A", "B"])[labels])
+    table.to_csv(tmp_path / "in/train.csv", index=False, header=name is not None, sep=mark, float_format="%e")
     assert cli.main(["import-images", str(tmp_path / "in"), "--out", str(tmp_path / "custom/mine")]) == 0
     found = data.load("custom:mine", tmp_path)
-    assert found.classes == ("0", "1")
+    assert found.classes == (("0", "1") if place else ("A", "B"))
     kept = np.concatenate([found.train_images, found.test_images])
     assert sorted(one.tobytes() for one in kept) == sorted(one.tobytes() for one in images)
 

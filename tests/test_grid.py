@@ -118,12 +118,17 @@ def test_the_command_line_lists_and_removes_runs(tmp_path: Path, capsys: pytest.
     first, second = (folder.name for folder in COMMITTED)
     assert cli.main(["runs", *place]) == 0
     assert {first, second} <= set(capsys.readouterr().out.split())
-    for unsure in (["--remove"], ["", "--remove"], [first, "--remove", "--format", "csv"]):
+    for unsure in (
+        ["--remove"],
+        ["", "--remove"],
+        [first, first[:5], "--remove"],
+        [first, "--remove", "--format", "csv"],
+    ):
         assert cli.main(["runs", *unsure, *place]) == 2
     assert {path.name for path in tmp_path.iterdir()} == {first, second}
     (tmp_path / first / "record.json").write_text("{")  # a damaged run stands in nobody's way, and can be removed
     assert [cli.main(["runs", *part, *place]) for part in ([second], [first], [])] == [0, 2, 2]
-    assert cli.main(["runs", "--remove", first, *place]) == 0
+    assert cli.main(["runs", "--remove", str(tmp_path / first), *place]) == 0
     assert [path.parent.name for path in tmp_path.glob("*/record.json")] == [second]
     capsys.readouterr()
     assert cli.main(["runs", "--missing", "plan", *place]) == 0

@@ -222,6 +222,8 @@ def test_uneven_light_and_ruled_lines_are_taken_out(tmp_path: Path) -> None:
     for paper in (light * (1 - letter()), 240 * (1 - ink), light * (1 - ink)):
         assert close(picture(tmp_path, paper), wanted, 90)
         assert np.abs(picture(tmp_path, paper).astype(int) - wanted).mean() < 6
+        learned = preprocessing.from_file(tmp_path / "picture.png")  # training pictures are prepared like this, too
+        assert np.abs(learned.astype(int) - preprocessing.to_square(letter(1).astype(np.uint8) * 255)).mean() < 6
 
 
 def _side_by_side(*pieces: tuple[int, int, int], gap: int) -> np.ndarray:

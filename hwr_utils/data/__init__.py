@@ -237,8 +237,8 @@ def _of_import(promise: Entry, found: hwdb.Import) -> _Whole:
     )
 
 
-def _top(folder: Path) -> Path:
-    return folder.parent if folder.name == "raw" else folder
+def _top(promise: Entry, folder: Path) -> Path:
+    return folder.parent if folder.name == "raw" and promise.name in CATALOG else folder  # torchvision's place
 
 
 def _plain(source: Source) -> str:
@@ -254,7 +254,8 @@ def _find(promise: Entry, root: Path) -> tuple[Entry, Path, dict[str, Source]]:
     entry that is returned then has this prefix.
     """
     for folder in (root / place for place in promise.folders):
-        sources = walk(_top(folder), strict=promise.name in CATALOG) if _top(folder).is_dir() else []
+        top = _top(promise, folder)
+        sources = walk(top, strict=promise.name in CATALOG) if top.is_dir() else []
         sources.sort(key=lambda source: (source.file.suffix != ".gz", len(source.file.parts)), reverse=True)
         named = {_plain(source): source for source in sources}
         if promise.name not in CATALOG:
@@ -276,7 +277,7 @@ def _read(promise: Entry, root: Path, download: bool) -> _Whole:
         promise, folder, found = _find(promise, root)
     if missing := [f"{file}.gz" for file in promise.files if file not in found]:
         lacking = ", ".join(missing if found else promise.stored)
-        instead = _instead(folder) if found else _elsewhere(promise, root, folder) or _instead(folder)
+        instead = _instead(promise, folder) if found else _elsewhere(promise, root, folder) or _instead(promise, folder)
         raise MissingFiles(f"{promise.name}: {folder} lacks {lacking}.{instead} {promise.advice(root)}")
     return _read_idx(promise, folder, root, found)
 
@@ -284,16 +285,16 @@ def _read(promise: Entry, root: Path, download: bool) -> _Whole:
 def _elsewhere(promise: Entry, root: Path, folder: Path) -> str:
     """Say which files of a published set lie in another folder than they should, and which command moves them."""
     lower, names = root / promise.folders[0].lower(), {*promise.files, *promise.md5}
-    for place in (path for path in (root, lower, _top(lower)) if promise.md5 and path.is_dir()):
+    for place in (path for path in (root, lower, _top(promise, lower)) if promise.md5 and path.is_dir()):
         if strays := [str(one) for one in listing(place) if names & {one.name, _plain(Source(one))}]:
             moves = " && ".join(map(shlex.join, (["mkdir", "-p", str(folder)], ["mv", *strays, str(folder)])))
             return f" {place} holds files of such names: if they are of this set, run `{moves}`."
     return ""
 
 
-def _instead(folder: Path) -> str:
+def _instead(promise: Entry, folder: Path) -> str:
     """Say what a folder, or one around it, holds instead of a set's files, and which command makes the files of it."""
-    top = _top(folder)
+    top = _top(promise, folder)
     place = next((path for path in (folder, top, top.parent) if path.is_dir() and listing(path)), None)
     if place is None:
         return ""

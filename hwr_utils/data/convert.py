@@ -123,13 +123,14 @@ def _csv(stream: Any, source: Source) -> Iterator[Part]:
     if side < 8 or side * side != len(words) - 1:
         warn(f"{source} was left out: it has {len(words)} columns, and a label and N x N pixels were expected.")
         return
-    header = 0 if any(not word.replace(".", "").isdecimal() for word in words) else None
+    named = pd.to_numeric(pd.Series(words), errors="coerce").isna().mean() > 0.5  # labels may be letters, too
+    header = 0 if named or {word.lower() for word in words} & set(LABELS) else None
     stream.seek(0)
     table = pd.read_csv(stream, header=header, sep=mark)
     first, last = table.columns[0], table.columns[-1]
     label = next((column for column in table if str(column).lower() in LABELS), None)
-    if label is None:  # a first column that never changes is a corner pixel, so the labels are in the last one
-        label = last if table[first].nunique() == 1 < table[last].nunique() else first
+    if label is None:  # a first column that never changes is a corner pixel, if the last one can be the labels
+        label = last if table[first].nunique() == 1 < table[last].nunique() <= max(len(table) / 2, 2) else first
     pixels = table.drop(columns=label).to_numpy()
     if pixels.dtype.kind not in "biuf" or pd.isna(pixels).any():
         raise InputError(
@@ -171,4 +172,4 @@ def _parquet(stream: Any, source: Source) -> Iterator[Part]:
 def _fit(image: Any) -> Any:
     """Return an image of 0 to 255 as (28, 28) uint8; one of another size is turned white on black and fitted."""
     gray = image.round().astype(np.uint8)
-    return gray if gray.shape == (SIDE, SIDE) else preprocessing.to_square(preprocessing.white_on_black(gray), SIDE)
+    return gray if gray.shape == (SIDE, SIDE) else preprocessing.fit(gray, SIDE)

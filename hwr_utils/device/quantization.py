@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from importlib import metadata
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -155,9 +156,10 @@ def foreign(
     labels = np.array([known.get(character, -1) for character in dataset.classes])[dataset.test_labels]
     shared = np.flatnonzero(labels >= 0)
     if not len(shared):
+        reads, has = (shorten(" ".join(some), 40, placeholder=" ...") for some in (run.classes, dataset.classes))
         raise InputError(
-            f"{run.folder.name} and {name} share no character: the model reads {' '.join(run.classes[:5])} and so on, "
-            f"and {name} has {' '.join(dataset.classes[:5])} and so on."
+            f"{run.folder.name} and {name} share no character: the model reads {reads}, and {name} has {has}. Give a "
+            "dataset with some of the model's characters."
         )
     classes = [run.classes[label] for label in np.unique(labels[shared])]
     chosen = shared[some_of(labels[shared], images, f"{name}'s test images of shared characters")]

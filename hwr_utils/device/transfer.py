@@ -30,7 +30,7 @@ def evaluate(
     Images are prepared as pictures and drawings are: cropped, fitted, and their contrast stretched.
 
     Args:
-        folder: of a run that has its record and `FILE`.
+        folder: of a run that has its record and `FILE`; with its weights, too, their answers are compared.
         name: a dataset, of another source than the run's own.
         images: how many, stratified; None takes all.
         data_root: None is `data.default_root()`.
@@ -46,8 +46,9 @@ def evaluate(
     if model.weights_sha256 != run.record["weights"]["sha256"]:
         raise InputError(f"{place} is of other weights than the run's record. Run `hwr quantize {folder}` again.")
     found = quantization.foreign(run, model.form, name, data_root or data.default_root(), images)
+    network = runs.network(run) if (run.folder / "model.safetensors").is_file() else None
     logits = np.stack([model.logits(image) for image in tqdm(found.images, desc=name, unit="image")])
-    full = quantization.predict(runs.network(run), run.config.training["image_size"], found.images)
+    full = quantization.predict(network, run.config.training["image_size"], found.images) if network else None
     measured = {
         "file": {"name": FILE, "sha256": files.sha256(place)},
         "dataset": {
@@ -66,9 +67,12 @@ def evaluate(
 
 
 def score(
-    logits: NDArray[np.float32], full: NDArray[np.float32], found: quantization.Foreign, model: recognizer.Recognizer
+    logits: NDArray[np.float32],
+    full: NDArray[np.float32] | None,
+    found: quantization.Foreign,
+    model: recognizer.Recognizer,
 ) -> dict[str, Any]:
-    """Compare a model's (N, C) logits of images, and those of its network in 32 bits, with the true classes.
+    """Compare a model's (N, C) logits of images, and those of its network in 32 bits if it is there, with the classes.
 
     `evaluation.schema.json` says what is returned.
     """
@@ -77,17 +81,23 @@ def score(
     right = hits[:, 0]
     wrong = Counter(zip(labels[~right].tolist(), answers[~right].tolist(), strict=True)).most_common(CONFUSIONS)
     scores = recognizer.softmax(logits, model.temperature).max(axis=1)
-    compared, refused = quantization.compare(labels, full, logits), ~model.rejector.accepts(logits, found.images)
-    return compared["test"] | {
-        "top5": float(hits[:, :5].any(axis=1).mean()),
-        "top10": float(hits.any(axis=1).mean()),
-        "declined": float(refused.mean()),
-        "ece": calibration.calibration_error(scores, right),
-        "float32": {"accuracy": float((full.argmax(axis=1) == labels).mean())} | compared["mcnemar"],
-        "confusions": [{"character": names[one], "answer": names[other], "n": n} for (one, other), n in wrong],
-        "per_class": [
-            {"character": names[label], "n": int(group.sum())}
-            | {name: int(which[group].sum()) for name, which in (("correct", right), ("declined", refused))}
-            for label, group in ((label, labels == label) for label in np.unique(labels))
-        ],
-    }
+    compared = quantization.compare(labels, logits if full is None else full, logits)
+    refused, extra = ~model.rejector.accepts(logits, found.images), dict[str, Any]()
+    if full is not None:
+        extra["float32"] = {"accuracy": float((full.argmax(axis=1) == labels).mean())} | compared["mcnemar"]
+    return (
+        compared["test"]
+        | extra
+        | {
+            "top5": float(hits[:, :5].any(axis=1).mean()),
+            "top10": float(hits.any(axis=1).mean()),
+            "declined": float(refused.mean()),
+            "ece": calibration.calibration_error(scores, right),
+            "confusions": [{"character": names[one], "answer": names[other], "n": n} for (one, other), n in wrong],
+            "per_class": [
+                {"character": names[label], "n": int(group.sum())}
+                | {name: int(which[group].sum()) for name, which in (("correct", right), ("declined", refused))}
+                for label, group in ((label, labels == label) for label in np.unique(labels))
+            ],
+        }
+    )
