@@ -9,7 +9,7 @@ import helpers  # noqa: F401  sets one thread
 from hwr_utils import models
 from hwr_utils.errors import InputError
 from hwr_utils.models import layer_table
-from hwr_utils.models.compact_hccr import SLANT, Directions, Upright
+from hwr_utils.models.compact_hccr import RISE, SLANT, Directions, Views
 from hwr_utils.models.inception_hccr import MODULES, Inception
 from hwr_utils.models.resnet50 import ResNet50
 
@@ -174,18 +174,19 @@ def test_a_classifier_of_low_rank_costs_its_rank_a_class() -> None:
         assert few.eval()(torch.zeros(1, 1, size, size)).shape == (1, 100), "one network for all sizes"
 
 
-def test_the_second_view_is_torchs_shear_and_the_answer_the_mean_of_both() -> None:
+def test_the_two_views_are_torchs_shears_and_the_answer_is_their_mean() -> None:
     images = torch.rand(3, 1, 56, 56)
     line = (torch.arange(56) * 2 + 1) / 56 - 1
     x, y = torch.meshgrid(line, line, indexing="xy")
-    grid = torch.stack([x - SLANT * y, y], dim=-1).expand(3, -1, -1, -1)
-    sheared = Upright(56)(images)
-    assert torch.allclose(sheared, nn.functional.grid_sample(images, grid, align_corners=False), atol=1e-4)
+    views = Views(56)(images)
+    for view, places in zip(views.split(3), ([x - SLANT * y, y], [x, y - RISE * x]), strict=True):
+        grid = torch.stack(places, dim=-1).expand(3, -1, -1, -1)
+        assert torch.allclose(view, nn.functional.grid_sample(images, grid, align_corners=False), atol=1e-4)
     two, one = (models.build("compact_hccr", 10, 56, {"width": 8, "entry": entry}) for entry in ("views", "directions"))
     one.load_state_dict(two.state_dict())  # the same weights
     assert torch.allclose(two.train()(images), one.train()(images)), "it is trained on the image alone"
     two, one = two.eval(), one.eval()
-    assert torch.allclose(two(images), (one(images) + one(sheared)) / 2, atol=1e-5)
+    assert torch.allclose(two(images), one(views).unflatten(0, (2, 3)).mean(0), atol=1e-5)
     assert models.layer_table(two, 56)["macs"].iloc[0] == 2 * models.layer_table(one, 56)["macs"].iloc[0]
     smaller = images[..., :32, :32]
     assert torch.equal(two(smaller), one(smaller))

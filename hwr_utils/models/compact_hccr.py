@@ -13,7 +13,9 @@ from torch.nn import functional as F
 
 from hwr_utils.errors import InputError
 
-SLANT = 0.18  # tangent of the angle; on the characters of C016, by which it was chosen, 0.12 and 0.24 were as good
+# How far the two views of an image are sheared, as tangents: what leans to the right becomes upright, and what rises to
+# the right becomes level. Chosen on C016's characters, which lean, and on those of hwdb-subset, which rise.
+SLANT, RISE = 0.18, 0.12
 
 
 class Directions(nn.Module):
@@ -35,18 +37,17 @@ class Directions(nn.Module):
         return torch.cat([images, F.relu(F.conv2d(images, self.kernels, padding=2))], dim=1)
 
 
-class Upright(nn.Module):
-    """Shear square images of a fixed side, so that what leans to the right, as C016's hand does, stands upright."""
+class Shear(nn.Module):
+    """Shear square images of a fixed side: with a slope above 0, what leans to the right by this tangent is upright."""
 
     places: Tensor  # (H * H,) int64: where the pixel on the left of each source lies in a padded, flattened image
     shares: Tensor  # (H * H,) float32 in 0..1: the weight of the pixel on the right of it
 
-    def __init__(self, image_size: int) -> None:
+    def __init__(self, image_size: int, slope: float) -> None:
         super().__init__()
-        self.side = image_size
         rows = torch.arange(image_size) + 0.5 - image_size / 2
-        shift = -SLANT * rows.view(-1, 1)  # pixels to the right, at which the pixels of each row are found
-        self.margin = math.ceil(SLANT * image_size / 2) + 1
+        shift = -slope * rows.view(-1, 1)  # pixels to the right, at which the pixels of each row are found
+        self.margin = math.ceil(slope * image_size / 2) + 1
         width = image_size + 2 * self.margin
         start = (torch.arange(image_size) * width + self.margin).view(-1, 1) + torch.arange(image_size)
         # made anew and not saved: the weights fit networks with and without this
@@ -58,6 +59,19 @@ class Upright(nn.Module):
         flat = F.pad(images, (self.margin, self.margin)).flatten(1)
         left, right = flat[:, self.places], flat[:, self.places + 1]
         return (left + self.shares * (right - left)).view_as(images)
+
+
+class Views(nn.Module):
+    """Look at square images of a fixed side twice: with what leans made upright, and with what rises made level."""
+
+    def __init__(self, image_size: int) -> None:
+        super().__init__()
+        self.side = image_size
+        self.upright, self.level = Shear(image_size, SLANT), Shear(image_size, RISE)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map (N, 1, H, H) to (2 N, 1, H, H): the upright images, then the level ones."""
+        return torch.cat([self.upright(images), self.level(images.mT).mT])
 
 
 def _unit(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
@@ -76,8 +90,8 @@ class CompactHCCR(nn.Module):
         rank: of the classifier.
         cells: how many a side; the last features are averaged over each of them.
         entry: what the network is given: "gray" is the image; "directions" is what `Directions` makes of it; "views"
-            adds, in evaluation, the directions of the image made `Upright`, and the answer is the mean of both. An
-            image whose side is not `image_size`, as early in a training that begins with smaller ones, is read once.
+            are, in evaluation, the directions of its two `Views`, and the answer is the mean of both. An image whose
+            side is not `image_size`, as early in a training that begins with smaller ones, is read once, as it is.
 
     Raises:
         InputError: an impossible option.
@@ -101,7 +115,7 @@ class CompactHCCR(nn.Module):
                 f"{side} cells were expected at image_size={image_size}."
             )
         super().__init__()
-        self.upright = Upright(image_size) if entry == "views" else None
+        self.views = Views(image_size) if entry == "views" else None
         self.entry = nn.Identity() if entry == "gray" else Directions()
         first, second, third, last = width, width * 3 // 2, width * 3, width * 4
         self.stem = nn.Sequential(_unit(1 if entry == "gray" else 9, width // 2, 2), _unit(width // 2, first))
@@ -116,9 +130,8 @@ class CompactHCCR(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Map (N, 1, image_size, image_size) float images in 0..1 to (N, n_classes) logits."""
         n = len(images)
-        upright = None if self.training else self.upright
-        if upright and images.shape[-1] == upright.side:
-            images = torch.cat([images, upright(images)])
+        if self.views and not self.training and images.shape[-1] == self.views.side:
+            images = self.views(images)
         features = self.widen2(F.max_pool2d(self.stem(self.entry(images)), 2))
         features = self.widen3(F.max_pool2d(features + self.keep2(features), 2))
         features = self.last(features + self.keep3(features))

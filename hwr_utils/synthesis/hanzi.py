@@ -18,7 +18,7 @@ from hwr_utils.synthesis import fonts, medians
 from hwr_utils.synthesis.medians import POINTS, Strokes
 from hwr_utils.synthesis.strokes import Floats, Ints, straight
 
-VERSION = 6  # of the drawings: raise it when the same arguments come to give other images
+VERSION = 7  # of the drawings: raise it when the same arguments come to give other images
 SIDE = 60  # pixels of an image's longer side: what CASIA's subset has been scaled to
 CANVAS = 68  # pixels a side to draw on
 WIDE = 100  # the same for glyphs of fonts, which a hand may make larger

@@ -24,8 +24,10 @@ POINTS = 128  # on the curves of one character, all strokes together: about a pi
 SPACING = 0.02  # of the unit square, between the points of the paths that `strokes_for` returns
 NEAR = 0.06  # of a character's side, by which a line may miss a stroke that it stands for
 MEET = 0.1  # of that side, from which on an end of a straight line stands free of other strokes
-BEYOND = 0.15  # of that side, up to which a line that goes beyond the corner of a box is cut
-LEVEL = 0.2  # slope up to which a line becomes level, or upright, if it is to be
+BEYOND = 0.15  # of that side, up to which a line that ends near the corner of a box is made to end there
+CLOSE = 0.6  # of a line's length, up to which it goes on to the next side of a box
+LEVEL = (0.3, 0.2)  # slopes up to which a line becomes upright, or level, if it is to be
+ENDS = ((0, 1), (-1, -2))  # of a line, and the points before them
 CUT = 10  # points to either side over which a hurried pen cuts a corner
 
 
@@ -49,41 +51,63 @@ def strokes_for(character: str) -> list[list[Floats]]:
 def straight(strokes: Sequence[Floats], square: bool = False) -> list[Floats]:
     """Return strokes (n, 2) as with a mouse: `straightened`, and ends that nearly meet another stroke lie on it.
 
-    Where they are to be `square`, lines that are nearly level or upright become so before they meet, and do not go on
-    beyond the corner of a box.
+    Where they are to be `square`, lines that are nearly level or upright become so, and boxes are closed.
     """
     lines = [straightened(np.asarray(stroke)) for stroke in strokes]
-    level = [square and _make_level(line) for line in lines]
+    if square:
+        _close_boxes(lines)
     for number, line in enumerate(lines):
         others = lines[:number] + lines[number + 1 :]
-        for end in (0, -1):
-            _move(line, end, [_nearest(line[end], other) for other in others], MEET)
-    boxed = [line for line, flat in zip(lines, level, strict=True) if flat]
-    for number, line in enumerate(boxed):
-        ends = [other[end] for other in boxed[:number] + boxed[number + 1 :] for end in (0, -1)]
-        corners = [point for point in ends if np.allclose(_nearest(point, line), point)]
-        for end in (0, -1):
-            _move(line, end, corners, BEYOND)
+        for end, before in ENDS if np.hypot(*np.ptp(line, axis=0)) > 1.5 * MEET else ():  # a dot would vanish
+            points = [_nearest(line[end], other) for other in others]
+            distances = [_far(point, line[end]) for point in points]
+            if min(distances, default=MEET) < MEET and not (square and (line[end] == line[before]).any()):
+                line[end] = points[int(np.argmin(distances))]
     return lines
 
 
-def _move(line: Floats, end: int, points: Sequence[Floats], reach: float) -> None:
-    """Move an end of a line (n, 2) to the nearest of these points, if it is nearer than `reach`."""
-    distances = [np.hypot(*(point - line[end])) for point in points]
-    if min(distances, default=reach) < reach:
-        line[end] = points[int(np.argmin(distances))]
+def _close_boxes(lines: list[Floats]) -> None:
+    """Make nearly level and upright lines (n, 2) so, in place, and let them end where they cross what they nearly met.
 
-
-def _make_level(line: Floats) -> bool:
-    """Make the nearly level parts of a line (n, 2) level, and the nearly upright ones upright; tell whether all are."""
-    level = True
-    for pair in (line[n : n + 2] for n in range(len(line) - 1)):
+    A line that starts at a side of a box goes on to the next side, and what goes a little beyond a corner is cut.
+    """
+    near = np.array([[[_far(_nearest(a[end], b), a[end]) < MEET for b in lines] for end, _ in ENDS] for a in lines])
+    near[range(len(lines)), :, range(len(lines))] = False
+    meet = near[:, 0] | near[:, 1]
+    meet = meet | meet.T
+    for pair in (line[n : n + 2] for line in lines for n in range(len(line) - 1)):
         across = np.ptp(pair, axis=0)
-        if across.min() < LEVEL * across.max():
+        if across.min() < LEVEL[across.argmin()] * across.max():
             pair[:, across.argmin()] = pair[:, across.argmin()].mean()
-        else:
-            level = False
-    return level
+    owner = np.repeat(np.arange(len(lines)), [len(line) - 1 for line in lines])  # (m,) of the pieces of all lines
+    start, way = (
+        np.concatenate([line[:-1] for line in lines]),
+        np.concatenate([np.diff(line, axis=0) for line in lines]),
+    )
+    ends = np.array([line[[0, -1]] for line in lines])[owner]
+    moves = []
+    for number, line in enumerate(lines):
+        for place, (end, before) in enumerate(ENDS):
+            here, back = line[end], line[before] - line[end]
+            if back.all():
+                continue
+            along, across = int(back[0] == 0), int(back[0] != 0)
+            share = (here[across] - start[:, across]) / np.where(way[:, across], way[:, across], np.inf)
+            cross = start + np.clip(share, 0, 1)[:, None] * way
+            missed, cross[:, across] = np.abs(cross[:, across] - here[across]), here[across]
+            length, gap = abs(back[along]), (here - cross)[:, along] * np.sign(back[along])  # above 0 it goes on
+            corner = np.hypot(*(ends - cross[:, None]).T).min(0) < BEYOND
+            side = (near[number, 1 - place] | meet[near[number, 1 - place]].any(0))[owner] & (gap < CLOSE * length)
+            found = (gap >= 0) & (side | (gap < MEET)) | corner & (np.abs(gap) < np.where(gap < 0, length / 4, BEYOND))
+            found &= (owner != number) & (missed < MEET) & (np.abs(gap) < np.where(gap < 0, BEYOND, length))
+            if found.any():
+                moves.append((line, end, along, cross[np.where(found, np.abs(gap), np.inf).argmin(), along]))
+    for line, end, along, value in moves:
+        line[end, along] = value
+
+
+def _far(one: Floats, other: Floats) -> float:
+    return float(np.hypot(*(one - other)))
 
 
 def _nearest(point: Floats, line: Floats) -> Floats:
