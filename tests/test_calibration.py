@@ -127,7 +127,7 @@ def test_few_characters_are_declined_where_nine_in_ten_scribbles_are(told: float
     assert calibration._share_to_decline(dict.fromkeys(drawn, fitted), drawn) == share
 
 
-def test_straight_strokes_meet_and_may_be_square() -> None:
+def test_straight_strokes_meet() -> None:
     left, top = np.array([[0.1, 0.1], [0.14, 0.95]]), np.array([[0.15, 0.08], [0.9, 0.12], [0.85, 0.9]])
     bottom = np.array([[0.18, 0.88], [0.8, 0.9]])
     a, b, c = typed.straight([left, top, bottom])
@@ -135,10 +135,23 @@ def test_straight_strokes_meet_and_may_be_square() -> None:
         assert np.hypot(*(typed._nearest(end, line) - end)) < 0.02, "all corners are closed"
     apart = [left, np.add(left, (0.5, 0))]
     assert all(np.array_equal(one, again) for one, again in zip(typed.straight(apart), apart, strict=True))
-    slopes = [abs(np.diff(one[:2], axis=0)).min() for one in typed.straight(apart, square=True)]
-    assert slopes == [0, 0] and abs(np.diff(apart[0], axis=0)).min() > 0.03
-    a, b, c = typed.straight([np.add(left, ((0, 0), (0, 0.04))), top, bottom], square=True)
-    assert np.hypot(*(a[1] - c[0])) < 1e-9, "and a box has no feet"
+
+
+def test_a_mouse_draws_closed_boxes() -> None:
+    """Its sides become upright and level, one that ends within goes on to the next side, and corners have no feet."""
+    left, around = np.array([[0.1, 0.1], [0.2, 0.93]]), np.array([[0.1, 0.12], [0.9, 0.08], [0.88, 0.9]])
+    middle, bottom = np.array([[0.15, 0.51], [0.65, 0.49]]), np.array([[0.2, 0.88], [0.8, 0.88]])
+    free, beside = np.array([[0.4, 0.3], [0.6, 0.3]]), np.array([[1.1, 0.5], [1.3, 0.5]])
+    found = typed.straight([left, around, middle, bottom, free, beside], square=True)
+    wanted = (
+        [[0.15, 0.1], [0.15, 0.88]],
+        [[0.15, 0.1], [0.89, 0.1], [0.89, 0.88]],
+        [[0.15, 0.5], [0.89, 0.5]],
+        [[0.15, 0.88], [0.89, 0.88]],
+        [[0.4, 0.3], [0.6, 0.3]],
+        [[1.1, 0.5], [1.3, 0.5]],
+    )
+    assert [one.tolist() for one in found] == [pytest.approx(np.array(one)) for one in wanted]
 
 
 def test_the_pen_is_measured() -> None:

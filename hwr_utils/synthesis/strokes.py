@@ -60,7 +60,7 @@ def straight(strokes: Sequence[Floats], square: bool = False) -> list[Floats]:
         others = lines[:number] + lines[number + 1 :]
         for end, before in ENDS if np.hypot(*np.ptp(line, axis=0)) > 1.5 * MEET else ():  # a dot would vanish
             points = [_nearest(line[end], other) for other in others]
-            distances = [_far(point, line[end]) for point in points]
+            distances = [np.hypot(*(point - line[end])) for point in points]
             if min(distances, default=MEET) < MEET and not (square and (line[end] == line[before]).any()):
                 line[end] = points[int(np.argmin(distances))]
     return lines
@@ -71,7 +71,8 @@ def _close_boxes(lines: list[Floats]) -> None:
 
     A line that starts at a side of a box goes on to the next side, and what goes a little beyond a corner is cut.
     """
-    near = np.array([[[_far(_nearest(a[end], b), a[end]) < MEET for b in lines] for end, _ in ENDS] for a in lines])
+    gaps = np.array([[[_nearest(a[end], b) - a[end] for b in lines] for end, _ in ENDS] for a in lines])
+    near = np.hypot(*np.moveaxis(gaps, -1, 0)) < MEET  # (n, 2, n): does an end of a line nearly meet another one?
     near[range(len(lines)), :, range(len(lines))] = False
     meet = near[:, 0] | near[:, 1]
     meet = meet | meet.T
@@ -85,7 +86,6 @@ def _close_boxes(lines: list[Floats]) -> None:
         np.concatenate([np.diff(line, axis=0) for line in lines]),
     )
     ends = np.array([line[[0, -1]] for line in lines])[owner]
-    moves = []
     for number, line in enumerate(lines):
         for place, (end, before) in enumerate(ENDS):
             here, back = line[end], line[before] - line[end]
@@ -101,13 +101,7 @@ def _close_boxes(lines: list[Floats]) -> None:
             found = (gap >= 0) & (side | (gap < MEET)) | corner & (np.abs(gap) < np.where(gap < 0, length / 4, BEYOND))
             found &= (owner != number) & (missed < MEET) & (np.abs(gap) < np.where(gap < 0, BEYOND, length))
             if found.any():
-                moves.append((line, end, along, cross[np.where(found, np.abs(gap), np.inf).argmin(), along]))
-    for line, end, along, value in moves:
-        line[end, along] = value
-
-
-def _far(one: Floats, other: Floats) -> float:
-    return float(np.hypot(*(one - other)))
+                line[end, along] = cross[np.where(found, np.abs(gap), np.inf).argmin(), along]
 
 
 def _nearest(point: Floats, line: Floats) -> Floats:
