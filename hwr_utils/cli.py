@@ -43,7 +43,8 @@ def _train(
     made = runs.train_run(recipes.configure(**run | dict(set)), results_dir, data_root, device, precision, compile)
     test = made.record["test"]
     if os.environ.get("RANK", "0") == "0":  # of several processes one talks
-        print(f"{made.folder}: test accuracy {test['accuracy']:.4f} ({test['correct']} of {test['n']})")
+        told = f"{made.folder}: test accuracy {test['accuracy']:.4f} ({test['correct']} of {test['n']})"
+        print(f"{told}, with the weights of epoch {made.record['best_epoch']} of {len(made.record['history'])}")
 
 
 def _download(name: str, data_root: Path) -> None:

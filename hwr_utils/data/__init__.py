@@ -17,7 +17,7 @@ from hwr_utils.data.catalog import CATALOG as CATALOG
 from hwr_utils.data.catalog import Entry
 from hwr_utils.data.catalog import entry as entry
 from hwr_utils.data.splits import Indices
-from hwr_utils.errors import InputError, MissingFiles, reading, warn
+from hwr_utils.errors import InputError, MissingFiles, reading, warn, writing
 from hwr_utils.files import REPOSITORY, sha256
 from hwr_utils.recipes import known
 from hwr_utils.sources import Source, listing, natural, packed, part_of, walk
@@ -404,8 +404,9 @@ def _download(promise: Entry, folder: Path) -> None:
     """Fetch the missing published files through a temporary folder, so that a broken download leaves nothing behind."""
     from torchvision.datasets.utils import download_url  # slow to import, and seldom needed
 
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
+    try:
         with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as temporary:
             for file, md5 in promise.md5.items():
                 if not (folder / file).exists():

@@ -147,9 +147,10 @@ def foreign(
     """
     own, other = data.entry(run.config.dataset), data.entry(name)
     if name == own.name or (other.citation and other.citation == own.citation):  # samples have their set's citation
+        same = "" if name == own.name else f", of the same source as {name}"
         raise InputError(
-            f"{run.folder.name} was trained on {own.name}, which is of the same source as {name}: it may have seen "
-            "these images. Give a dataset of another source."
+            f"{run.folder.name} was trained on {own.name}{same}: it may have seen these images. Give a dataset of "
+            "another source."
         )
     dataset = data.load(name, root)
     known = {character: label for label, character in enumerate(run.classes)}
