@@ -28,6 +28,7 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from tqdm import tqdm
 
 from hwr_utils import preprocessing
 from hwr_utils.device import canvas
@@ -86,7 +87,7 @@ def measure(
     fitted = fit_rejector(*known, np.concatenate([*learned.values()]))
     strange = {
         name: fit_rejector(*known, np.concatenate([rows for kind, rows in learned.items() if kind != name]))
-        for name in counted
+        for name in tqdm(counted, desc="what is no character", unit="kind")
     }
     share = _share_to_decline(strange, choosing)
     heat, rejector = temperature(logits, held_out[1]), limited(*fitted, share)
