@@ -65,7 +65,13 @@ def _import_images(sources: list[str], out: Path) -> None:
     from hwr_utils.data import convert
 
     counts = convert.import_images(sources, out)
-    print(f"{out}: {counts['train']:,} training and {counts['test']:,} test images")
+    reached = out.absolute().parent.name == "custom"
+    named = (
+        f"The dataset is custom:{out.name}."
+        if reached
+        else "To be a dataset, it has to lie in custom/ of the data root."
+    )
+    print(f"{out}: {counts['train']:,} training and {counts['test']:,} test images. {named}")
 
 
 def _synthesize(name: str, data_root: Path, seed: int, **sizes: Any) -> None:
