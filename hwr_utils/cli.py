@@ -65,13 +65,9 @@ def _import_images(sources: list[str], out: Path) -> None:
     from hwr_utils.data import convert
 
     counts = convert.import_images(sources, out)
-    reached = out.absolute().parent.name == "custom"
-    named = (
-        f"The dataset is custom:{out.name}."
-        if reached
-        else "To be a dataset, it has to lie in custom/ of the data root."
-    )
-    print(f"{out}: {counts['train']:,} training and {counts['test']:,} test images. {named}")
+    place = out.absolute()
+    told = "It is" if place.parent.name == "custom" else "Move it into custom/ of the data root, and it is"
+    print(f"{out}: {counts['train']:,} training and {counts['test']:,} test images. {told} custom:{place.name}.")
 
 
 def _synthesize(name: str, data_root: Path, seed: int, **sizes: Any) -> None:
@@ -115,7 +111,10 @@ def _runs(results_dir: Path, filter: list[str], missing: str | None, format: str
     from hwr_utils import results
 
     if remove and (format or missing or not filter):
-        raise InputError("--remove takes the names or folders of the runs to remove, and no other option.")
+        raise InputError(
+            "--remove takes the names or folders of the runs to remove, and no filter, for instance "
+            "`hwr runs custom-mine-simple_cnn-quick-s0-01234567 --remove`."
+        )
 
     def wanted(text: str) -> bool:
         return all(name in text for name in filter)
@@ -130,9 +129,14 @@ def _runs(results_dir: Path, filter: list[str], missing: str | None, format: str
         return
     if remove:  # runs that have not ended, and damaged ones too
         found = {path.parent for kind in ("record.json", "checkpoint.pt*") for path in results_dir.glob(f"*/{kind}")}
-        for name in (names := [Path(text).name for text in filter]):  # all of them before one is removed
-            recipes.known("run ", name, sorted(path.name for path in found), f" in {results_dir}")
-        for folder in (results_dir / name for name in names):
+        chosen = dict.fromkeys(
+            results_dir / path.name if path.name == str(path) else path for path in map(Path, filter)
+        )
+        if strange := [path for path in chosen if path.absolute() not in {one.absolute() for one in found}]:
+            raise InputError(
+                f"{strange[0]} is no run in {results_dir}. `hwr runs` lists the names of those that ended."
+            )
+        for folder in chosen:
             with files.only_one(results_dir / ".locks" / f"{folder.name}.lock", f"training {folder.name}"):
                 folder.unlink() if folder.is_symlink() else shutil.rmtree(folder)
             print(f"{folder}: removed")

@@ -40,7 +40,7 @@ def fit(gray: NDArray[np.uint8], size: int = 28, margin: int = 4) -> NDArray[np.
     """Return (H, W) as (size, size) uint8, white on black; an image of this size keeps its place and its light."""
     if gray.shape == (size, size):
         return 255 - gray if is_dark_on_light(gray) else gray
-    return to_square(_ink(_without_border(gray)), size, margin)
+    return to_square(_ink(gray), size, margin)
 
 
 def from_picture(path: str | Path, size: int, margin: int, centre: str) -> NDArray[np.uint8]:
@@ -61,14 +61,17 @@ def from_picture(path: str | Path, size: int, margin: int, centre: str) -> NDArr
 
 
 def _ink(gray: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return (H, W) white on black, without what its light and ruled lines add."""
+    """Return (H, W) white on black, without what its light and ruled lines add, unless it was cut to its ink."""
+    ink = white_on_black(gray)
+    if all(len(span) > 0.8 * side for span, side in zip(_spans(ink, 192), ink.shape, strict=True)):
+        return ink
     return _without_lines(white_on_black(_evenly_lit(gray)))
 
 
 def _without_border(gray: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Cut off a thin border of (H, W), as scanners and frames leave it: it contrasts with the paper as ink does."""
     limit = min(gray.shape) // 16 + 1
-    if min(gray.shape) < 4 * limit:
+    if min(gray.shape) <= 4 * limit:
         return gray
     other = gray > (float(gray.min()) + float(gray.max())) / 2
     if np.median(other[limit:-limit, limit:-limit]):  # most of the inside is paper
@@ -81,9 +84,9 @@ def _without_border(gray: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return inside if np.ptp(inside) >= MIN_CONTRAST else gray  # the border was the character
 
 
-def _spans(image: NDArray[np.uint8]) -> list[NDArray[np.int64]]:
-    """Return the rows and the columns of (H, W) white on black that have ink."""
-    ink = image > INK
+def _spans(image: NDArray[np.uint8], level: int = INK) -> list[NDArray[np.int64]]:
+    """Return the rows and the columns of (H, W) white on black that have ink above a level."""
+    ink = image > level
     return [np.flatnonzero(ink.any(axis)) for axis in (1, 0)]
 
 

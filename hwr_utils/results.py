@@ -4,7 +4,6 @@ This module only reads records; the module `runs` writes them. Nothing here impo
 """
 
 import difflib
-import re
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -143,9 +142,11 @@ def variant(config: RunConfig) -> str:
         "split=official": "on the published test set",
         "split=folds": "in five folds",
     }
-    said = (f"{name}={value}" for name, value in changes(config).items())
     # of the names of runs that this one went on from, the seed and the hash tell enough
-    return ", ".join(words.get(change, re.sub(r"[\w-]+-(?=s\d+-)", "", change)) for change in said)
+    origins = "+".join("-".join(name.split("-")[-2:]) for name in config.origins)
+    found = changes(config) | ({"init": origins} if origins else {})
+    said = (f"{name}={value}" for name, value in sorted(found.items()))
+    return ", ".join(words.get(change, change) for change in said)
 
 
 def frame(results_dir: str | Path | None = None, parts: Iterable[str] = ()) -> pd.DataFrame:

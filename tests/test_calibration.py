@@ -139,10 +139,11 @@ def test_straight_strokes_meet() -> None:
 
 def test_a_mouse_draws_closed_boxes() -> None:
     """Its sides become upright and level, one that ends within goes on to the next side, and corners have no feet."""
-    left, around = np.array([[0.1, 0.1], [0.2, 0.93]]), np.array([[0.1, 0.12], [0.9, 0.08], [0.88, 0.9]])
+    left, around = np.array([[0.05, 0.1], [0.25, 0.93]]), np.array([[0.1, 0.12], [0.9, 0.08], [0.88, 0.9]])
     middle, bottom = np.array([[0.15, 0.51], [0.65, 0.49]]), np.array([[0.2, 0.88], [0.8, 0.88]])
     free, beside = np.array([[0.4, 0.3], [0.6, 0.3]]), np.array([[1.1, 0.5], [1.3, 0.5]])
-    found = typed.straight([left, around, middle, bottom, free, beside], square=True)
+    dot = np.array([[0.45, 0.6], [0.55, 0.7]])
+    found = typed.straight([left, around, middle, bottom, free, beside, dot], square=True)
     wanted = (
         [[0.15, 0.1], [0.15, 0.88]],
         [[0.15, 0.1], [0.89, 0.1], [0.89, 0.88]],
@@ -150,6 +151,7 @@ def test_a_mouse_draws_closed_boxes() -> None:
         [[0.15, 0.88], [0.89, 0.88]],
         [[0.4, 0.3], [0.6, 0.3]],
         [[1.1, 0.5], [1.3, 0.5]],
+        [[0.45, 0.6], [0.55, 0.7]],
     )
     assert [one.tolist() for one in found] == [pytest.approx(np.array(one)) for one in wanted]
 

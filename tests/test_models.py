@@ -182,7 +182,9 @@ def test_the_two_views_are_torchs_shears_and_the_answer_is_their_mean() -> None:
     for view, places in zip(views.split(3), ([x - SLANT * y, y], [x, y - RISE * x]), strict=True):
         grid = torch.stack(places, dim=-1).expand(3, -1, -1, -1)
         assert torch.allclose(view, nn.functional.grid_sample(images, grid, align_corners=False), atol=1e-4)
-    two, one = (models.build("compact_hccr", 10, 56, {"width": 8, "entry": entry}) for entry in ("views", "directions"))
+    two, one = (
+        models.build("compact_hccr", 10, 56, {"width": 8, "entry": entry}) for entry in ("straightened", "directions")
+    )
     one.load_state_dict(two.state_dict())  # the same weights
     assert torch.allclose(two.train()(images), one.train()(images)), "it is trained on the image alone"
     two, one = two.eval(), one.eval()

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
-from hwr_utils import data, preprocessing
+from hwr_utils import data, preprocessing, synthesis
 from hwr_utils.errors import InputError
 
 # a stroke with a foot, so that no turn or mirror image of it equals it; ink 255 on 0
@@ -224,6 +224,19 @@ def test_uneven_light_and_ruled_lines_are_taken_out(tmp_path: Path) -> None:
         assert np.abs(picture(tmp_path, paper).astype(int) - wanted).mean() < 6
         learned = preprocessing.from_file(tmp_path / "picture.png")  # training pictures are prepared like this, too
         assert np.abs(learned.astype(int) - preprocessing.to_square(letter(1).astype(np.uint8) * 255)).mean() < 6
+
+
+def test_a_picture_that_is_cut_to_its_ink_keeps_it() -> None:
+    """Its rim is faint ink, which is no ruled line; and a picture may be as small as a frame."""
+    kept = []
+    for letter in synthesis.draw("letters-synthetic", 200, seed=3)[0]:
+        rows, columns = np.flatnonzero(letter.max(1) > 20), np.flatnonzero(letter.max(0) > 20)
+        tight = 255 - letter[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        plain = preprocessing.to_square(preprocessing.white_on_black(tight))
+        kept.append((preprocessing.fit(tight) > 100).sum() / (plain > 100).sum())
+    assert (np.array(kept) > 0.8).mean() > 0.95
+    for height, width in ((4, 4), (20, 4), (4, 9), (5, 5)):
+        assert preprocessing.fit(np.full((height, width), 200, np.uint8)).shape == (28, 28)
 
 
 def _side_by_side(*pieces: tuple[int, int, int], gap: int) -> np.ndarray:

@@ -123,14 +123,17 @@ def _csv(stream: Any, source: Source) -> Iterator[Part]:
     if side < 8 or side * side != len(words) - 1:
         warn(f"{source} was left out: it has {len(words)} columns, and a label and N x N pixels were expected.")
         return
-    named = pd.to_numeric(pd.Series(words), errors="coerce").isna().mean() > 0.5  # labels may be letters, too
-    header = 0 if named or {word.lower() for word in words} & set(LABELS) else None
+    header = 0 if len(set(words)) == len(words) else None  # names differ; of pixels some are equal
     stream.seek(0)
     table = pd.read_csv(stream, header=header, sep=mark)
     first, last = table.columns[0], table.columns[-1]
-    label = next((column for column in table if str(column).lower() in LABELS), None)
-    if label is None:  # a first column that never changes is a corner pixel, if the last one can be the labels
-        label = last if table[first].nunique() == 1 < table[last].nunique() <= max(len(table) / 2, 2) else first
+    label = next((column for column in table if str(column).strip().lower() in LABELS), None)
+    if label is None:  # letters, or else the first column; but one that never changes is a corner pixel
+        letters = [column for column in (first, last) if table[column].dtype.kind not in "biuf"]
+        label = letters[0] if letters else first
+        if not letters and table[first].nunique() == 1 < table[last].nunique() <= max(len(table) / 2, 2):
+            label = last
+            warn(f"{source}: the last column was taken for the labels, since the first never changes.")
     pixels = table.drop(columns=label).to_numpy()
     if pixels.dtype.kind not in "biuf" or pd.isna(pixels).any():
         raise InputError(
@@ -170,6 +173,6 @@ def _parquet(stream: Any, source: Source) -> Iterator[Part]:
 
 
 def _fit(image: Any) -> Any:
-    """Return an image of 0 to 255 as (28, 28) uint8; one of another size is turned white on black and fitted."""
+    """Return an image of 0 to 255 as (28, 28) uint8; one of another size is prepared by `preprocessing.fit`."""
     gray = image.round().astype(np.uint8)
     return gray if gray.shape == (SIDE, SIDE) else preprocessing.fit(gray, SIDE)

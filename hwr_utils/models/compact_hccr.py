@@ -89,9 +89,10 @@ class CompactHCCR(nn.Module):
         width: channels at 28x28 positions, a multiple of 4; deeper layers have up to four times as many.
         rank: of the classifier.
         cells: how many a side; the last features are averaged over each of them.
-        entry: what the network is given: "gray" is the image; "directions" is what `Directions` makes of it; "views"
-            are, in evaluation, the directions of its two `Views`, and the answer is the mean of both. An image whose
-            side is not `image_size`, as early in a training that begins with smaller ones, is read once, as it is.
+        entry: what the network is given: "gray" is the image; "directions" is what `Directions` makes of it;
+            "straightened" is, in evaluation, what it makes of the two `Views`, and the answer is the mean of both. An
+            image whose side is not `image_size`, as early in a training that begins with smaller ones, is read once, as
+            it is. (Two recorded runs have "views", which were the image as it is and the upright one.)
 
     Raises:
         InputError: an impossible option.
@@ -106,8 +107,8 @@ class CompactHCCR(nn.Module):
         cells: int = 2,
         entry: str = "directions",
     ) -> None:
-        if entry not in ("gray", "directions", "views"):
-            raise InputError(f"entry={entry!r} is unknown, expected gray, directions or views.")
+        if entry not in ("gray", "directions", "straightened"):
+            raise InputError(f"entry={entry!r} is unknown, expected gray, directions or straightened.")
         side = (((image_size + 1) // 2) // 4 + 1) // 2  # of the last features
         if width < 4 or width % 4 or rank < 1 or not 1 <= cells <= side:
             raise InputError(
@@ -115,7 +116,7 @@ class CompactHCCR(nn.Module):
                 f"{side} cells were expected at image_size={image_size}."
             )
         super().__init__()
-        self.views = Views(image_size) if entry == "views" else None
+        self.views = Views(image_size) if entry == "straightened" else None
         self.entry = nn.Identity() if entry == "gray" else Directions()
         first, second, third, last = width, width * 3 // 2, width * 3, width * 4
         self.stem = nn.Sequential(_unit(1 if entry == "gray" else 9, width // 2, 2), _unit(width // 2, first))

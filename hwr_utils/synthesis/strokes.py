@@ -51,10 +51,11 @@ def strokes_for(character: str) -> list[list[Floats]]:
 def straight(strokes: Sequence[Floats], square: bool = False) -> list[Floats]:
     """Return strokes (n, 2) as with a mouse: `straightened`, and ends that nearly meet another stroke lie on it.
 
-    Where they are to be `square`, lines that are nearly level or upright become so, and boxes are closed.
+    Where they are to be `square`, lines that are nearly level or upright become so, and boxes close, as far as they do
+    in print.
     """
     lines = [straightened(np.asarray(stroke)) for stroke in strokes]
-    if square:
+    if square and lines:
         _close_boxes(lines)
     for number, line in enumerate(lines):
         others = lines[:number] + lines[number + 1 :]
@@ -67,9 +68,10 @@ def straight(strokes: Sequence[Floats], square: bool = False) -> list[Floats]:
 
 
 def _close_boxes(lines: list[Floats]) -> None:
-    """Make nearly level and upright lines (n, 2) so, in place, and let them end where they cross what they nearly met.
+    """Make nearly level and upright lines (n, 2) so, in place, and let them end where others then cross their way.
 
-    A line that starts at a side of a box goes on to the next side, and what goes a little beyond a corner is cut.
+    Those are lines that are near, and, for a line that starts at a side of a box, its next side. What goes a little
+    beyond a corner is cut.
     """
     gaps = np.array([[[_nearest(a[end], b) - a[end] for b in lines] for end, _ in ENDS] for a in lines])
     near = np.hypot(*np.moveaxis(gaps, -1, 0)) < MEET  # (n, 2, n): does an end of a line nearly meet another one?
@@ -81,10 +83,8 @@ def _close_boxes(lines: list[Floats]) -> None:
         if across.min() < LEVEL[across.argmin()] * across.max():
             pair[:, across.argmin()] = pair[:, across.argmin()].mean()
     owner = np.repeat(np.arange(len(lines)), [len(line) - 1 for line in lines])  # (m,) of the pieces of all lines
-    start, way = (
-        np.concatenate([line[:-1] for line in lines]),
-        np.concatenate([np.diff(line, axis=0) for line in lines]),
-    )
+    start = np.concatenate([line[:-1] for line in lines])
+    way = np.concatenate([np.diff(line, axis=0) for line in lines])
     ends = np.array([line[[0, -1]] for line in lines])[owner]
     for number, line in enumerate(lines):
         for place, (end, before) in enumerate(ENDS):
