@@ -461,7 +461,7 @@ def test_a_box_is_no_scribble() -> None:
     """As a mouse draws it: of lines that are level or upright, and meet."""
     model = next(one for one in playground.models() if one.entry["name"] == "hanzi")
     ours = recognizer.load(model.file)
-    for character in "口目田":
+    for character in "口日目田":
         drawing = [line.tolist() for line in straight(list(medians.read(character).paths), square=True)]
         image = canvas.prepare(drawing, PENS["hanzi"], **ours.form)
         logits = ours.logits(image)
@@ -493,8 +493,12 @@ def test_models_say_what_they_are_and_what_they_know(digits: Page) -> None:
         ready(digits, model.entry["name"])
         about, test = digits.locator("#playground-about").inner_text(), model.test
         assert test and f"{100 * test['correct'] / test['n']:.2f} % of {test['n']:,} real images" in about
-        # the one of the hanzi comes from trainings on seven sets of drawings
-        trained = 5 * 720_960 + 2 * 225_300 if model.entry["name"] == "hanzi" else model.record["dataset"]["n_train"]
+        # the one of the hanzi comes from trainings on nine sets of drawings
+        trained = (
+            5 * 720_960 + 2 * (630_840 + 292_890)
+            if model.entry["name"] == "hanzi"
+            else model.record["dataset"]["n_train"]
+        )
         assert f"{trained:,} images" in about
         digits.locator("#playground-known summary").click()
         shown = digits.locator("#playground-characters").inner_text().split()
