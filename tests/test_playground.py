@@ -461,7 +461,7 @@ def test_a_box_is_no_scribble() -> None:
     """As a mouse draws it: of lines that are level or upright, and meet."""
     model = next(one for one in playground.models() if one.entry["name"] == "hanzi")
     ours = recognizer.load(model.file)
-    for character in "口日目田":
+    for character in "口目田":
         drawing = [line.tolist() for line in straight(list(medians.read(character).paths), square=True)]
         image = canvas.prepare(drawing, PENS["hanzi"], **ours.form)
         logits = ours.logits(image)
