@@ -115,7 +115,7 @@ def copy_notebook(path: Path, target: Path, title: str | None = None) -> None:
 def run_title(run: results.Run) -> str:
     """Return the title of the page of a run and its repetitions, as Markdown; the page tells the whole config."""
     config = run.config
-    options = textwrap.shorten(results.variant(config), 70, placeholder=" …")
+    options = textwrap.shorten(results.variant(config), 70, placeholder=" …", break_on_hyphens=False)
     words = [config.dataset, f"{config.architecture} {options}".strip()]
     # several runs of other recipes may agree in all of these
     words += [] if config.recipe == "paper" else [f"{config.recipe} ({run.folder.name[-8:]})"]
