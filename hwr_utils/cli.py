@@ -128,15 +128,14 @@ def _runs(results_dir: Path, filter: list[str], missing: str | None, format: str
                 print(job.command)
         return
     if remove:  # runs that have not ended, and damaged ones too
-        found = {path.parent for kind in ("record.json", "checkpoint.pt*") for path in results_dir.glob(f"*/{kind}")}
-        chosen = dict.fromkeys(
-            results_dir / path.name if path.name == str(path) else path for path in map(Path, filter)
-        )
-        if strange := [path for path in chosen if path.absolute() not in {one.absolute() for one in found}]:
+        place = results_dir.absolute()
+        found = {path.parent for kind in ("record.json", "checkpoint.pt*") for path in place.glob(f"*/{kind}")}
+        chosen = {place / name if name == Path(name).name else Path(name).absolute() for name in filter}
+        if strange := sorted(chosen - found):  # before any is removed
             raise InputError(
                 f"{strange[0]} is no run in {results_dir}. `hwr runs` lists the names of those that ended."
             )
-        for folder in chosen:
+        for folder in sorted(chosen):
             with files.only_one(results_dir / ".locks" / f"{folder.name}.lock", f"training {folder.name}"):
                 folder.unlink() if folder.is_symlink() else shutil.rmtree(folder)
             print(f"{folder}: removed")

@@ -25,9 +25,7 @@ from hwr_utils.recipes import RunConfig
 SCHEMA_VERSION = 1
 # A record is written by a command and never edited.
 REMEDY = "Restore it from version control, or delete it and run its command again."
-ARRAYS_REMEDY = (
-    "Restore it from version control, or delete the records beside it and run the command again that made them."
-)
+REMAKE = "Restore it from version control, or delete the records beside it and run the command again that made them."
 
 
 def run_id(config: RunConfig, data_files: Mapping[str, str]) -> str:
@@ -158,11 +156,7 @@ def _refuse(constant: str) -> None:
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """Read one `.npz` of a run folder, without pickle; an InputError where it is missing or damaged."""
-    with (
-        reading(path, "a NumPy archive", ARRAYS_REMEDY),
-        path.open("rb") as file,
-        np.load(file, allow_pickle=False) as found,
-    ):
+    with reading(path, "a NumPy archive", REMAKE), path.open("rb") as file, np.load(file, allow_pickle=False) as found:
         return dict(found)
 
 

@@ -54,9 +54,7 @@ class Run:
         """
         path = self.folder / "predictions.npz"
         found, n = records.read_arrays(path), self.record["test"]["n"]
-        with reading(
-            path, f"labels, classes and scores of {n} images, of {len(self.classes)} classes", records.ARRAYS_REMEDY
-        ):
+        with reading(path, f"labels, classes and scores of {n} images, of {len(self.classes)} classes", records.REMAKE):
             labels, ranked, scores = (found[name] for name in ("labels", "classes", "scores"))
             used = np.union1d(labels, ranked)
             if labels.shape != (n,) or ranked.shape != (n, *scores.shape[1:]) or scores.ndim != 2 or not scores.size:
@@ -142,10 +140,10 @@ def variant(config: RunConfig) -> str:
         "split=official": "on the published test set",
         "split=folds": "in five folds",
     }
-    # of the names of runs that this one went on from, the seed and the hash tell enough
-    origins = "+".join("-".join(name.split("-")[-2:]) for name in config.origins)
-    found = changes(config) | ({"init": origins} if origins else {})
-    said = (f"{name}={value}" for name, value in sorted(found.items()))
+    found = changes(config)
+    if config.origins:  # of these runs' names, the seed and the hash tell enough
+        found["init"] = "+".join("-".join(name.split("-")[-2:]) for name in config.origins)
+    said = (f"{name}={value}" for name, value in found.items())
     return ", ".join(words.get(change, change) for change in said)
 
 

@@ -82,22 +82,19 @@ def score(
     wrong = Counter(zip(labels[~right].tolist(), answers[~right].tolist(), strict=True)).most_common(CONFUSIONS)
     scores = recognizer.softmax(logits, model.temperature).max(axis=1)
     compared = quantization.compare(labels, logits if full is None else full, logits)
-    refused, extra = ~model.rejector.accepts(logits, found.images), dict[str, Any]()
+    refused = ~model.rejector.accepts(logits, found.images)
+    told: dict[str, Any] = compared["test"] | {
+        "top5": float(hits[:, :5].any(axis=1).mean()),
+        "top10": float(hits.any(axis=1).mean()),
+        "declined": float(refused.mean()),
+        "ece": calibration.calibration_error(scores, right),
+        "confusions": [{"character": names[one], "answer": names[other], "n": n} for (one, other), n in wrong],
+        "per_class": [
+            {"character": names[label], "n": int(group.sum())}
+            | {name: int(which[group].sum()) for name, which in (("correct", right), ("declined", refused))}
+            for label, group in ((label, labels == label) for label in np.unique(labels))
+        ],
+    }
     if full is not None:
-        extra["float32"] = {"accuracy": float((full.argmax(axis=1) == labels).mean())} | compared["mcnemar"]
-    return (
-        compared["test"]
-        | extra
-        | {
-            "top5": float(hits[:, :5].any(axis=1).mean()),
-            "top10": float(hits.any(axis=1).mean()),
-            "declined": float(refused.mean()),
-            "ece": calibration.calibration_error(scores, right),
-            "confusions": [{"character": names[one], "answer": names[other], "n": n} for (one, other), n in wrong],
-            "per_class": [
-                {"character": names[label], "n": int(group.sum())}
-                | {name: int(which[group].sum()) for name, which in (("correct", right), ("declined", refused))}
-                for label, group in ((label, labels == label) for label in np.unique(labels))
-            ],
-        }
-    )
+        told["float32"] = {"accuracy": float((full.argmax(axis=1) == labels).mean())} | compared["mcnemar"]
+    return told

@@ -92,7 +92,7 @@ class CompactHCCR(nn.Module):
         entry: what the network is given: "gray" is the image; "directions" is what `Directions` makes of it;
             "straightened" is, in evaluation, what it makes of the two `Views`, and the answer is the mean of both. An
             image whose side is not `image_size`, as early in a training that begins with smaller ones, is read once, as
-            it is. (Two recorded runs have "views", which were the image as it is and the upright one.)
+            it is.
 
     Raises:
         InputError: an impossible option.
