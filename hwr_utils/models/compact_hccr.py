@@ -16,6 +16,10 @@ from hwr_utils.errors import InputError
 # How far the two views of an image are sheared, as tangents: what leans to the right becomes upright, and what rises to
 # the right becomes level. Chosen on C016's characters, which lean, and on those of hwdb-subset, which rise.
 SLANT, RISE = 0.18, 0.12
+# How far strokes are spread, of 0 to 1, and the darkness from which a pixel is ink. Chosen by short trials on the
+# hwdb-subset, see chapter 7.
+EVENNESS, INK = 0.3, 0.35
+ENTRIES = ("gray", "directions", "straightened", "equalised")
 
 
 class Directions(nn.Module):
@@ -74,6 +78,73 @@ class Views(nn.Module):
         return torch.cat([self.upright(images), self.level(images.mT).mT])
 
 
+class Equalise(nn.Module):
+    """Spread the strokes of images more evenly: narrow gaps between them become wider, and wide ones narrower.
+
+    It is the nonlinear normalisation of shapes by line density (Yamada, Yamamoto and Saito, Pattern Recognition 23,
+    1990), `EVENNESS` of the way. The density at a place is one over the distance between the strokes to its sides, and
+    its sum over a row or a column says how far that one is stretched. The box around the ink stays where it is.
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map (N, 1, H, W) to (N, 1, H, W), both in 0..1."""
+        ink = (images.detach()[:, 0] > INK).to(images.dtype)
+        across, down = _sources(ink), _sources(ink.mT)
+        return _picked(down) @ images @ _picked(across).mT
+
+
+def _sources(ink: Tensor) -> Tensor:
+    """Return (N, W) the places along x, from 0 to W, at which the middles of the columns are found in (N, H, W) ink.
+
+    Columns left and right of the ink get a place far outside.
+    """
+    width = ink.shape[2]
+    edge = torch.arange(width + 1, device=ink.device, dtype=ink.dtype)
+    density = (_density(ink) + _density(ink.flip(2)).flip(2)).sum(1) / 2
+    for _ in range(2):
+        wide = F.pad(density.unsqueeze(1), (1, 1), mode="replicate").squeeze(1)
+        density = (wide[:, :-2] + 2 * density + wide[:, 2:]) / 4
+    inked = ink.amax(1)
+    first, last = (width - (inked * reach).amax(1, keepdim=True) for reach in (width - edge[:-1], edge[1:]))
+    last = width - last  # the ink lies between these two edges
+    within = ((edge[:-1] >= first) & (edge[1:] <= last)).to(ink.dtype)
+    density, side = density * within, (last - first).clamp(min=1)
+    total = density.sum(1, keepdim=True)
+    even = torch.where(total > 0, density / total.clamp(min=1e-6), within / side)
+    share = EVENNESS * even + (1 - EVENNESS) * within / side  # of the new width, for each old column
+    before = share.cumsum(1) - share
+    target = (edge[:-1] + 0.5 - first) / side  # the middle of each new column, 0..1 within the ink
+    passed = (target.unsqueeze(2) - before.unsqueeze(1)) / share.clamp(min=1e-6).unsqueeze(1)
+    found = first + (passed.clamp(0, 1) * within.unsqueeze(1)).sum(2)
+    return torch.where(within > 0, found, -width)
+
+
+def _density(ink: Tensor) -> Tensor:
+    """Return (N, H, W) one over the distance between the left edges of strokes before and after; 0 outside of them."""
+    width = ink.shape[2]
+    place = torch.arange(1.0, width + 1, device=ink.device, dtype=ink.dtype)
+    starts = F.relu(ink - F.pad(ink, (1, 0))[:, :, :-1])
+    before = _running_max(starts * place)
+    after = F.pad(_running_max((starts * (width + 1 - place)).flip(2)).flip(2), (0, 1))[:, :, 1:]
+    between = ((before > 0) & (after > 0)).to(ink.dtype)
+    return between / (width + 1 - after - before).clamp(min=1)
+
+
+def _running_max(values: Tensor) -> Tensor:
+    """Return the greatest of the values (..., W), 0 or more, up to each; LiteRT has no operation for it."""
+    step = 1
+    while step < values.shape[-1]:
+        values = torch.maximum(values, F.pad(values, (step, 0))[..., :-step])
+        step *= 2
+    return values
+
+
+def _picked(places: Tensor) -> Tensor:
+    """Return the matrices (N, 1, W, W) that look up columns at `places` (N, W), by linear interpolation."""
+    middle = torch.arange(places.shape[1], device=places.device, dtype=places.dtype) + 0.5
+    return F.relu(1 - (places[:, None, :, None] - middle).abs())
+
+
 def _unit(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
     layer = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
     nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
@@ -90,9 +161,9 @@ class CompactHCCR(nn.Module):
         rank: of the classifier.
         cells: how many a side; the last features are averaged over each of them.
         entry: what the network is given: "gray" is the image; "directions" is what `Directions` makes of it;
-            "straightened" is, in evaluation, what it makes of the two `Views`, and the answer is the mean of both. An
-            image whose side is not `image_size`, as early in a training that begins with smaller ones, is read once, as
-            it is.
+            "straightened" is, in evaluation, what it makes of the two `Views`, and the answer is the mean of both;
+            "equalised" is the same, and each view goes through `Equalise`, in training the image. An image whose side
+            is not `image_size`, as early in a training that begins with smaller ones, is read once, not sheared.
 
     Raises:
         InputError: an impossible option.
@@ -107,8 +178,8 @@ class CompactHCCR(nn.Module):
         cells: int = 2,
         entry: str = "directions",
     ) -> None:
-        if entry not in ("gray", "directions", "straightened"):
-            raise InputError(f"entry={entry!r} is unknown, expected gray, directions or straightened.")
+        if entry not in ENTRIES:
+            raise InputError(f"entry={entry!r} is unknown, expected one of {', '.join(ENTRIES)}.")
         side = (((image_size + 1) // 2) // 4 + 1) // 2  # of the last features
         if width < 4 or width % 4 or rank < 1 or not 1 <= cells <= side:
             raise InputError(
@@ -116,7 +187,8 @@ class CompactHCCR(nn.Module):
                 f"{side} cells were expected at image_size={image_size}."
             )
         super().__init__()
-        self.views = Views(image_size) if entry == "straightened" else None
+        self.views = Views(image_size) if entry in ENTRIES[2:] else None
+        self.equalise = Equalise() if entry == "equalised" else nn.Identity()
         self.entry = nn.Identity() if entry == "gray" else Directions()
         first, second, third, last = width, width * 3 // 2, width * 3, width * 4
         self.stem = nn.Sequential(_unit(1 if entry == "gray" else 9, width // 2, 2), _unit(width // 2, first))
@@ -133,7 +205,7 @@ class CompactHCCR(nn.Module):
         n = len(images)
         if self.views and not self.training and images.shape[-1] == self.views.side:
             images = self.views(images)
-        features = self.widen2(F.max_pool2d(self.stem(self.entry(images)), 2))
+        features = self.widen2(F.max_pool2d(self.stem(self.entry(self.equalise(images))), 2))
         features = self.widen3(F.max_pool2d(features + self.keep2(features), 2))
         features = self.last(features + self.keep3(features))
         step = features.shape[-1] // self.cells
