@@ -43,14 +43,6 @@ def run(
             ) from error
 
 
-def load_average(place: int) -> dict[str, float]:
-    """Return as `load` the mean number of processes that wanted a core in the last minute (0), 5 (1) or 15 minutes (2).
-
-    Windows does not count them, and the result is empty there.
-    """
-    return {"load": round(os.getloadavg()[place], 2)} if hasattr(os, "getloadavg") else {}
-
-
 def end_with_snakemake() -> None:
     """End this process soon after the Snakemake that started it is gone, which HWR_ENDS_WITH names as HOST:NUMBER.
 
@@ -58,24 +50,28 @@ def end_with_snakemake() -> None:
     """
     host, _, number = os.environ.get("HWR_ENDS_WITH", "").rpartition(":")
 
-    def watch() -> None:
+    def wait() -> None:
         with suppress(ProcessLookupError):
             while True:
                 os.kill(int(number), 0)  # is it there?
                 time.sleep(0.2)
-        os._exit(1)
 
     if host == socket.gethostname():
-        threading.Thread(target=watch, daemon=True).start()
+        _end_after(wait)
 
 
 def _end_with_parent() -> None:
-    """Watch the process that started this one: nobody stops the workers of a process that was killed."""
+    """End with the process that started this one: nobody stops the workers of a process that was killed."""
     parent = multiprocessing.parent_process()
     assert parent is not None
+    _end_after(parent.join)
+
+
+def _end_after(wait: Callable[[], None]) -> None:
+    """End this process, whatever it does, when `wait` returns."""
 
     def watch() -> None:
-        parent.join()
+        wait()
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

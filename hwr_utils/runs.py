@@ -20,7 +20,6 @@ from torch import nn
 from hwr_utils import data, distributed, evaluation, files, models, recipes, records, results, training
 from hwr_utils.data import catalog, splits, variants
 from hwr_utils.errors import InputError, MissingFiles, reading
-from hwr_utils.processes import load_average
 from hwr_utils.recipes import RunConfig
 from hwr_utils.results import Run
 
@@ -209,7 +208,7 @@ def _train(config: RunConfig, dataset: data.Dataset, folder: Path, execution: tr
         checkpoint=folder / "checkpoint.pt",
         initial=initial_weights(config, classes, folder.parent),
     )
-    spent = {"cpu_seconds": round(time.process_time() - began, 1)} | load_average(2)
+    spent = {"cpu_seconds": round(time.process_time() - began, 1), "load": round(os.getloadavg()[2], 2)}
     model = training.build(config, len(classes)).to(execution.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     images, labels = (torch.from_numpy(array).to(execution.device) for array in test_set)
 

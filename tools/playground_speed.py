@@ -26,7 +26,7 @@ from typing import Any
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from hwr_utils import files, processes
+from hwr_utils import files
 
 ROOT = Path(__file__).resolve().parent.parent
 LOADS, CHARACTERS = 5, 10
@@ -190,7 +190,7 @@ def main() -> int:
             "browser": f"Chromium {version}",
             "cpu": _cpu(),
             "cores": os.cpu_count(),
-            **processes.load_average(0),
+            "load": round(os.getloadavg()[0], 2),
             "platform": platform.system(),
         },
         "loads": LOADS,

@@ -5,6 +5,7 @@ Beside the run's record come the files, `model.json`, which says how to use them
 files are calibrated with the 32-bit network, of which they are copies.
 """
 
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -20,7 +21,7 @@ from scipy.stats import binomtest
 from torch import nn
 from tqdm import tqdm
 
-from hwr_utils import data, evaluation, files, models, preprocessing, processes, records, results, runs
+from hwr_utils import data, evaluation, files, models, preprocessing, records, results, runs
 from hwr_utils.data import splits
 from hwr_utils.device import calibration, export, recognizer
 from hwr_utils.device.calibration import Labels, Logits
@@ -80,7 +81,7 @@ def quantize(
         held_out = others.images, others.labels
     scores, used = _scores(run, model, form, held_out, source, (test_images.numpy(), logits, labels))
     environment = runs.describe_environment(Execution()) | {"versions": versions()}
-    environment |= processes.load_average(0)
+    environment["load"] = round(os.getloadavg()[0], 2)
     rows, interpreters = [], {}
     for name, content in contents.items():
         if name != REFERENCE:
