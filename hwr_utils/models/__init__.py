@@ -15,46 +15,32 @@ from hwr_utils.models.plain_hccr import PlainHCCR
 from hwr_utils.models.simple_cnn import SimpleCNN
 
 TOP_K = 10  # classes that are kept of each answer
-
-
-def _resnet50(**options: Any) -> nn.Module:
-    from hwr_utils.models.resnet50 import ResNet50  # torchvision doubles the time of the import
-
-    return ResNet50(**options)
-
-
-_BUILDERS: dict[str, Callable[..., nn.Module]] = {
+NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "compact_cnn": CompactHCCR,  # smaller, see recipes.MODEL_OPTIONS
     "compact_hccr": CompactHCCR,
     "inception_hccr": InceptionHCCR,
     "plain_hccr": PlainHCCR,
-    "resnet50": _resnet50,
     "simple_cnn": SimpleCNN,
 }
 
 
 def build(architecture: str, n_classes: int, image_size: int, options: Mapping[str, Any]) -> nn.Module:
-    """Build a network; its weights come from torch's global random generator.
+    """Build a network for square images of one channel; its weights come from torch's global random generator.
 
-    Args:
-        architecture: a key of `recipes.MODEL_OPTIONS`.
-        n_classes: number of logits.
-        image_size: side of the input in pixels.
-        options: the architecture's, as in `recipes.MODEL_OPTIONS`.
-
-    Raises:
-        InputError: an option that the architecture does not have at this size.
+    The architectures and their options are those of `recipes.MODEL_OPTIONS`. A network has a logit for each class, and
+    `image_size` pixels a side as input. Raises an InputError for an option that it does not have at this size.
     """
-    return _BUILDERS[architecture](n_classes=n_classes, image_size=image_size, **options)
+    if architecture == "resnet50":
+        from hwr_utils.models.resnet50 import ResNet50  # torchvision doubles the time of the import
+
+        return ResNet50(n_classes, image_size, **options)
+    return NETWORKS[architecture](n_classes, image_size, **options)
 
 
 def to_input(images: Tensor, image_size: int) -> Tensor:
     """Turn (N, H, W) uint8 images, white ink on black, into what every network of the study takes.
 
-    Other sizes than `image_size` are resized bilinearly on the images' device.
-
-    Returns:
-        (N, 1, image_size, image_size) float32 in 0..1, in channels-last layout.
+    It is (N, 1, image_size, image_size) float32 in 0..1, channels last. Other sizes are resized bilinearly.
     """
     batch = images.unsqueeze(1).to(torch.float32).div_(255.0)
     if batch.shape[-2:] != (image_size, image_size):
@@ -63,10 +49,9 @@ def to_input(images: Tensor, image_size: int) -> Tensor:
 
 
 def predict_logits(model: nn.Module, images: Tensor, image_size: int) -> Tensor:
-    """Run a network, which is left in evaluation mode, over (N, H, W) uint8 images on its device, without gradients.
+    """Return the (N, C) float32 logits of a network for (N, H, W) uint8 images, on its and their device.
 
-    Returns:
-        (N, C) float32 logits on the same device.
+    There are no gradients, and the network is left in evaluation mode.
     """
     model.eval()
     # a CPU's caches hold the feature maps of 100 images: at 56 pixels, 500 at a time took 1.6 times as long

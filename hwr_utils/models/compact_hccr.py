@@ -155,8 +155,7 @@ class CompactHCCR(nn.Module):
     """Seven convolutions on maps of three sizes, two of them with a skip connection, and a classifier of low rank.
 
     Args:
-        n_classes: number of logits.
-        image_size: side of the square one-channel input in pixels. At 56 the layers work on 28x28, 14x14 and 7x7.
+        image_size: side of the input in pixels. At 56 the layers work on 28x28, 14x14 and 7x7.
         width: channels at 28x28 positions, a multiple of 4; deeper layers have up to four times as many.
         rank: of the classifier.
         cells: how many a side; the last features are averaged over each of them.
@@ -212,5 +211,4 @@ class CompactHCCR(nn.Module):
         features = F.avg_pool2d(features, features.shape[-1] - (self.cells - 1) * step, step).flatten(1)
         if len(features) > n:  # in evaluation what follows is affine, so this gives the mean of the logits
             features = features.unflatten(0, (2, n)).mean(0)
-        logits: Tensor = self.classifier(self.norm(self.narrow(features)))
-        return logits
+        return self.classifier(self.norm(self.narrow(features)))

@@ -43,11 +43,9 @@ class SmallMaps(nn.Conv2d):
 class ResNet50(ResNet):  # type: ignore[misc]  # torchvision comes without types
     """Torchvision's `resnet50(weights=None)`: its layers, its initialisation, and its names of parameters.
 
-    Args:
-        n_classes: number of logits.
-        image_size: side of the square input in pixels. The last map is 32 times smaller: 7x7 at the published 224.
-        pooling: of that map. "global" is the mean of all its positions, as AvgPool(7, stride 4) gives it at 224 px;
-            "avg4" is AvgPool(4, stride 4), which there sees the top left 16 of the 49. Song, Si and Kim give no kernel.
+    The last map is 32 times smaller than the image: 7x7 at the published 224 pixels. With "global" pooling its mean is
+    taken, as AvgPool(7, stride 4) gives it there. "avg4" is AvgPool(4, stride 4), which there sees the top left 16 of
+    the 49 positions. Song, Si and Kim give no kernel.
 
     Raises an InputError where `pooling` is unknown, or "avg4" would not leave one value a channel.
     """

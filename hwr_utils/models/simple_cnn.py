@@ -11,10 +11,7 @@ from torch.nn import functional as F
 class SimpleCNN(nn.Module):
     """Convolve (3x3, 32), convolve (3x3, 64), pool by two, then a dense layer of 128 and the classifier.
 
-    Args:
-        n_classes: number of logits.
-        image_size: side of the square one-channel input in pixels.
-        dropout: with the example's dropout, 0.25 after pooling and 0.5 before the classifier.
+    With `dropout` it has that of the example: 0.25 after pooling and 0.5 before the classifier.
     """
 
     def __init__(self, n_classes: int, image_size: int = 28, dropout: bool = False) -> None:
@@ -38,5 +35,4 @@ class SimpleCNN(nn.Module):
         features = F.relu(F.max_pool2d(self.conv2(features), 2))
         features = self.dropout1(features).flatten(1)
         features = self.dropout2(F.relu(self.dense(features)))
-        logits: Tensor = self.classifier(features)
-        return logits
+        return self.classifier(features)
