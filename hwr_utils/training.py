@@ -77,8 +77,7 @@ class Learner:
     @property
     def parts(self) -> dict[str, Any]:
         """What a checkpoint keeps the state of, by its name there."""
-        parts = {"model": self.network, "optimizer": self.optimizer, "mean": self.mean}
-        return {name: part for name, part in parts.items() if part is not None}
+        return {"model": self.network, "optimizer": self.optimizer} | ({"mean": self.mean} if self.mean else {})
 
 
 @dataclass
@@ -99,11 +98,8 @@ class FitResult:
 def choose_execution(device: str = "auto", precision: str | None = None, compile_mode: str | None = None) -> Execution:
     """Check what the user asked for; an InputError where it is unknown, or the device is absent.
 
-    Args:
-        device: "auto", "cpu", "cuda" or "cuda:1"; "auto" takes CUDA where there is one. Under torchrun each process of
-            a machine takes the GPU of its own number.
-        precision: a key of `PRECISIONS`; None takes bfloat16 on CUDA and float32 elsewhere.
-        compile_mode: one of `COMPILE_MODES`, or None.
+    The device is "auto", "cpu", "cuda" or "cuda:1"; "auto" takes CUDA where there is one. Under torchrun each process
+    of a machine takes the GPU of its own number. No precision means bfloat16 on CUDA and float32 elsewhere.
     """
     there = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
     chosen = ("cuda" if there[1:] else "cpu") if device == "auto" else device
@@ -219,20 +215,13 @@ def train_one_epoch(
     passage: Passage | None = None,
     after_step: Callable[[Passage], None] = lambda _: None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Pass once over the training images in a new random order.
+    """Pass once over the training images in a new random order, or go on with a `passage`.
 
-    Args:
-        learner: is left in training mode.
-        images: (N, H, W) uint8 on the network's device, all of them in every process.
-        labels: (N,) int64, likewise.
-        progress: is moved on by one a step.
-        epoch: counts from 1; the rate and the size of the images may depend on it.
-        passage: a pass to go on with; None begins one.
-        after_step: is called with the pass after each step.
+    The images (N, H, W) uint8 and the labels (N,) int64 are on the network's device, all of them in every process. The
+    rate and the size of the images may depend on the epoch, which counts from 1. The learner is left in training mode.
 
-    Returns:
-        The sum of losses and the number of right answers over the epoch, and the loss of each step (S,): on the
-        device, the same in all processes.
+    Returns the sum of losses and the number of right answers over the epoch, and the loss of each step (S,): on the
+    device, the same in all processes.
     """
     options, execution, optimizer = learner.config.training, learner.execution, learner.optimizer
     processes, size = execution.processes, input_size(learner.config, epoch)
@@ -342,14 +331,9 @@ def fit(
 ) -> FitResult:
     """Train from the beginning, or go on from a checkpoint, until the epochs or the patience run out.
 
-    Args:
-        config: the run's config.
-        n_classes: number of logits.
-        train: images (N, H, W) uint8 and labels (N,) int64.
-        validation: others, whose loss decides the best epoch and when to stop, where the config has patience.
-        execution: several processes give the result of one, up to rounding and to what dropout draws.
-        checkpoint: file to resume from and to write; None keeps nothing.
-        initial: see `begin`.
+    Both sets are images (N, H, W) uint8 and labels (N,) int64. Where the config has patience, the loss of `validation`
+    decides the best epoch and when to stop. Several processes give the result of one, up to rounding and to what
+    dropout draws. The `checkpoint` is the file to resume from and to write; without one nothing is kept.
 
     Raises:
         InputError: the checkpoint is of another config, or cannot be written; the images of a step do not fit into the
