@@ -12,7 +12,7 @@ from hwr_utils.errors import InputError
 from hwr_utils.synthesis import medians
 
 INK = 128  # the level from which a pixel counts as ink
-COLUMNS = 12  # characters of an import that its sheet shows
+COLUMNS, ROWS = 12, 10  # characters of an import that its sheet shows, and images of each
 
 
 def record(name: str, results_dir: str | Path | None = None, data_root: str | Path | None = None) -> Path:
@@ -24,14 +24,18 @@ def record(name: str, results_dir: str | Path | None = None, data_root: str | Pa
     root = Path(data_root or data.default_root())
     folder = Path(results_dir or results.RESULTS_DIR) / "datasets" / name.replace(":", "-")
     if (samples := data.open_import(name, root)) is not None:
-        found, present = describe_import(name, samples), np.unique(samples.labels)
-        spread = np.linspace(0, len(present) - 1, min(COLUMNS, len(present))).round().astype(np.int64)
-        sheet = sample_sheet(samples.images, samples.labels, present[spread])
+        found, images, labels = describe_import(name, samples), samples.images, samples.labels
+        shown = _spread(np.unique(labels), COLUMNS)
     else:
         dataset = data.load(name, root)
-        found = describe(dataset)
-        sheet = sample_sheet(dataset.train_images, dataset.train_labels, np.arange(len(dataset.classes)))
+        found, images, labels = describe(dataset), dataset.train_images, dataset.train_labels
+        shown = np.arange(len(dataset.classes))
     if catalog.entry(name).pictures:
+        # (C, ROWS, H, W): images of each class that is shown; where it has fewer, the rest is black
+        sheet = np.zeros((len(shown), ROWS, *images.shape[1:]), np.uint8)
+        for label, row in zip(shown, sheet, strict=True):
+            chosen = _spread(np.flatnonzero(labels == label), ROWS)
+            row[: len(chosen)] = images[chosen]
         records.write_arrays(folder / "samples.npz", {"samples": sheet})
     files.write_json(folder / "facts.json", found)
     return folder
@@ -60,15 +64,14 @@ def describe(dataset: Dataset) -> dict[str, Any]:
             raise InputError(
                 f"{dataset.name}: no {split} image has a pixel of {INK} or more of 255: too faint to measure."
             )
+        mean, deviation = (round(float(of(complexity)), 4) for of in (np.nanmean, np.nanstd))
         found[split] = {
             "n": len(images),
             "per_class": np.bincount(labels, minlength=len(dataset.classes)).tolist(),
             "mean": float(images.mean()) / 255,
             "ink": float((images >= INK).mean()),
             "duplicates": len(images) - len(set(seen[split])),
-            "complexity": {
-                name: round(float(of(complexity)), 4) for name, of in (("mean", np.nanmean), ("deviation", np.nanstd))
-            },
+            "complexity": {"mean": mean, "deviation": deviation},
         }
     found["test_images_in_train"] = sum(map(set(seen["train"]).__contains__, seen["test"]))
     return found
@@ -110,16 +113,6 @@ def perimetric_complexity(images: NDArray[np.uint8]) -> NDArray[np.float64]:
     return perimeter**2 / (4 * np.pi * np.where(area, area, np.nan))
 
 
-def sample_sheet(
-    images: NDArray[np.uint8], labels: NDArray[np.int64], shown: NDArray[np.int64], each: int = 10
-) -> NDArray[np.uint8]:
-    """Return (C, each, H, W): images of the C classes that are shown, evenly spread over those of a class.
-
-    Where a class has fewer, the rest is black.
-    """
-    sheet = np.zeros((len(shown), each, *images.shape[1:]), np.uint8)
-    for label, row in zip(shown, sheet, strict=True):
-        members = np.flatnonzero(labels == label)
-        n = min(each, len(members))
-        row[:n] = images[members[np.linspace(0, len(members) - 1, n).round().astype(np.int64)]]
-    return sheet
+def _spread(items: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+    """Return n of the items, evenly spread over them, or all where there are fewer."""
+    return items[np.linspace(0, len(items) - 1, min(n, len(items))).round().astype(np.int64)]
