@@ -1,5 +1,6 @@
 """The networks, a file each, built by name; and what all of them share: input, answers and the count of their work."""
 
+import copy
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -94,13 +95,9 @@ def layer_table(model: nn.Module, image_size: int) -> pd.DataFrame:
         parameters = sum(parameter.numel() for parameter in layer.parameters(recurse=False))
         rows.append(row | {"parameters": parameters, "macs": macs})
 
-    named = [(name, layer) for name, layer in model.named_modules() if list(layer.parameters(recurse=False))]
-    hooks = [layer.register_forward_hook(partial(count, name)) for name, layer in named]
-    training, device = model.training, next(model.parameters()).device
-    try:
-        model.eval()(torch.zeros(1, 1, image_size, image_size, device=device))
-    finally:
-        model.train(training)
-        for hook in hooks:
-            hook.remove()
+    model = copy.deepcopy(model).eval()
+    for name, layer in model.named_modules():
+        if list(layer.parameters(recurse=False)):
+            layer.register_forward_hook(partial(count, name))
+    model(torch.zeros(1, 1, image_size, image_size, device=next(model.parameters()).device))
     return pd.DataFrame(rows)
