@@ -81,16 +81,11 @@ def known(what: str, name: Any, valid: Iterable[str], place: str = "") -> None:
 def configure(dataset: str, architecture: str, recipe: str = "paper", seed: int = 0, **overrides: Any) -> RunConfig:
     """Build a run's config: the recipe's values, with those overrides that are not None in their place.
 
-    Args:
-        dataset: a dataset's name; whether it exists is checked where it is loaded.
-        architecture: a key of `MODEL_OPTIONS`.
-        recipe: a key of `RECIPES`. The config that is returned names the recipe that has exactly its values: another
-            one if the overrides lead there, and "custom" if there is none.
-        seed: 0 to 2**32 - 1.
-        overrides: values of `PARAMETERS` or of the architecture's options.
+    These are values of `PARAMETERS` or of the architecture's options. The config that is returned names the recipe that
+    has exactly its values: another one if the overrides lead there, and "custom" if there is none. Whether the dataset
+    exists is checked where it is loaded.
 
-    Raises:
-        InputError: an unknown name (the nearest valid one is given), a wrong type, or a value out of range.
+    Raises an InputError for an unknown name (the nearest valid one is given), a wrong type, or a value out of range.
     """
     known("architecture=", architecture, MODEL_OPTIONS)
     known("recipe=", recipe, RECIPES)
@@ -123,9 +118,8 @@ def configure(dataset: str, architecture: str, recipe: str = "paper", seed: int 
 def _checked(name: str, value: Any, rule: Parameter) -> Any:
     given = type(value)  # not isinstance, for which True is an int
     if given is not rule.type and not (rule.type is float and given is int):
-        how = {bool: ", true or false", str: ", in a profile in quotes", float: ", such as 0.001 or 1e-4"}
-        how |= {int: ", such as 10"}
-        wanted = f"{rule.type.__name__}{how[rule.type]}: {rule.meaning}"
+        how = {bool: "true or false", int: "such as 10", float: "such as 0.001 or 1e-4", str: "in a profile in quotes"}
+        wanted = f"{rule.type.__name__}, {how[rule.type]}: {rule.meaning}"
         raise InputError(f"{name}={value!r} is of type {given.__name__}, expected {wanted}")
     if rule.choices:
         known(f"{name}=", value, rule.choices)
