@@ -128,6 +128,7 @@ def initial_weights(config: RunConfig, classes: Sequence[str], results_dir: Path
     with torch.device("meta"):  # shapes alone
         network = training.build(config, len(classes))
         last = models.layer_table(network, config.training["image_size"]).layer.iloc[-1]
+        shapes = {layer: tensor.shape for layer, tensor in network.state_dict().items()}
     kept, recorded = [], sorted(path.parent.name for path in results_dir.glob("*/record.json"))
     for name in config.origins:
         recipes.known("init=", name, recorded)
@@ -135,11 +136,7 @@ def initial_weights(config: RunConfig, classes: Sequence[str], results_dir: Path
         found = load_safetensors(weights(run))
         if run.classes != list(classes):
             found = {layer: tensor for layer, tensor in found.items() if not layer.startswith(f"{last}.")}
-        try:
-            unknown = network.load_state_dict(found, strict=False, assign=True).unexpected_keys
-        except RuntimeError:  # of shapes that differ
-            unknown = [last]
-        if unknown:
+        if any(tensor.shape != shapes.get(layer) for layer, tensor in found.items()):
             raise InputError(
                 f"init={name} is a network of another shape: {run.config.architecture} with image_size="
                 f"{run.config.training['image_size']} and {dict(run.config.model)}. Train one of the same, or without "
@@ -270,22 +267,14 @@ def _arrays(
 ) -> dict[str, dict[str, np.ndarray]]:
     """Return what `Run.predictions` and, where images may be shown, `Run.gallery` read."""
     labels = dataset.test_labels.astype(np.uint16)
+    numbers = {"validation_indices": validation, "writers": dataset.test_writers, "test_indices": dataset.test_indices}
     predictions: dict[str, np.ndarray] = {"labels": labels, "classes": ranked, "scores": scores}
-    whole: dict[str, np.ndarray | None] = {
-        "validation_indices": validation,
-        "writers": dataset.test_writers,
-        "test_indices": dataset.test_indices,
-    }
-    predictions |= {name: column.astype(np.uint32) for name, column in whole.items() if column is not None}
+    predictions |= {name: column.astype(np.uint32) for name, column in numbers.items() if column is not None}
     if not catalog.entry(dataset.name).pictures:
         return {"predictions": predictions}
     wrong = np.flatnonzero(ranked[:, 0] != labels)
-    worst = wrong[np.argsort(-scores[wrong, 0], kind="stable")][:MAX_GALLERY]
-    errors: dict[str, np.ndarray] = {
-        "images": dataset.test_images[worst],
-        "index": worst.astype(np.uint32),
-        "labels": labels[worst],
-    }
+    worst = wrong[np.argsort(-scores[wrong, 0], kind="stable")][:MAX_GALLERY].astype(np.uint32)
+    errors: dict[str, np.ndarray] = {"images": dataset.test_images[worst], "index": worst, "labels": labels[worst]}
     errors |= {"predicted": ranked[worst, 0], "scores": scores[worst, 0]}
     return {"predictions": predictions, "errors": errors}
 
