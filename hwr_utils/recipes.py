@@ -25,7 +25,6 @@ class Parameter:
     high: float = 0
     choices: tuple[str, ...] | list[str] = ()
     default: Any = None  # its value where a recipe names none
-    required: bool = False  # does every recipe name it?
 
 
 PARAMETERS = {
@@ -33,7 +32,7 @@ PARAMETERS = {
     for name, rule in _TABLES["parameters"].items()
 }
 MANY = 40  # more valid names than these are not listed in a message
-DEFAULTS = {name: rule.default for name, rule in PARAMETERS.items() if not rule.required}
+DEFAULTS = {name: rule.default for name, rule in PARAMETERS.items()}
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class RunConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values, keys in a fixed order, without parameters at their default."""
-        training = {name: value for name, value in sorted(self.training.items()) if value != DEFAULTS.get(name, ...)}
+        training = {name: value for name, value in sorted(self.training.items()) if value != DEFAULTS[name]}
         return dataclasses.asdict(self) | {"model": dict(sorted(self.model.items())), "training": training}
 
     @classmethod
