@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -208,16 +209,12 @@ def _train(config: RunConfig, dataset: data.Dataset, folder: Path, execution: tr
     spent = {"cpu_seconds": round(time.process_time() - began, 1), "load": round(os.getloadavg()[2], 2)}
     model = training.build(config, len(classes)).to(execution.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     images, labels = (torch.from_numpy(array).to(execution.device) for array in test_set)
-
-    def test(weights: training.Weights) -> tuple[dict[str, float | int], np.ndarray, np.ndarray]:
-        model.load_state_dict(weights)
+    tests = {}
+    for part, kept in (("test_last_epoch", result.last), ("test", result.best)):  # predictions are of the best
+        model.load_state_dict(kept)
         found = distributed.predict(model, images, labels, image_size, processes)
         ranked, scores, losses = (column.cpu().numpy() for column in found)
-        summary = evaluation.summarise_test(dataset.test_labels, ranked, losses, len(classes))
-        return summary, ranked.astype(np.uint16), scores.astype(np.float16)
-
-    last_summary, *_ = test(result.last)
-    summary, ranked, scores = test(result.best)
+        tests[part] = evaluation.summarise_test(dataset.test_labels, ranked, losses, len(classes))
     if processes.first:
         content = save_safetensors(result.best)
         layers, best = models.layer_table(model, image_size), result.history[result.best_epoch - 1]
@@ -241,8 +238,8 @@ def _train(config: RunConfig, dataset: data.Dataset, folder: Path, execution: tr
             "history": result.history,
             "best_epoch": result.best_epoch,
             "stopped_early": result.stopped_early,
-            "test": summary,
-            "test_last_epoch": last_summary,
+            "test": tests["test"],
+            "test_last_epoch": tests["test_last_epoch"],
             "timing": {
                 "seconds": round(sum(result.epoch_seconds), 2),
                 "images_per_second": round(len(train) / float(np.median(result.epoch_seconds)), 1),
@@ -258,7 +255,8 @@ def _train(config: RunConfig, dataset: data.Dataset, folder: Path, execution: tr
         files.write_bytes(folder / "model.safetensors", content)
         with FileLock(folder.parent / ".locks" / "log.lock"):
             records.log(folder.parent, record)
-        records.write(folder, record, _arrays(dataset, validation, ranked, scores))
+        arrays = _arrays(dataset, validation, ranked.astype(np.uint16), scores.astype(np.float16))
+        records.write(folder, record, arrays)
     processes.agree(True)  # the others wait for the record
 
 
@@ -305,15 +303,12 @@ def describe_environment(execution: training.Execution) -> dict[str, Any]:
 def _git_revision() -> str:
     if given := os.environ.get("HWR_GIT_REVISION"):  # for machines that have the files but no git
         return given
-
-    def git(*words: str) -> str:
-        command = ["git", "-C", str(Path(__file__).parent), *words]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
+    run = partial(subprocess.check_output, cwd=Path(__file__).parent, stderr=subprocess.DEVNULL, text=True)
     try:
-        return git("rev-parse", "HEAD") + ("-modified" if git("status", "--porcelain", "--", ".") else "")
+        revision, changed = run(["git", "rev-parse", "HEAD"]), run(["git", "status", "--porcelain", "--", "."])
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+    return revision.strip() + ("-modified" if changed else "")
 
 
 def source_hash() -> str:
