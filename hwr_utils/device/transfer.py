@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from hwr_utils import data, files, records, results, runs
@@ -47,8 +46,14 @@ def evaluate(
         raise InputError(f"{place} is of other weights than the run's record. Run `hwr quantize {folder}` again.")
     found = quantization.foreign(run, model.form, name, data_root or data.default_root(), images)
     network = runs.network(run) if (run.folder / "model.safetensors").is_file() else None
-    logits = np.stack([model.logits(image) for image in tqdm(found.images, desc=name, unit="image")])
-    full = quantization.predict(network, run.config.training["image_size"], found.images) if network else None
+    logits = full = np.stack([model.logits(image) for image in tqdm(found.images, desc=name, unit="image")])
+    if network:
+        full = quantization.predict(network, run.config.training["image_size"], found.images)
+    labels, names, ranked = found.labels, model.classes, np.argsort(-logits, axis=1, kind="stable")[:, :10]
+    hits, answers, compared = ranked == labels[:, None], ranked[:, 0], quantization.compare(labels, full, logits)
+    right, refused = hits[:, 0], ~model.rejector.accepts(logits, found.images)
+    wrong = Counter(zip(labels[~right].tolist(), answers[~right].tolist(), strict=True)).most_common(CONFUSIONS)
+    scores = recognizer.softmax(logits, model.temperature).max(axis=1)
     measured = {
         "file": {"name": FILE, "sha256": files.sha256(place)},
         "dataset": {
@@ -62,28 +67,7 @@ def evaluate(
         "stratified": images is not None,
         "classes": found.classes,
         "environment": runs.describe_environment(Execution()) | {"versions": quantization.versions()},
-    } | score(logits, full, found, model)
-    return records.write_measured(records.evaluation_path(run.folder, name), run.record, measured)
-
-
-def score(
-    logits: NDArray[np.float32],
-    full: NDArray[np.float32] | None,
-    found: quantization.Foreign,
-    model: recognizer.Recognizer,
-) -> dict[str, Any]:
-    """Compare a model's (N, C) logits of images, and those of its network in 32 bits if it is there, with the classes.
-
-    `evaluation.schema.json` says what is returned.
-    """
-    labels, ranked = found.labels, np.argsort(-logits, axis=1, kind="stable")[:, :10]
-    hits, answers, names = ranked == labels[:, None], ranked[:, 0], model.classes
-    right = hits[:, 0]
-    wrong = Counter(zip(labels[~right].tolist(), answers[~right].tolist(), strict=True)).most_common(CONFUSIONS)
-    scores = recognizer.softmax(logits, model.temperature).max(axis=1)
-    compared = quantization.compare(labels, logits if full is None else full, logits)
-    refused = ~model.rejector.accepts(logits, found.images)
-    told: dict[str, Any] = compared["test"] | {
+        **compared["test"],
         "top5": float(hits[:, :5].any(axis=1).mean()),
         "top10": float(hits.any(axis=1).mean()),
         "declined": float(refused.mean()),
@@ -95,6 +79,6 @@ def score(
             for label, group in ((label, labels == label) for label in np.unique(labels))
         ],
     }
-    if full is not None:
-        told["float32"] = {"accuracy": float((full.argmax(axis=1) == labels).mean())} | compared["mcnemar"]
-    return told
+    if network:
+        measured["float32"] = {"accuracy": float((full.argmax(axis=1) == labels).mean())} | compared["mcnemar"]
+    return records.write_measured(records.evaluation_path(run.folder, name), run.record, measured)
