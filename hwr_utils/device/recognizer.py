@@ -23,7 +23,6 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -210,17 +209,12 @@ def softmax(logits: NDArray[np.floating], temperature: float = 1.0) -> NDArray[n
 
 def load(path: str | Path) -> Recognizer:
     """Open a .tflite file by the model.json beside it; an InputError where they are missing or do not match."""
-    path = Path(path)
-    if path.suffix != ".tflite":
-        raise InputError(
-            f"{path} is no .tflite file. Give the one that `hwr quantize` has made in the folder of a run."
-        )
+    path, place = Path(path), Path(path).with_name(DESCRIPTION)
     with reading(path, "a .tflite file", "Make it with `hwr quantize RUN`."):
         digest = files.sha256(path)
-    place = path.with_name(DESCRIPTION)
     found = read_description(place)
-    if digest not in [entry["sha256"] for entry in found["files"].values()]:
-        raise InputError(f"{path} is no file that {place} knows: it is damaged, or of another run. {AGAIN}")
+    if digest not in [entry["sha256"] for name, entry in found["files"].items() if name.endswith(".tflite")]:
+        raise InputError(f"{path} is no file that {place} knows as .tflite: it is damaged, or another one. {AGAIN}")
     network, classes, scores = Network(path), tuple(found["classes"]), found["scores"]
     expected = tuple(found["input"]["shape"]), (1, len(classes))
     if (network.input_shape, network.output_shape) != expected:
@@ -245,11 +239,10 @@ def read_description(path: Path) -> dict[str, Any]:
         classes, form, side = found["classes"], found["image"], found["image"]["size"]
         n, unit, room = 2 * len(classes) + RANKED, 2 + RANKED + DRAWN, side - 2 * form["margin"]
         nothing = {"weights": [0.0] * n, "hidden": [[0.0] * unit], "output": [0.0, 0.0]}
-        found["scores"] = {"temperature": 1.0, "rejector": nothing} | found.get("scores", {})
-        rejector = found["scores"]["rejector"]
-        given = [found["scores"]["temperature"], *rejector["weights"], *chain(*rejector["hidden"]), *rejector["output"]]
-        numbers, typed = np.array(given, np.float64), all(type(one) in (int, float) for one in given)
-        widths = {len(rejector["weights"]) - n, *(len(one) - unit for one in rejector["hidden"])}
+        scores = found["scores"] = {"temperature": 1.0, "rejector": nothing} | found.get("scores", {})
+        units = len(scores["rejector"]["hidden"])
+        shapes = {"weights": (n,), "hidden": (units, unit), "output": (1 + units,)}
+        numbers = {name: np.array(given, object) for name, given in scores["rejector"].items()}
         named = isinstance(classes, list) and all(isinstance(one, str) and one for one in classes)
         holds = {
             "classes": named and len(set(classes)) == len(classes) > 1,
@@ -257,10 +250,9 @@ def read_description(path: Path) -> dict[str, Any]:
             "image": type(side) is type(room) is int and 0 < room <= side <= preprocessing.MAX_SIDE,
             "centre": form["centre"] in ("box", "mass"),
             "files": all(isinstance(entry["sha256"], str) for entry in found["files"].values()),
-            "scores": typed and np.isfinite(numbers).all() and 1e-3 <= numbers[0] <= 1e3,
-            "rejector": rejector.keys() == nothing.keys()
-            and widths == {0}
-            and len(rejector["output"]) == 1 + len(rejector["hidden"]) > 1,
+            "scores": 1e-3 <= scores["temperature"] <= 1e3,
+            "rejector": {name: given.shape for name, given in numbers.items()} == shapes
+            and all(np.isfinite(given.astype(np.float64)).all() for given in numbers.values()),
         }
         if wrong := [name for name, held in holds.items() if not held]:
             raise ValueError(f"wrong {', '.join(wrong)}")
