@@ -55,15 +55,12 @@ Logits = NDArray[np.float32]  # (N, C)
 Labels = NDArray[np.int64]  # (N,)
 Features = NDArray[np.float64]  # (N, F), see `recognizer.features`
 Predict = Callable[[Images], Logits]  # of prepared images
+Labelled, Tested = tuple[Images, Labels], tuple[Images, Logits, Labels]
 Fitted = tuple[Rejector, NDArray[np.float64]]  # see `fit_rejector`
 
 
 def measure(
-    predict: Predict,
-    form: Mapping[str, Any],
-    classes: Sequence[str],
-    held_out: tuple[Images, Labels],
-    test: tuple[Images, Logits, Labels],
+    predict: Predict, form: Mapping[str, Any], classes: Sequence[str], held_out: Labelled, test: Tested
 ) -> tuple[dict[str, Any], Rejector]:
     """Find the temperature of a network and its rejector, and say what they achieve.
 
@@ -117,15 +114,9 @@ def _drawn(
     drawn = {name: pictures(one, form, width * rng.uniform(*PENS, len(one))) for name, one in kinds.items()}
     pairs = [(inked[a], inked[b]) for a, b in rng.integers(len(inked), size=(n, 2))]
     drawn["over"] = np.stack([preprocessing.prepare(np.maximum(*pair), **form) for pair in pairs])
-    beside = (np.concatenate([one[:, slice(*_ends(one))] for one in pair], axis=1) for pair in pairs)
+    beside = (np.concatenate([np.trim_zeros(one, axis=1) for one in pair], axis=1) for pair in pairs)
     drawn["beside"] = np.stack([preprocessing.prepare(pair, **form) for pair in beside])
     return {name: features(predict(images), images) for name, images in drawn.items()}
-
-
-def _ends(image: NDArray[np.uint8]) -> tuple[int, int]:
-    """Return the first column with ink, and the one after the last."""
-    inked = np.flatnonzero(image.any(axis=0))
-    return int(inked[0]), int(inked[-1]) + 1
 
 
 def strangers(classes: Sequence[str]) -> list[str]:

@@ -24,7 +24,7 @@ from tqdm import tqdm
 from hwr_utils import data, evaluation, files, models, preprocessing, records, results, runs
 from hwr_utils.data import splits
 from hwr_utils.device import calibration, export, recognizer
-from hwr_utils.device.calibration import Labels, Logits
+from hwr_utils.device.calibration import Images, Labelled, Labels, Logits, Tested
 from hwr_utils.errors import InputError
 from hwr_utils.training import Execution
 
@@ -84,16 +84,29 @@ def quantize(
     environment["load"] = round(os.getloadavg()[0], 2)
     rows, interpreters = [], {}
     for name, content in contents.items():
-        if name != REFERENCE:
-            files.write_bytes(run.folder / f"model.{name}", content)
-        interpreters[name] = interpret = _interpreter(name, run.folder / f"model.{name}", model)
-        answers = logits
-        if name != REFERENCE:
+        path, answers = run.folder / f"model.{name}", logits
+        if name == REFERENCE:
+            interpreters[name] = torch.inference_mode()(lambda image: model(torch.from_numpy(image))[0].numpy())
+        else:
+            files.write_bytes(path, content)
+            interpreters[name] = interpret = _interpreter(path)
             bar = tqdm(test_images.split(1), desc=name, unit="image")
             answers = np.stack([interpret(models.to_input(image, size).numpy()) for image in bar])
         row: dict[str, Any] = {"format": name, "bytes": len(content), "sha256": files.sha256(content)}
         rows.append(row | compare(labels, logits, answers))
-    _describe(run, rows, form, used)
+    description = {
+        "schema_version": recognizer.SCHEMA_VERSION,
+        "run_id": run.record["run_id"],
+        "architecture": run.config.architecture,
+        "dataset": run.config.dataset,
+        "weights_sha256": run.record["weights"]["sha256"],
+        "classes": run.classes,
+        "input": {"shape": [1, 1, size, size], "type": "float32", "paper": 0, "ink": 1},
+        "image": form,
+        "scores": used,
+        "files": {f"model.{row['format']}": {name: row[name] for name in ("bytes", "sha256")} for row in rows},
+    }
+    files.write_json(run.folder / recognizer.DESCRIPTION, description)
     times = latencies(interpreters, models.to_input(test_images[:TURN], size).contiguous().numpy())
     measured = {
         "architecture": run.config.architecture,
@@ -132,7 +145,7 @@ class Foreign(NamedTuple):
 
     dataset: data.Dataset
     classes: list[str]  # the characters
-    images: NDArray[np.uint8]  # (N, size, size)
+    images: Images  # (N, size, size)
     labels: Labels  # the run's
     framing: Mapping[str, Any]  # the dataset's own
     left_out: int  # images of characters that the run does not have
@@ -182,12 +195,7 @@ def not_seen(dataset: data.Dataset, run: results.Run) -> tuple[NDArray[np.int64]
 
 
 def _scores(
-    run: results.Run,
-    model: nn.Module,
-    form: Mapping[str, Any],
-    held_out: tuple[NDArray[np.uint8], Labels],
-    source: str | None,
-    test: tuple[NDArray[np.uint8], Logits, Labels],
+    run: results.Run, model: nn.Module, form: Mapping[str, Any], held_out: Labelled, source: str | None, test: Tested
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return what to record of `calibration.measure` and its images, and what model.json says under `scores`."""
     found: dict[str, Any] = {"held_out": source, "images": len(held_out[1]), "temperature": 1.0}
@@ -199,44 +207,22 @@ def _scores(
     return found | measured, {"temperature": measured["temperature"], "rejector": told}
 
 
-def predict(model: nn.Module, size: int, images: NDArray[np.uint8]) -> Logits:
+def predict(model: nn.Module, size: int, images: Images) -> Logits:
     """Return the (N, C) logits for (N, H, W) images of a network whose input has `size` pixels a side."""
     return models.predict_logits(model, torch.from_numpy(images), size).numpy()
 
 
-def _describe(
-    run: results.Run, rows: Iterable[Mapping[str, Any]], form: Mapping[str, Any], scores: Mapping[str, Any]
-) -> None:
-    """Write model.json; see `recognizer`."""
-    size = run.config.training["image_size"]
-    description = {
-        "schema_version": recognizer.SCHEMA_VERSION,
-        "run_id": run.record["run_id"],
-        "architecture": run.config.architecture,
-        "dataset": run.config.dataset,
-        "weights_sha256": run.record["weights"]["sha256"],
-        "classes": run.classes,
-        "input": {"shape": [1, 1, size, size], "type": "float32", "paper": 0, "ink": 1},
-        "image": form,
-        "scores": scores,
-        "files": {f"model.{row['format']}": {name: row[name] for name in ("bytes", "sha256")} for row in rows},
-    }
-    files.write_json(run.folder / recognizer.DESCRIPTION, description)
-
-
-def _interpreter(name: str, path: Path, model: nn.Module) -> Interpreter:
-    """Open a file with the program for its format, on one thread; for safetensors PyTorch runs `model` instead."""
-    if name.endswith(".tflite"):
+def _interpreter(path: Path) -> Interpreter:
+    """Open a TFLite or an ONNX file with the program that runs it, on one thread."""
+    if path.suffix == ".tflite":
         return recognizer.Network(path)
-    if name.endswith(".onnx"):
-        import onnxruntime
+    import onnxruntime
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        return lambda image: np.asarray(session.run(None, {export.INPUT: image})[0][0])
-    return torch.inference_mode()(lambda image: model(torch.from_numpy(image))[0].numpy())
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return lambda image: np.asarray(session.run(None, {export.INPUT: image})[0][0])
 
 
 def compare(labels: Labels, reference: Logits, logits: Logits) -> dict[str, Any]:
@@ -273,6 +259,7 @@ def latencies(interpreters: Mapping[str, Interpreter], images: NDArray[np.float3
     for name, seconds in times.items():
         p50, p95 = np.percentile(1000 * seconds[1:], (50, 95)).round(4).tolist()
         ratios = np.median(seconds[1:], axis=1) / np.median(times[CLOCK][1:], axis=1)
-        ratio = dict(zip(("low", "median", "high"), np.percentile(ratios, (0, 50, 100)).round(4).tolist(), strict=True))
+        low, median, high = np.percentile(ratios, (0, 50, 100)).round(4).tolist()
+        ratio = {"low": low, "median": median, "high": high}
         found[name] = {"p50_ms": p50, "p95_ms": p95, "n": ROUNDS * TURN, "ratio": ratio}
     return found
