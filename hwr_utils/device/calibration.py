@@ -55,7 +55,8 @@ Logits = NDArray[np.float32]  # (N, C)
 Labels = NDArray[np.int64]  # (N,)
 Features = NDArray[np.float64]  # (N, F), see `recognizer.features`
 Predict = Callable[[Images], Logits]  # of prepared images
-Labelled, Tested = tuple[Images, Labels], tuple[Images, Logits, Labels]
+Labelled = tuple[Images, Labels]
+Tested = tuple[Images, Logits, Labels]
 Fitted = tuple[Rejector, NDArray[np.float64]]  # see `fit_rejector`
 
 

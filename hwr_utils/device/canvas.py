@@ -19,24 +19,24 @@ SMALLEST = 0.02  # of the pad: what is smaller is a dot and is not blown up to a
 Stroke = Sequence[tuple[float, float]]  # x and y in 0..1 of the pad, y downwards
 
 
-def draw(strokes: Sequence[Stroke], pen: float, side: int = SIDE) -> NDArray[np.uint8]:
-    """Draw strokes as large as fits with a round pen into (side, side) uint8, white on black.
+def draw(strokes: Sequence[Stroke], pen: float) -> NDArray[np.uint8]:
+    """Draw strokes as large as fits with a round pen into (SIDE, SIDE) uint8, white on black.
 
     The width of the `pen` is a part of the longer side of the ink; an InputError where it is not above 0 and at most
     0.5. A stroke of one point is a dot.
     """
     if not 0 < pen <= 0.5:
         raise InputError(f"pen={pen} is out of range, expected a part of the character's size: above 0, at most 0.5.")
-    picture = np.zeros((side, side))
+    picture = np.zeros((SIDE, SIDE))
     if points := [point for stroke in strokes for point in stroke]:
-        box = side - 2 * EDGE
+        box = SIDE - 2 * EDGE
         radius = pen * box / 2
         lows, highs = ([end(point[axis] for point in points) for axis in (0, 1)] for end in (min, max))
         longer = max(highs[0] - lows[0], highs[1] - lows[1], SMALLEST)
         scale = (box - 2 * radius) / longer
         middle = [(low + high) / 2 for low, high in zip(lows, highs, strict=True)]
         for stroke in strokes:
-            placed = [((x - middle[0]) * scale + side / 2, (y - middle[1]) * scale + side / 2) for x, y in stroke]
+            placed = [((x - middle[0]) * scale + SIDE / 2, (y - middle[1]) * scale + SIDE / 2) for x, y in stroke]
             for (ax, ay), (bx, by) in zip(placed, placed[1:] or placed, strict=False):
                 _ink(picture, ax, ay, bx, by, radius)
     drawn: NDArray[np.uint8] = np.floor(picture * 255 + 0.5).astype(np.uint8)
