@@ -53,16 +53,11 @@ class Run:
         is also test_indices (N,), and for an import whose writers are known, writers (N,).
         """
         path = self.folder / "predictions.npz"
-        found, n = records.read_arrays(path), self.record["test"]["n"]
-        with reading(path, f"labels, classes and scores of {n} images, of {len(self.classes)} classes", records.REMAKE):
-            labels, ranked, scores = (found[name] for name in ("labels", "classes", "scores"))
-            used = np.union1d(labels, ranked)
-            if labels.shape != (n,) or ranked.shape != (n, *scores.shape[1:]) or scores.ndim != 2 or not scores.size:
-                raise ValueError(f"found {labels.shape}, {ranked.shape} and {scores.shape}")
-            if used[0] < 0 or used[-1] >= len(self.classes):
-                raise ValueError(f"found classes {used[0]} to {used[-1]}")
-            if (right := int((ranked[:, 0] == labels).sum())) != self.record["test"]["correct"]:
-                raise ValueError(f"found {right} right, and its record {self.record['test']['correct']}")
+        found, test = records.read_arrays(path), self.record["test"]
+        with reading(path, "labels, classes and scores of the images that its record counts", records.REMAKE):
+            right, n = int((found["classes"][:, 0] == found["labels"]).sum()), len(found["scores"])
+            if (right, n) != (test["correct"], test["n"]):
+                raise ValueError(f"found {right} of {n} right, and its record has {test['correct']} of {test['n']}")
         return found
 
     @cached_property
@@ -112,11 +107,9 @@ def find(
     record is damaged, or where runs on different data have this config and no `data_files` tell which one is meant.
     """
     wanted = config.to_dict()
-    found = [
-        Run(folder, record)
-        for folder, record in records.read_all(results_dir or RESULTS_DIR)
-        if record["config"] == wanted and (data_files is None or record["dataset"]["files"] == dict(data_files))
-    ]
+    found = [run for run in load_all(results_dir) if run.record["config"] == wanted]
+    if data_files is not None:
+        found = [run for run in found if run.record["dataset"]["files"] == dict(data_files)]
     if len(found) > 1:
         names = ", ".join(run.folder.name for run in found)
         raise InputError(
