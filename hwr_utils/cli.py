@@ -115,16 +115,11 @@ def _runs(results_dir: Path, filter: list[str], missing: str | None, format: str
             "--remove takes the names or folders of the runs to remove, and no filter, for instance "
             "`hwr runs custom-mine-simple_cnn-quick-s0-01234567 --remove`."
         )
-
-    def wanted(text: str) -> bool:
-        return all(name in text for name in filter)
-
-    nothing = InputError(f"{results_dir} holds no run{' whose name has ' + ' and '.join(filter) if filter else ''}.")
     if missing:
         from hwr_utils import grid
 
         for job in grid.missing(missing, results_dir):
-            if wanted(job.command):
+            if all(text in job.command for text in filter):
                 print(job.command)
         return
     if remove:  # runs that have not ended, and damaged ones too
@@ -142,7 +137,8 @@ def _runs(results_dir: Path, filter: list[str], missing: str | None, format: str
         return
     table = results.frame(results_dir, filter)
     if table.empty:
-        raise nothing
+        named = f" whose name has {' and '.join(filter)}" if filter else ""
+        raise InputError(f"{results_dir} holds no run{named}.")
     if format:
         print(results.as_text(table, format), end="")
     else:

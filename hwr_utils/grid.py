@@ -89,19 +89,16 @@ class _Loader(yaml.BaseLoader):
     YAML itself would read 1e-4 as text and 010 as 8, and would keep the last of two equal keys without a word.
     """
 
+    def construct_scalar(self, node: yaml.ScalarNode) -> Any:
+        """Read a value; in quotes it is text."""
+        return notebooks.parse(node.value, str if node.style in ("'", '"') else None)
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Read a mapping; an InputError where a key is there twice."""
         found = super().construct_mapping(node, deep)
         if len(found) < len(node.value):
             raise InputError(f"line {node.start_mark.line + 1}: a key is there twice. Keep one of the two.")
         return found
-
-
-def _scalar(_: yaml.BaseLoader, node: yaml.ScalarNode) -> Any:
-    return notebooks.parse(node.value, str if node.style in ("'", '"') else None)  # in quotes it is text
-
-
-_Loader.add_constructor("tag:yaml.org,2002:str", _scalar)
 
 
 def read(profile: str) -> Profile:

@@ -95,8 +95,7 @@ def confusion(run: Run) -> Figure | None:
     if len(run.classes) > 48:
         return None
     counts, classes = run.confusion, [plain(name, figure=True) for name in run.classes]
-    n = counts.sum(axis=1, keepdims=True)
-    share = 100 * counts / np.maximum(n, 1)
+    share = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     np.fill_diagonal(share, np.nan)  # the right answers would outshine the errors
     size = max(5.0, 0.28 * len(classes) + 1.5)
     figure, axis = plt.subplots(figsize=(size + 1, size))
