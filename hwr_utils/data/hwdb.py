@@ -23,7 +23,7 @@ from hwr_utils.errors import InputError, printable, reading
 from hwr_utils.sources import Source
 
 SCHEMA_VERSION = 1
-COLUMNS = {"images": np.uint8, "labels": np.uint16, "writers": np.uint16}
+COLUMNS = ("images", "labels", "writers")
 AGAIN = "Remove the folder, and import it again."
 LABELS = {character: label for label, character in enumerate(gnt.LEVEL_1)}
 
@@ -106,80 +106,75 @@ def import_gnt(
             "and a margin of 0 or more that leaves room for the character."
         )
     sources = [source for path in paths for source in gnt.find(path)]
-    manifest = _manifest(sources, processes.run(_scan, sources, "reading", workers=workers), options)
+    told = processes.run(_scan, sources, "reading", workers=workers)
+    _check(sources, told, options)
+    kept = [one["kept"] for one in told]
+    manifest: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "options": asdict(options), "samples": sum(kept)}
+    manifest |= {"classes": len(gnt.LEVEL_1), "sources": told}
     if not is_import(out):
         if out.is_dir() and any(out.iterdir()):
             raise InputError(f"{out} is there, and is no import. Give another folder, or remove it.")
-        _convert_all(sources, manifest, out, workers)
+        with files.new_folder(out, needed=sum(kept) * (options.size**2 + 4)) as part:
+            shape = (sum(kept), options.size, options.size)
+            np.lib.format.open_memmap(part / "images.npy", mode="w+", dtype=np.uint8, shape=shape).flush()
+            jobs = list(zip(sources, told, itertools.accumulate(kept, initial=0), strict=False))
+            labels = processes.run(functools.partial(_convert, options, part), jobs, "converting", workers=workers)
+            np.save(part / "labels.npy", np.concatenate(labels))
+            np.save(part / "writers.npy", np.repeat(np.array(range(len(kept)), np.uint16), kept))
+            arrays = {f"{name}.npy": files.sha256(part / f"{name}.npy") for name in COLUMNS}
+            files.write_json(part / "manifest.json", manifest | {"arrays": arrays})
     found = read_import(out).manifest
     if found != found | manifest:
         raise InputError(f"{out} holds another import. Give another folder, or remove it.")
     return found
 
 
-def _scan(source: Source) -> tuple[str, Counter[str]]:
-    """Return a file's checksum, and how often it holds each character (or code in hexadecimal)."""
+def _scan(source: Source) -> dict[str, Any]:
+    """Return what the manifest says of a source; a code that means nothing counts as a character in hexadecimal."""
     content = source.read("a GNT file", gnt.MAX_BYTES)
-    return files.sha256(content), Counter(gnt.decode(code) for code, _ in gnt.parse(content, source))
+    counts = Counter(gnt.decode(code) for code, _ in gnt.parse(content, source))
+    others = {character: counts[character] for character in sorted(counts.keys() - LABELS.keys())}
+    return {
+        "name": printable(f"{source.path.name}: {source.member}" if source.member else source.path.name),
+        "writer": printable(source.file.stem),
+        "part": source.part,
+        "sha256": files.sha256(content),
+        "samples": counts.total(),
+        "kept": counts.total() - sum(others.values()),
+        "others": others,
+    }
 
 
-def _manifest(sources: list[Source], scans: list[tuple[str, Counter[str]]], options: Options) -> dict[str, Any]:
-    told: list[dict[str, Any]] = []
+def _check(sources: list[Source], told: list[dict[str, Any]], options: Options) -> None:
+    """Refuse sources of equal content, and those of other characters unless the options leave these out."""
     others, first = Counter[str](), dict[str, Source]()
-    for source, (digest, counts) in zip(sources, scans, strict=True):
-        if (other := first.setdefault(digest, source)) is not source:
+    for source, one in zip(sources, told, strict=True):
+        if (other := first.setdefault(one["sha256"], source)) is not source:
             raise InputError(
                 f"{source} has the same content as {other}: its samples would be there twice. Leave one out; an "
                 "archive that lies beside what was unpacked from it counts as well."
             )
-        own = {character: counts[character] for character in sorted(counts.keys() - LABELS.keys())}
-        others.update(own)
-        told.append(
-            {
-                "name": printable(f"{source.path.name}: {source.member}" if source.member else source.path.name),
-                "writer": printable(source.file.stem),
-                "part": source.part,
-                "sha256": digest,
-                "samples": counts.total(),
-                "kept": counts.total() - sum(own.values()),
-                "others": own,
-            }
-        )
-    kept = sum(source["kept"] for source in told)
+        others.update(one["others"])
+    kept = sum(one["kept"] for one in told)
     if not kept or (others and not options.drop_others):
         named = ", ".join(f"{name} ({count:,})" for name, count in others.most_common(5))
         raise InputError(
             f"{others.total():,} samples are of {len(others)} characters that are not among the 3,755 of GB 2312 level "
             f"1, such as {named}; {kept:,} samples are. Leave the others out with --drop-others, or give other sources."
         )
-    fixed = {"schema_version": SCHEMA_VERSION, "options": asdict(options)}
-    return fixed | {"samples": kept, "classes": len(gnt.LEVEL_1), "sources": told}
 
 
-def _convert_all(sources: list[Source], manifest: dict[str, Any], out: Path, workers: int | None) -> None:
-    n, options = manifest["samples"], Options(**manifest["options"])
-    shapes = {"images": (n, options.size, options.size), "labels": (n,), "writers": (n,)}
-    starts = itertools.accumulate((told["kept"] for told in manifest["sources"]), initial=0)
-    with files.new_folder(out, needed=n * (options.size**2 + 4)) as part:
-        for name, shape in shapes.items():
-            np.lib.format.open_memmap(part / f"{name}.npy", mode="w+", dtype=COLUMNS[name], shape=shape).flush()
-        jobs = list(zip(itertools.count(), sources, manifest["sources"], starts, strict=False))
-        processes.run(functools.partial(_convert, options, part), jobs, "converting", workers=workers)
-        arrays = {f"{name}.npy": files.sha256(part / f"{name}.npy") for name in COLUMNS}
-        files.write_json(part / "manifest.json", manifest | {"arrays": arrays})
-
-
-def _convert(options: Options, part: Path, job: tuple[int, Source, dict[str, Any], int]) -> None:
-    """Write a source's samples into their place in the arrays."""
-    number, source, told, start = job
+def _convert(options: Options, part: Path, job: tuple[Source, dict[str, Any], int]) -> NDArray[np.uint16]:
+    """Write a source's images into their place in the array, and return their labels."""
+    source, told, start = job
     content = source.read("a GNT file", gnt.MAX_BYTES)
     if files.sha256(content) != told["sha256"]:
         raise InputError(f"{source} has changed while it was imported. Run the same command again.")
-    # Samples go straight into the arrays: a file of a million tiny images would not fit into memory at their new size.
-    # `asarray` gives plain arrays over the same memory, without a memmap's cost at every item.
-    columns = [np.asarray(np.load(part / f"{name}.npy", mmap_mode="r+", allow_pickle=False)) for name in COLUMNS]
-    samples = ((LABELS.get(gnt.decode(code)), image) for code, image in gnt.parse(content, source))
-    for place, (label, image) in enumerate((one for one in samples if one[0] is not None), start):
-        fitted = preprocessing.to_square(255 - image, options.size, options.margin)
-        for column, value in zip(columns, (fitted, label, number), strict=True):
-            column[place] = value
+    # straight into the array: those of a file of a million tiny images would not fit into memory at their new size
+    images = np.load(part / "images.npy", mmap_mode="r+", allow_pickle=False)
+    labels: list[int] = []
+    for code, image in gnt.parse(content, source):
+        if (label := LABELS.get(gnt.decode(code))) is not None:
+            images[start + len(labels)] = preprocessing.to_square(255 - image, options.size, options.margin)
+            labels.append(label)
+    return np.array(labels, np.uint16)
