@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwr_utils import preprocessing
-from hwr_utils.errors import InputError, printable, warn
+from hwr_utils.errors import InputError, warn
 from hwr_utils.files import sha256
 from hwr_utils.sources import listing, natural, normal, part_of
 
@@ -62,21 +62,18 @@ def read(path: Path) -> tuple[NDArray[np.uint8], list[str], str]:
     told = ""
     for folder in sorted(listing(path), key=lambda one: natural(one.name)):
         if not folder.is_dir():
-            bad.append(f"{folder} lies beside the class folders")
+            bad.append(f"{folder} lies beside the class folders.")
             continue
         name, before = normal(folder.name), len(images)
         if not name.isprintable():  # a name that is not UTF-8 is not printable either
             raise InputError(f"the folder {folder} has characters in its name that cannot be shown. Rename it.")
         for file in listing(folder):
             try:
-                if file.is_dir():
-                    raise InputError(f"{file} is a folder, where pictures were expected")
                 image = preprocessing.from_file(file)
                 if np.ptp(image) < preprocessing.MIN_CONTRAST:
-                    raise InputError(f"{file} is blank")
+                    raise InputError(f"{file} is blank.")
             except InputError as error:
-                said, where, fault = str(error).partition(printable(str(file)))  # what was expected comes last
-                bad.append(said + where + re.split(rf"; expected|\. |, and no |: {preprocessing.FORMATS[0]}", fault)[0])
+                bad.append(str(error))
                 continue
             images.append(image)
             classes.append(name)
@@ -84,14 +81,12 @@ def read(path: Path) -> tuple[NDArray[np.uint8], list[str], str]:
         if len(images) == before:
             raise InputError(
                 f"{folder} holds no picture that can be read, and {path} was expected to hold folders of pictures, one "
-                f"a class. Put some there, or remove it. {'; '.join(bad[-3:])}"
+                f"a class. Put some there, or remove it. {' '.join(bad[-3:])}"
             )
     if not images:
         raise InputError(f"{path} holds no folders. One folder of pictures a class was expected.")
     for one in bad[:MOST]:
-        warn(f"left out: {one}.")
+        warn(f"left out: {one}")
     if bad:
-        kinds = ", ".join(preprocessing.FORMATS)
-        warn(f"{path}: {len(bad):,} left out; {kinds} in class folders were expected. Save as PNG, or remove them.")
-    digest = sha256(told.encode(errors="surrogateescape"))
-    return np.stack(images), classes, digest
+        warn(f"{path}: {len(bad):,} left out; pictures in class folders were expected.")
+    return np.stack(images), classes, sha256(told.encode(errors="surrogateescape"))
