@@ -277,19 +277,9 @@ def _read(promise: Entry, root: Path, download: bool) -> _Whole:
         promise, folder, found = _find(promise, root)
     if missing := [f"{file}.gz" for file in promise.files if file not in found]:
         lacking = ", ".join(missing if found else promise.stored)
-        instead = _instead(promise, folder) if found else _elsewhere(promise, root, folder) or _instead(promise, folder)
-        raise MissingFiles(f"{promise.name}: {folder} lacks {lacking}.{instead} {promise.advice(root)}")
+        told = f"{promise.name}: {folder} lacks {lacking}.{_instead(promise, folder)}"
+        raise MissingFiles(f"{told} {promise.advice(root)}")
     return _read_idx(promise, folder, root, found)
-
-
-def _elsewhere(promise: Entry, root: Path, folder: Path) -> str:
-    """Say which files of a published set lie in another folder than they should, and which command moves them."""
-    lower, names = root / promise.folders[0].lower(), {*promise.files, *promise.md5}
-    for place in (path for path in (root, lower, _top(promise, lower)) if promise.md5 and path.is_dir()):
-        if strays := [str(one) for one in listing(place) if names & {one.name, _plain(Source(one))}]:
-            moves = " && ".join(map(shlex.join, (["mkdir", "-p", str(folder)], ["mv", *strays, str(folder)])))
-            return f" {place} holds files of such names: if they are of this set, run `{moves}`."
-    return ""
 
 
 def _instead(promise: Entry, folder: Path) -> str:
