@@ -17,7 +17,7 @@ from hwr_utils.data.catalog import CATALOG as CATALOG
 from hwr_utils.data.catalog import Entry
 from hwr_utils.data.catalog import entry as entry
 from hwr_utils.data.splits import Indices
-from hwr_utils.errors import InputError, MissingFiles, reading, warn, writing
+from hwr_utils.errors import InputError, MissingFiles, reading, warn
 from hwr_utils.files import REPOSITORY, sha256
 from hwr_utils.recipes import known
 from hwr_utils.sources import Source, listing, natural, packed, part_of, walk
@@ -186,12 +186,12 @@ def _only(whole: _Whole, classes: str) -> _Whole:
         known("classes: ", character, whole.classes)
     if len(set(classes)) < max(2, len(classes)):
         raise InputError(f"classes={classes!r}: two or more different characters were expected, each once.")
-    place = np.full(len(whole.classes), -1)
-    place[[whole.classes.index(character) for character in classes]] = np.arange(len(classes))
-    kept = place[whole.labels] >= 0
+    places = {character: place for place, character in enumerate(classes)}
+    labels = np.array([places.get(character, -1) for character in whole.classes])[whole.labels]
+    kept = labels >= 0
     tested = None if whole.tested is None else whole.tested[kept]
     writers = None if whole.writers is None else whole.writers[kept]
-    return _Whole(tuple(classes), whole.images[kept], place[whole.labels[kept]], tested, whole.files, writers)
+    return _Whole(tuple(classes), whole.images[kept], labels[kept], tested, whole.files, writers)
 
 
 def _split(name: str, whole: _Whole, split: str, seed: int, pool_size: int | None) -> tuple[Indices, Indices]:
@@ -293,15 +293,14 @@ def _instead(promise: Entry, folder: Path) -> str:
     if place == top.parent:
         return told
     inside = walk(top, strict=False)
-    above = {one.path.parent.parent for one in inside if one.path.suffix.lower() in PICTURES} - {top.parent}
-    sources = [*above]  # folders of class folders: an import takes a single one, or `top` where one is called train
-    tables = {one.file.suffix.lower() for one in inside} & TABLES
-    if any(part_of(one.name) == "train" for one in above) or (tables and not above):
-        sources = [top]
-    if len(sources) == 1:
-        command = shlex.join(["hwr", "import-images", *map(str, sources), "--out", str(folder)])
-        return f"{told} To make IDX files of it, run `{command}`."
-    return told + packed(inside)
+    sources = {one.path.parent.parent for one in inside if one.path.suffix.lower() in PICTURES} - {top.parent}
+    tables = TABLES & {one.file.suffix.lower() for one in inside}
+    if (tables and not sources) or any(part_of(one.name) == "train" for one in sources):
+        sources = {top}  # or else the one folder that holds class folders
+    if len(sources) != 1:
+        return told + packed(inside)
+    command = shlex.join(["hwr", "import-images", *map(str, sources), "--out", str(folder)])
+    return f"{told} To make IDX files of it, run `{command}`."
 
 
 def _read_idx(promise: Entry, folder: Path, root: Path, found: dict[str, Source]) -> _Whole:
@@ -394,9 +393,8 @@ def _download(promise: Entry, folder: Path) -> None:
     """Fetch the missing published files through a temporary folder, so that a broken download leaves nothing behind."""
     from torchvision.datasets.utils import download_url  # slow to import, and seldom needed
 
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as temporary:
             for file, md5 in promise.md5.items():
                 if not (folder / file).exists():
