@@ -2,7 +2,7 @@
 
 import importlib.util
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +10,15 @@ import numpy as np
 import pandas as pd
 
 from hwr_utils import files, preprocessing
-from hwr_utils.data import folders, idx, splits
+from hwr_utils.data import SIZE, TEST_SHARE, folders, idx, splits
 from hwr_utils.errors import InputError, kind, warn
 from hwr_utils.sources import AGAIN, Source, listing, natural, packed, walk
 
-SIDE = 28  # pixels, of the images in IDX files
 LABELS = ("label", "labels", "class", "target", "y", "digit", "character")  # names that a column of labels may have
 Part = tuple[str, Any, Any]  # train or test, images, labels; images and labels may come one after the other
 
 
-def import_images(paths: Iterable[str | Path], out: str | Path) -> dict[str, int]:
+def import_images(paths: Sequence[str | Path], out: str | Path) -> dict[str, int]:
     """Write train-images-idx3-ubyte.gz and so on into `out`, and classes.txt where the labels are names.
 
     Each row of Kaggle's CSV has a label and the pixels of an image; Keras' npz has x_train, y_train, x_test and y_test;
@@ -28,9 +27,8 @@ def import_images(paths: Iterable[str | Path], out: str | Path) -> dict[str, int
     raises an InputError where nothing can be read, images lack labels, or `out` holds such files already.
     """
     found: dict[str, tuple[list[Any], list[Any]]] = {"train": ([], []), "test": ([], [])}
-    sources = list(paths)
-    where = ", ".join(map(str, sources))
-    for name, *new in (part for path in sources for part in _parts(Path(path))):
+    where = ", ".join(map(str, paths))
+    for name, *new in (part for path in paths for part in _parts(Path(path))):
         for kept, values in zip(found[name], new, strict=True):
             kept.extend(values)
     (train, train_labels), (test, test_labels) = found.values()
@@ -43,21 +41,21 @@ def import_images(paths: Iterable[str | Path], out: str | Path) -> dict[str, int
     if not (low >= 0 and high <= 255):  # both comparisons are False for NaN, a missing pixel
         raise InputError(f"{where}: found pixels of {low} to {high}; expected 0 to 255, or 0 to 1. Scale them.")
     images = np.stack([_fit(image * (255.0 if high <= 1 else 1.0)) for image in (*train, *test)])
-    told = [_told(label, where) for label in (*train_labels, *test_labels)]
+    given = pd.Series([*train_labels, *test_labels]).convert_dtypes()  # 3.0 becomes 3
+    if given.isna().any():
+        raise InputError(f"{where}: found an image whose label is missing. Give it one, or remove it.")
+    told = [label.decode() if isinstance(label, bytes) else str(label) for label in given]
     names = sorted(set(told), key=natural)
-    if len(names) < 2:
-        raise InputError(
-            f"{where}: found one class alone, {names[0]}; expected two or more. Is that the column of labels?"
-        )
+    if not 2 <= len(names) <= 256:
+        found_classes = f"one class alone, {names[0]}" if len(names) == 1 else f"{len(names)} classes"
+        raise InputError(f"{where}: found {found_classes}; expected 2 to 256. Is that the column of labels?")
     numbers = all(name.isdecimal() and int(name) < 256 for name in names)
     labels = np.array([int(name) if numbers else names.index(name) for name in told], np.int64)
-    split = np.split(np.arange(len(labels)), [len(train)]) if test else splits.stratified_split(labels, 0.2, 0)
+    split = np.split(np.arange(len(labels)), [len(train)]) if test else splits.stratified_split(labels, TEST_SHARE, 0)
     out = Path(out)
-    if len(names) > 256:
-        raise InputError(f"{where}: found {len(names)} classes; at most 256 go into IDX files. Give fewer.")
     if (ready := out / ".import").is_dir() and not any((out / one.name).exists() for one in ready.iterdir()):
         _move_up(ready)  # finish an import that was killed while it moved files
-    if out.is_dir() and any([*out.glob("*ubyte*"), *out.glob("classes.txt")]):
+    if any([*out.glob("*ubyte*"), *out.glob("classes.txt")]):
         raise InputError(
             f"{out} holds IDX files or their classes.txt, which are kept. Give another folder, or remove them."
         )
@@ -78,33 +76,18 @@ def _move_up(ready: Path) -> None:
     ready.rmdir()
 
 
-def _told(label: Any, where: str) -> str:
-    """Return a label as text, for instance 3.0 as "3"; an InputError where it is missing."""
-    if pd.isna(label):
-        raise InputError(f"{where}: found an image whose label is missing. Give it one, or remove it.")
-    if isinstance(label, bytes):
-        return label.decode()
-    return str(int(label)) if isinstance(label, float | np.floating) and float(label).is_integer() else str(label)
-
-
 def _parts(path: Path) -> Iterator[Part]:
-    readers = {  # by suffix, with what `kind` says of such files
-        ".csv": (_csv, "of an unknown kind"),
-        ".npz": (_npz, "a zip archive"),
-        ".parquet": (_parquet, "a Parquet file"),
-    }
+    # by suffix, with what `kind` says of such files
+    readers = {".csv": (_csv, "of an unknown kind"), ".npz": (_npz, "a zip"), ".parquet": (_parquet, "a Parquet")}
     inside, tables = walk(path), list[Part]()
     sources = [source for source in inside if source.file.suffix.lower() in readers]
     for source in sources:
         read, expected = readers[suffix := source.file.suffix.lower()]
-        with source.open("images with their labels") as stream:
+        with source.open("images with their labels, text as UTF-8") as stream:
             if not (found := kind(stream.read(16))).startswith(expected):
                 raise InputError(f"{source} is {found}, and no {suffix} file. {AGAIN}")
             stream.seek(0)
-            try:
-                tables += read(stream, source)
-            except UnicodeDecodeError as error:
-                raise InputError(f"{source} has text that is not UTF-8. Save it as UTF-8.") from error
+            tables += read(stream, source)
     yield from tables
     if not tables and path.is_dir() and any(one.is_dir() for one in listing(path)):
         for name, folder in (folders.parts(path) or {"train": path}).items():
@@ -175,4 +158,4 @@ def _parquet(stream: Any, source: Source) -> Iterator[Part]:
 def _fit(image: Any) -> Any:
     """Return an image of 0 to 255 as (28, 28) uint8; one of another size is prepared by `preprocessing.fit`."""
     gray = image.round().astype(np.uint8)
-    return gray if gray.shape == (SIDE, SIDE) else preprocessing.fit(gray, SIDE)
+    return gray if gray.shape == (SIZE, SIZE) else preprocessing.fit(gray, SIZE)
