@@ -40,7 +40,9 @@ def import_images(paths: Sequence[str | Path], out: str | Path) -> dict[str, int
     low, high = (end([end(image) for image in (*train, *test)]) for end in (np.min, np.max))
     if not (low >= 0 and high <= 255):  # both comparisons are False for NaN, a missing pixel
         raise InputError(f"{where}: found pixels of {low} to {high}; expected 0 to 255, or 0 to 1. Scale them.")
-    images = np.stack([_fit(image * (255.0 if high <= 1 else 1.0)) for image in (*train, *test)])
+    scale = 255.0 if high <= 1 else 1.0
+    grays = ((image * scale).round().astype(np.uint8) for image in (*train, *test))
+    images = np.stack([gray if gray.shape == (SIZE, SIZE) else preprocessing.fit(gray, SIZE) for gray in grays])
     given = pd.Series([*train_labels, *test_labels]).convert_dtypes()  # 3.0 becomes 3
     if given.isna().any():
         raise InputError(f"{where}: found an image whose label is missing. Give it one, or remove it.")
@@ -128,20 +130,19 @@ def _csv(stream: Any, source: Source) -> Iterator[Part]:
 def _npz(stream: Any, source: Source) -> Iterator[Part]:
     for name, array in np.load(stream, allow_pickle=False).items():
         part = "test" if "test" in name else "train" if "train" in name else source.part or "train"
-        flat = array.size == len(array)
-        yield (part, [], array.ravel()) if flat else (part, _images(array, f"{source}: {name}"), [])
-
-
-def _images(array: Any, where: str) -> Any:
-    """Return images as (N, H, W): channels are averaged, and pixels in one row an image become a square."""
-    if array.ndim == 4 and (channels := [axis for axis in (3, 1) if array.shape[axis] in (1, 3)]):
-        return array.mean(channels[0])
-    side = math.isqrt(array.shape[-1])
-    if array.ndim == 2 and side >= 8 and side * side == array.shape[1]:
-        return array.reshape(-1, side, side)
-    if array.ndim != 3:
-        raise InputError(f"{where} is of shape {array.shape}; N images of H x W pixels, or N labels, were expected.")
-    return array
+        shape, side = array.shape, math.isqrt(array.shape[-1])
+        if array.size == len(array):
+            yield part, [], array.ravel()
+        elif array.ndim == 4 and (channels := [axis for axis in (3, 1) if shape[axis] in (1, 3)]):
+            yield part, array.mean(channels[0]), []
+        elif array.ndim == 2 and side >= 8 and side * side == shape[1]:
+            yield part, array.reshape(-1, side, side), []
+        elif array.ndim == 3:
+            yield part, array, []
+        else:
+            raise InputError(
+                f"{source}: {name} is of shape {shape}; N images of H x W pixels, or N labels, were expected."
+            )
 
 
 def _parquet(stream: Any, source: Source) -> Iterator[Part]:
@@ -153,9 +154,3 @@ def _parquet(stream: Any, source: Source) -> Iterator[Part]:
     pictures = (value["bytes"] if isinstance(value, dict) else value for value in table["image"])
     images = [preprocessing.decode(one, f"{source}: the picture in row {row}") for row, one in enumerate(pictures)]
     yield source.part or "train", images, table["label"].to_numpy()
-
-
-def _fit(image: Any) -> Any:
-    """Return an image of 0 to 255 as (28, 28) uint8; one of another size is prepared by `preprocessing.fit`."""
-    gray = image.round().astype(np.uint8)
-    return gray if gray.shape == (SIZE, SIZE) else preprocessing.fit(gray, SIZE)
