@@ -213,8 +213,7 @@ def _split(name: str, whole: _Whole, split: str, seed: int, pool_size: int | Non
             told = "its files are not one writer's each, so who wrote a sample is not known"
             raise InputError(f"{name} cannot be split by writers: {told}. Use split=official or split=random.")
         return splits.writer_split(whole.writers, TEST_SHARE, seed)
-    if split != "folds":
-        raise InputError(f"split={split!r} is unknown, expected official, random, writer, folds or half.")
+    known("split=", split, ("official", "random", "writer", "folds", "half"))
     if wanted > len(labels):
         raise InputError(f"pool_size={wanted} is more than the {len(labels)} images of {name}. Use a smaller one.")
     pool = splits.stratified_sample(labels, wanted, seed=0)
@@ -226,28 +225,20 @@ def _split(name: str, whole: _Whole, split: str, seed: int, pool_size: int | Non
 def _of_import(promise: Entry, found: hwdb.Import) -> _Whole:
     found.verify()
     present, labels = np.unique(found.labels, return_inverse=True)
+    classes = tuple(gnt.LEVEL_1[label] for label in present)
     tested = found.parts == "test" if set(found.parts) == {"train", "test"} else None
-    return _Whole(
-        classes=tuple(gnt.LEVEL_1[label] for label in present),
-        images=found.images,
-        labels=labels,
-        tested=np.ones(len(labels), np.bool_) if promise.only_tested else tested,
-        files={"samples": found.sha256},
-        writers=found.writers if promise.files_are_writers else None,
-    )
+    if promise.only_tested:
+        tested = np.ones(len(labels), np.bool_)
+    writers = found.writers if promise.files_are_writers else None
+    return _Whole(classes, found.images, labels, tested, {"samples": found.sha256}, writers)
 
 
 def _top(promise: Entry, folder: Path) -> Path:
     return folder.parent if folder.name == "raw" and promise.name in CATALOG else folder  # torchvision's place
 
 
-def _plain(source: Source) -> str:
-    """Return the name that an IDX file has in the catalogue."""
-    return source.file.name.lower().removesuffix(".gz").replace(".", "-")
-
-
 def _find(promise: Entry, root: Path) -> tuple[Entry, Path, dict[str, Source]]:
-    """Return the entry of a set, its folder, and by name those of its IDX files that are there, however packed.
+    """Return the entry of a set, its folder, and by its name there those of its IDX files that were found.
 
     The files may be gzipped, plain or in a zip archive, lie in a folder of their own, and be called
     train-images.idx3-ubyte. A user's own may also have a prefix, as emnist-digits-train-images-idx3-ubyte does; the
@@ -257,7 +248,7 @@ def _find(promise: Entry, root: Path) -> tuple[Entry, Path, dict[str, Source]]:
         top = _top(promise, folder)
         sources = walk(top, strict=promise.name in CATALOG) if top.is_dir() else []
         sources.sort(key=lambda source: (source.file.suffix != ".gz", len(source.file.parts)), reverse=True)
-        named = {_plain(source): source for source in sources}
+        named = {source.file.name.lower().removesuffix(".gz").replace(".", "-"): source for source in sources}
         if promise.name not in CATALOG:
             starts = [name.partition("-images-idx3")[0] for name in named if "-images-idx3" in name]
             own = {part_of(start.replace("t10k", "test")): start for start in starts}
@@ -368,9 +359,9 @@ def _own_classes(
 def _upright(name: str, images: list[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
     """Return the images of a user's own set as white ink on black, and warn where they may lie on their side."""
     for part in images:
-        if part.size and part.max() < preprocessing.MIN_CONTRAST:
+        if part.max() < preprocessing.MIN_CONTRAST:
             raise InputError(f"{name}: its brightest pixel is {part.max()}; up to 255 was expected. Scale the pixels.")
-    images = [255 - part if part.size and preprocessing.is_dark_on_light(part) else part for part in images]
+    images = [255 - part if preprocessing.is_dark_on_light(part) else part for part in images]
     ink = images[0] > preprocessing.INK
     if ink.any(2).sum() < TALL * ink.any(1).sum():
         warn(
