@@ -318,7 +318,9 @@ def _read_idx(promise: Entry, folder: Path, root: Path, found: dict[str, Source]
             )
     classes, values = tuple(promise.classes), np.arange(len(promise.classes), dtype=np.int64) + promise.first_label
     if promise.name not in CATALOG:
-        classes, values = _own_classes(promise.name, folder / "classes.txt", labels[0], files)
+        names = folder / "classes.txt"
+        classes, values = _own_classes(names, labels[0])
+        files |= {names.name: sha256(names)} if names.is_file() else {}
         images = _upright(promise.name, images)
     for part in labels:
         if not np.isin(part, values).all():
@@ -334,10 +336,8 @@ def _read_idx(promise: Entry, folder: Path, root: Path, found: dict[str, Source]
     return _Whole(classes, pictures, from_0, np.repeat([False, True], [len(part) for part in labels]), files)
 
 
-def _own_classes(
-    name: str, path: Path, labels: NDArray[np.uint8], files: dict[str, str]
-) -> tuple[tuple[str, ...], NDArray[np.int64]]:
-    """Return the classes of a user's own set and the label of each; a classes.txt is added to `files`."""
+def _own_classes(path: Path, labels: NDArray[np.uint8]) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """Return the classes of a user's own set, which its classes.txt may name, and the label of each."""
     seen = values = np.unique(labels).astype(np.int64)
     classes = tuple(map(str, seen))
     if path.is_file():
@@ -345,13 +345,12 @@ def _own_classes(
             classes = tuple(line.strip() for line in path.read_text("utf-8-sig").rstrip().split("\n"))
         if "" in classes or len(set(classes)) < len(classes):
             raise InputError(f"{path}: found an empty or repeated line; a class of its own in each line was expected.")
-        files[path.name] = sha256(path)
         values = np.arange(len(classes), dtype=np.int64) + int(seen[0] > 0 and seen[-1] == len(classes))
         if values[0] < seen[0] and seen[-1] < len(classes):
             told = f"no training image has label 0, the label of its first line, {classes[0]}"
             warn(f"{path}: {told}. If that line is meant for label 1, remove all lines after the first {seen[-1]}.")
     if not np.array_equal(values, np.arange(len(values))):
-        told = f"{name}: the labels are {values[0]} to {values[-1]}, and not 0 to {len(values) - 1}."
+        told = f"{path.parent}: the labels are {values[0]} to {values[-1]}, and not 0 to {len(values) - 1}."
         warn(f"{told} Its {len(classes)} classes are called {', '.join(classes[:5])} ...")
     return classes, values
 

@@ -58,9 +58,7 @@ def import_images(paths: Sequence[str | Path], out: str | Path) -> dict[str, int
     if (ready := out / ".import").is_dir() and not any((out / one.name).exists() for one in ready.iterdir()):
         _move_up(ready)  # finish an import that was killed while it moved files
     if any([*out.glob("*ubyte*"), *out.glob("classes.txt")]):
-        raise InputError(
-            f"{out} holds IDX files or their classes.txt, which are kept. Give another folder, or remove them."
-        )
+        raise InputError(f"{out} holds IDX files or their classes.txt. Give another folder, or remove them.")
     with files.new_folder(ready, images.nbytes) as made:
         if not numbers:
             files.write_text(made / "classes.txt", "".join(f"{name}\n" for name in names))
@@ -96,9 +94,7 @@ def _parts(path: Path) -> Iterator[Part]:
             images, labels, _ = folders.read(folder)
             yield name, images, labels
     elif not sources:
-        raise InputError(
-            f"{path} holds no .csv, .npz or .parquet file, and no folders of pictures, one a class.{packed(inside)}"
-        )
+        raise InputError(f"{path} holds no .csv, .npz or .parquet file, and no class folders.{packed(inside)}")
 
 
 def _csv(stream: Any, source: Source) -> Iterator[Part]:
@@ -121,9 +117,7 @@ def _csv(stream: Any, source: Source) -> Iterator[Part]:
             warn(f"{source}: the last column was taken for the labels, since the first never changes.")
     pixels = table.drop(columns=label).to_numpy()
     if pixels.dtype.kind not in "biuf" or pd.isna(pixels).any():
-        raise InputError(
-            f"{source} has cells that are empty or not numbers; pixels and labels were expected. Correct them."
-        )
+        raise InputError(f"{source} has cells that are empty or no numbers, where pixels were expected. Correct them.")
     yield source.part or "train", pixels.reshape(-1, side, side), table[label].to_numpy()
 
 
@@ -140,9 +134,7 @@ def _npz(stream: Any, source: Source) -> Iterator[Part]:
         elif array.ndim == 3:
             yield part, array, []
         else:
-            raise InputError(
-                f"{source}: {name} is of shape {shape}; N images of H x W pixels, or N labels, were expected."
-            )
+            raise InputError(f"{source}: {name} has shape {shape}; N images of H x W pixels or N labels were expected.")
 
 
 def _parquet(stream: Any, source: Source) -> Iterator[Part]:
