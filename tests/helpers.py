@@ -1,19 +1,19 @@
 """What several test modules share: small data that is easy to learn, and processes that die where a test wants.
 
-Run as a program, this file is a server that forks a process for each command it is given, so that the seconds of
-importing torch are spent once; or, given a request, it does this one itself.
+Run as a program, as torchrun does, this file is `hwr` with a request of where it stops.
 """
 
 import importlib.util
 import itertools
 import json
+import multiprocessing
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -94,44 +94,30 @@ def environment() -> dict[str, str]:
     return dict(os.environ) | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
 
 
-class Server:
-    """Start `hwr` in processes of their own; use as a context manager."""
+# processes of `hwr` are forked from one that has spent the seconds of importing torch
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["hwr_utils.cli", "hwr_utils.runs", "torch._dynamo", "fastjsonschema"])
 
-    def __enter__(self) -> "Server":
-        """Start the server."""
-        self.process = subprocess.Popen(
-            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment()
-        )
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        """Stop the server."""
-        self.process.communicate(timeout=LIMIT)
+def start(argv: list[str], where: str = "", count: int = 0, gate: Path | None = None) -> BaseProcess:
+    """Start `hwr` in a process of its own.
 
-    def _ask(self, **request: Any) -> Any:
-        assert self.process.stdin and self.process.stdout
-        self.process.stdin.write(json.dumps(request).encode() + b"\n")
-        self.process.stdin.flush()
-        return json.loads(self.process.stdout.readline())
+    Args:
+        argv: arguments of `hwr`.
+        where: "step", "before replace", "after replace", or nothing.
+        count: the how-many-th passage there stops it, from 1.
+        gate: a FIFO to wait at when stopped, until its writer closes it; without one, it kills itself there.
+    """
+    request = {"argv": argv, "where": where, "count": count, "gate": gate}
+    process = FORKS.Process(target=_child, args=(request,), daemon=True)
+    process.start()
+    return process
 
-    def start(self, argv: list[str], where: str = "", count: int = 0, gate: Path | None = None) -> int:
-        """Start `hwr` with these arguments and return the process's number.
 
-        Args:
-            argv: arguments of `hwr`.
-            where: "step", "before replace", "after replace", or nothing.
-            count: the how-many-th passage there stops it, from 1.
-            gate: a FIFO to wait at when stopped, until its writer closes it; without one, it kills itself there.
-        """
-        return int(self._ask(argv=argv, where=where, count=count, gate=str(gate) if gate else None))
-
-    def wait(self, process: int) -> int:
-        """Return the exit status of a process when it has ended; minus the signal that killed it."""
-        return int(self._ask(wait=process))
-
-    def run(self, argv: list[str], where: str = "", count: int = 0) -> int:
-        """Start and wait."""
-        return self.wait(self.start(argv, where, count))
+def ended(process: BaseProcess) -> int | None:
+    """Return the exit status of a process when it has ended; minus the signal that killed it."""
+    process.join(LIMIT)
+    return process.exitcode
 
 
 def write_network(path: Path, weights: np.ndarray, shape: tuple[int, ...]) -> None:
@@ -201,7 +187,7 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-# What follows runs in the server's child processes.
+# What follows runs in the processes.
 
 
 def _patch(where: str, stop: Callable[[], None], count: int) -> None:
@@ -231,7 +217,7 @@ def _patch(where: str, stop: Callable[[], None], count: int) -> None:
         os.replace = replace_or_stop  # type: ignore[assignment]
 
 
-def _child(request: dict[str, Any]) -> int:
+def _child(request: dict[str, Any]) -> None:
     from hwr_utils import cli
 
     def die() -> None:
@@ -243,46 +229,8 @@ def _child(request: dict[str, Any]) -> int:
 
     if request["where"] and request.get("rank") in (None, os.environ.get("RANK")):
         _patch(request["where"], wait if request["gate"] else die, request["count"])
-    return cli.main(request["argv"])
-
-
-def _serve() -> None:
-    import traceback
-
-    import fastjsonschema
-
-    import hwr_utils.cli
-    import hwr_utils.runs  # noqa: F401
-
-    # what torch and fastjsonschema import when first used takes seconds, too: have it before any fork
-    torch.optim.Adam([torch.zeros(1, requires_grad=True)], fused=True)
-    fastjsonschema.compile({})({})
-
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what `hwr` prints is no answer
-    children = set()
-    for line in sys.stdin:
-        request = json.loads(line)
-        if "wait" in request:
-            _, status = os.waitpid(request["wait"], 0)
-            children.remove(request["wait"])
-            print(os.waitstatus_to_exitcode(status), file=answers, flush=True)
-            continue
-        child = os.fork()
-        if child == 0:
-            status = 70
-            try:
-                status = _child(request)
-            except BaseException:
-                traceback.print_exc()
-            finally:
-                sys.stderr.flush()
-                os._exit(status)
-        children.add(child)
-        print(child, file=answers, flush=True)
-    for child in children:  # which a failed test left behind
-        os.kill(child, signal.SIGKILL)
+    sys.exit(cli.main(request["argv"]))
 
 
 if __name__ == "__main__":
-    sys.exit(_child(json.loads(sys.argv[1])) if sys.argv[1:] else _serve())
+    _child(json.loads(sys.argv[1]))

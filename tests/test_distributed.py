@@ -30,7 +30,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def torchrun(root: Path, results: Path, **stop: Any) -> "subprocess.CompletedProcess[str]":
-    """Let two processes train a run; `stop` says where one of them dies, as `helpers.Server.start` has it."""
+    """Let two processes train a run; `stop` says where one of them dies, as `helpers.start` has it."""
     request = {"argv": train_argv(PLAIN, root, results), "where": "", "gate": None} | stop
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     command += [helpers.__file__, json.dumps(request)]

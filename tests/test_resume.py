@@ -5,26 +5,18 @@ Every process here is a real one and dies of SIGKILL. The run has dropout, so it
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from helpers import STEPS, Server, tiny, train_argv, until
+from helpers import STEPS, ended, start, tiny, train_argv, until
 from hwr_utils import cli, files, records
 from hwr_utils.results import Run, find
 from hwr_utils.runs import train_run
 
 KILLED = -signal.SIGKILL
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    """Return what starts processes."""
-    with Server() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
@@ -55,63 +47,32 @@ def epochs_kept(results_dir: Path, whole: Run) -> int:
     return len(torch.load(path, weights_only=True)["result"]["history"]) if path.exists() else 0
 
 
-# place, how-many-th passage there, epochs that are safe then
-# A run writes four checkpoints, the weights, its line of the log, predictions and errors, and then the record.
-@pytest.mark.parametrize(
-    ("place", "count", "safe"),
-    [
-        ("step", 1, 0),
-        ("step", STEPS, 0),  # the epoch is done, and not yet kept
-        ("step", 2 * STEPS + 4, 2),
-        ("before replace", 1, 0),
-        ("before replace", 3, 2),
-        ("after replace", 4, 4),
-        ("before replace", 8, 4),
-    ],
-)
-def test_a_run_killed_at_any_moment_goes_on(
-    server: Server, root: Path, tmp_path: Path, whole: Run, place: str, count: int, safe: int
-) -> None:
+def test_a_run_killed_again_and_again_gets_there(root: Path, tmp_path: Path, whole: Run) -> None:
+    """A run writes four checkpoints, the weights, its line of the log, predictions and errors, and then the record."""
     argv = train_argv(tiny(), root, tmp_path)
-    assert server.run(argv, place, count) == KILLED
-    assert find(tiny(), tmp_path) is None
-    assert epochs_kept(tmp_path, whole) == safe
-    if place == "before replace":  # or the test would not be what it says
-        assert list((tmp_path / whole.folder.name).glob(f"*{files.UNFINISHED}"))
-    assert server.run(argv) == 0
-    assert check_same(tmp_path, whole).record["timing"]["sessions"] == (2 if safe else 1)
-
-
-def test_a_run_killed_again_and_again_gets_there(server: Server, root: Path, tmp_path: Path, whole: Run) -> None:
-    argv = train_argv(tiny(), root, tmp_path)
-    for place, count, safe in (
-        *(("step", 3, 0), ("before replace", 1, 0), ("before replace", 2, 1), ("step", STEPS - 1, 1)),
-        *(("after replace", 1, 2), ("before replace", 2, 3), ("after replace", 1, 4), ("before replace", 4, 4)),
+    for place, count, safe in (  # how-many-th passage there, epochs that are safe then
+        *(("step", 3, 0), ("step", STEPS, 0)),  # the epoch is done, and not yet kept
+        *(("before replace", 1, 0), ("before replace", 2, 1), ("step", STEPS + 4, 2)),
+        *(("after replace", 1, 3), ("before replace", 1, 3), ("after replace", 1, 4), ("before replace", 4, 4)),
     ):
-        assert server.run(argv, place, count) == KILLED
-        assert epochs_kept(tmp_path, whole) == safe
-    assert server.run(argv) == 0
-    check_same(tmp_path, whole)
-
-
-def test_a_run_killed_after_the_record_is_whole(server: Server, root: Path, tmp_path: Path, whole: Run) -> None:
-    argv = train_argv(tiny(), root, tmp_path)
-    assert server.run(argv, "after replace", 9) == KILLED
+        assert ended(start(argv, place, count)) == KILLED
+        assert find(tiny(), tmp_path) is None and epochs_kept(tmp_path, whole) == safe
+        unfinished = list((tmp_path / whole.folder.name).glob(f"*{files.UNFINISHED}"))
+        assert bool(unfinished) == (place == "before replace"), "or the test would not be what it says"
+    assert ended(start(argv, "after replace", 5)) == KILLED
     record = (tmp_path / whole.folder.name / "record.json").read_bytes()
-    assert server.run(argv) == 0
+    assert ended(start(argv)) == 0
     assert (tmp_path / whole.folder.name / "record.json").read_bytes() == record
-    check_same(tmp_path, whole)
+    assert check_same(tmp_path, whole).record["timing"]["sessions"] == 5  # four kept an epoch, and one ended
 
 
-def test_two_processes_on_one_run(
-    server: Server, root: Path, tmp_path: Path, whole: Run, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_two_processes_on_one_run(root: Path, tmp_path: Path, whole: Run, capsys: pytest.CaptureFixture[str]) -> None:
     """Let one process wait in the middle of an epoch, and start another on the same run."""
     gate = tmp_path / "gate"
     os.mkfifo(gate)
     results = tmp_path / "results"
     argv = train_argv(tiny(), root, results)
-    first = server.start(argv, "step", STEPS + 3, gate)
+    first = start(argv, "step", STEPS + 3, gate)
     ends: list[int] = []
 
     def waits_at_gate() -> bool:
@@ -123,16 +84,16 @@ def test_two_processes_on_one_run(
 
     until(waits_at_gate)
     before = (results / whole.folder.name / "checkpoint.pt").read_bytes()
-    assert server.run(argv) == 2
+    assert ended(start(argv)) == 2
     assert cli.main(argv) == 2
     message = capsys.readouterr().err
     assert f"another process is training {whole.folder.name}" in message
     assert "Traceback" not in message
     assert (results / whole.folder.name / "checkpoint.pt").read_bytes() == before
     # another run is free to go on beside it
-    assert server.run(train_argv(tiny(seed=1, epochs=1), root, results)) == 0
+    assert ended(start(train_argv(tiny(seed=1, epochs=1), root, results))) == 0
     os.close(ends[0])
-    assert server.wait(first) == 0
+    assert ended(first) == 0
     check_same(results, whole)
     # and the lock is gone with its holder
-    assert server.run(argv) == 0
+    assert ended(start(argv)) == 0
