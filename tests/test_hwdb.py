@@ -133,14 +133,7 @@ def test_the_real_subset_is_what_the_records_name(data_root: Path, tmp_path: Pat
     if not source.is_dir():
         pytest.skip(f"HWDB-subset is not under {data_root}")
     import_gnt([source], tmp_path / "out")
-    found = hwdb.read_import(tmp_path / "out")
     recorded = files.REPOSITORY.glob("results/hwdb-subset-inception*/record.json")
-    assert {json.loads(path.read_text("utf-8"))["dataset"]["files"]["samples"] for path in recorded} == {found.sha256}
-    found.verify()
-    assert found.images.shape == (36_702 + 9_076, 56, 56) and len(np.unique(found.labels)) == 64
-    images = np.asarray(found.images)
-    assert not images[:, :3].any() and not images[:, :, -3:].any()  # the margin
-    # nearly all reach the edge of the room that they are fitted into, on one axis at least
-    reach = (images[:, 3].any(1) & images[:, -4].any(1)) | (images[:, :, 3].any(1) & images[:, :, -4].any(1))
-    assert reach.mean() > 0.95
-    assert images.mean() < 100  # white on black
+    assert {json.loads(path.read_text("utf-8"))["dataset"]["files"]["samples"] for path in recorded} == {
+        hwdb.read_import(tmp_path / "out").sha256
+    }
