@@ -92,9 +92,8 @@ def browser() -> "Iterator[Browser]":
     """Return a Chromium; skip where there is none, but fail where CI requires it."""
     from playwright.sync_api import sync_playwright
 
-    from helpers import load_tool
+    import browser as tools
 
-    tools = load_tool("browser")
     with sync_playwright() as playwright:
         own = playwright.chromium.executable_path
         path = tools.find() or (own if Path(own).exists() else None)

@@ -3,7 +3,6 @@
 Run as a program, as torchrun does, this file is `hwr` with a request of where it stops.
 """
 
-import importlib.util
 import itertools
 import json
 import multiprocessing
@@ -15,7 +14,6 @@ import time
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import flatbuffers
@@ -168,15 +166,6 @@ def copy_checkout(target: Path) -> None:
         return {name for name in names if name in made_here or name == "__pycache__" or name.endswith("_cache")}
 
     shutil.copytree(files.REPOSITORY, target, ignore=left_out)
-
-
-def load_tool(name: str) -> ModuleType:
-    """Import a program of tools/, which is no package."""
-    spec = importlib.util.spec_from_file_location(f"tools_{name}", files.REPOSITORY / "tools" / f"{name}.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def until(condition: Callable[[], bool]) -> None:

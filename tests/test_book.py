@@ -5,7 +5,6 @@ import json
 import re
 import shlex
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -19,16 +18,13 @@ from fontTools.ttLib import TTFont
 from playwright.sync_api import Page
 from torch.distributed.run import get_args_parser
 
+import build
 from browsing import Site, grave_faults
 from hwr_utils import cli, evaluation, files, notebooks, recipes, records, results
 from hwr_utils.errors import InputError
 from hwr_utils.results import Run
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "book"))
-
-import build  # noqa: E402
-
 RESULTS, NOTEBOOKS = ROOT / "results", ROOT / "notebooks"
 
 

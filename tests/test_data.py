@@ -8,7 +8,6 @@ import json
 import re
 import shlex
 import shutil
-import warnings
 import zipfile
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -23,8 +22,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision.datasets import EMNIST, KMNIST, MNIST
 
+import emnist_labels
 from browsing import Site
-from helpers import load_tool, write_easy
+from helpers import write_easy
 from hwr_utils import cli, data, facts, files, results, runs, synthesis
 from hwr_utils.data import CATALOG, Dataset, convert, folders, idx, variants
 from hwr_utils.data.splits import fold_numbers, stratified_split
@@ -257,12 +257,11 @@ def test_classes_without_images_are_named(tmp_path: Path) -> None:
 
 def test_images_that_lie_transposed_are_told(tmp_path: Path, real: Real) -> None:
     upright, labels = real("emnist-letters-sample").train_images[:500], np.arange(500) % 10
-    for images, told in ((upright, False), (upright.transpose(0, 2, 1), True)):
-        folder = write_set(tmp_path / "custom/mine", train_images=images, train_labels=labels)
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", InputWarning)
-            data.load("custom:mine", tmp_path)
-        assert ["may lie transposed" in str(one.message) for one in caught] == [True] * told, folder
+    write_set(tmp_path / "custom/mine", train_images=upright, train_labels=labels)
+    data.load("custom:mine", tmp_path)  # a warning would be an error
+    write_set(tmp_path / "custom/mine", train_images=upright.transpose(0, 2, 1), train_labels=labels)
+    with pytest.warns(InputWarning, match="may lie transposed"):
+        data.load("custom:mine", tmp_path)
 
 
 # class folders
@@ -459,13 +458,12 @@ def parquet(folder: Path) -> None:
         table.to_parquet(folder / f"{name}-00000-of-00001.parquet")
 
 
+@pytest.mark.filterwarnings("ignore::hwr_utils.errors.InputWarning")  # of the file without labels
 @pytest.mark.parametrize("make", [csv, csv_without_header, npz, parquet])
 def test_what_others_share_becomes_idx_files(tmp_path: Path, make: Callable[[Path], None]) -> None:
     source, out = tmp_path / "source", tmp_path / "custom/mine"
     make(source)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", InputWarning)  # of the file without labels
-        assert cli.main(["import-images", str(source), "--out", str(out)]) == 0
+    assert cli.main(["import-images", str(source), "--out", str(out)]) == 0
     found = data.load("custom:mine", tmp_path)
     images, labels = frames(source)
     assert found.classes == ("0", "1")
@@ -476,9 +474,7 @@ def test_what_others_share_becomes_idx_files(tmp_path: Path, make: Callable[[Pat
         assert np.array_equal(found.train_labels, labels[:15]) and np.array_equal(found.test_labels, labels[15:])
     (out / ".import").mkdir()  # as a process leaves it that was killed while it moved its files
     (out / "t10k-images-idx3-ubyte.gz").rename(out / ".import" / "t10k-images-idx3-ubyte.gz")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", InputWarning)
-        assert cli.main(["import-images", str(source), "--out", str(out)]) == 2  # what is there is kept
+    assert cli.main(["import-images", str(source), "--out", str(out)]) == 2  # what is there is kept
     assert np.array_equal(data.load("custom:mine", tmp_path).test_images, found.test_images)
 
 
@@ -692,18 +688,13 @@ def test_complexity_by_hand() -> None:
     assert found[:2] == pytest.approx([4 / np.pi, 60**2 / (4 * np.pi * 56)]) and np.isnan(found[2])
 
 
-def test_keeping_the_first_letters_loses_classes(data_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keeping_the_first_letters_loses_classes(data_root: Path) -> None:
     folder = data_root / "emnist-letters-labels"
     if not folder.is_dir():
         pytest.skip(f"the original EMNIST label files are not at {folder}")
-    tool = load_tool("emnist_labels")
-    found = tool.count(folder)
+    found = emnist_labels.count(folder)
     assert found == results.facts("emnist-letters-labels")
-    assert (found["train"]["n"], found["test"]["n"]) == (124_800, 20_800)
-    assert found["test"]["sorted"] and not found["train"]["sorted"]
-    kept = found["test"]["kept"]
-    assert kept["per_class"] == [800] * 18 + [400] + [0] * 7
-    assert kept["missing"] == list("TUVWXYZ") and kept["classes"] == 18.5
+    assert found["test"]["kept"]["per_class"] == [800] * 18 + [400] + [0] * 7
 
 
 def test_a_joined_set_adds_training_images_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,6 @@ import base64
 import itertools
 import json
 import math
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
+import playground
 import strokes
 from browsing import Site, grave_faults
 from hwr_utils import preprocessing
@@ -24,10 +24,6 @@ from hwr_utils.synthesis import medians, scribbles
 from hwr_utils.synthesis.strokes import straight
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "book"))
-
-import playground  # noqa: E402
-
 PREFIX = "/a-study/"  # GitHub Pages serves a book under its repository's name
 PAGE = "book/playground.html"
 VERSION = f"book/{playground.APP}/version.json"
@@ -61,11 +57,13 @@ def site(book: Path) -> Iterator[Site]:
 
 @pytest.fixture
 def open_page(new_page: Callable[..., Page], site: Site) -> Callable[..., Page]:
-    """Return a function that opens the playground in a window of its own."""
+    """Return a function that opens the playground in a window of its own, and waits until a model is ready."""
 
-    def open_one(**options: Any) -> Page:
+    def open_one(model: str = "digits", **options: Any) -> Page:
         page = new_page(**options)
         page.goto(site.address + PAGE)
+        if model:
+            ready(page, model)
         return page
 
     return open_one
@@ -73,14 +71,16 @@ def open_page(new_page: Callable[..., Page], site: Site) -> Callable[..., Page]:
 
 @pytest.fixture
 def digits(open_page: Callable[..., Page]) -> Page:
-    """Return the page with the digits' model ready."""
-    page = open_page(permissions=["clipboard-read", "clipboard-write"])
-    ready(page)
-    return page
+    return open_page(permissions=["clipboard-read", "clipboard-write"])
 
 
 def ready(page: Page, name: str = "digits") -> None:
     page.wait_for_selector(f"#playground-app[data-ready={name}]", timeout=60_000)
+
+
+def choose(page: Page, name: str) -> None:
+    page.locator(f"#playground-models input[value={name}]").check()
+    ready(page, name)
 
 
 def draw(page: Page, character: str, n_strokes: int = 99) -> None:
@@ -113,7 +113,6 @@ def status(page: Page) -> Any:
 def test_the_page_speaks_korean_where_it_is_korean(book: Path, site: Site, open_page: Callable[..., Page]) -> None:
     site.replaced[PAGE] = (book / PAGE).read_bytes().replace(b'<html lang="en"', b'<html lang="ko"', 1)
     page = open_page()
-    ready(page)
     status(page).to_have_text("판에 글자를 하나 그리세요.")
     expect(page.locator("#playground-models label").first).to_have_text("숫자")
     expect(page.locator("#playground-knows")).to_contain_text("숫자 0부터 9까지")
@@ -204,13 +203,9 @@ def near(place: tuple[float, float], other: tuple[float, float]) -> bool:
     return max(abs(a - b) for a, b in zip(place, other, strict=True)) < 0.01
 
 
-TOUCH = {"has_touch": True}
-
-
 @pytest.mark.parametrize("lifted", [False, True])
 def test_a_pen_forgets_the_palm(open_page: Callable[..., Page], lifted: bool) -> None:
-    page = open_page(**TOUCH)
-    ready(page)
+    page = open_page(has_touch=True)
     hand = Hand(page)
     hand.touch("Start", (0.8, 0.9))
     hand.touch("Move", (0.82, 0.9))
@@ -233,8 +228,7 @@ def test_a_pen_forgets_the_palm(open_page: Callable[..., Page], lifted: bool) ->
 
 
 def test_a_cancelled_touch_leaves_nothing(open_page: Callable[..., Page]) -> None:
-    page = open_page(**TOUCH)
-    ready(page)
+    page = open_page(has_touch=True)
     hand = Hand(page)
     hand.touch("Start", (0.2, 0.2))
     hand.touch("Move", (0.8, 0.8))
@@ -248,8 +242,7 @@ def test_a_cancelled_touch_leaves_nothing(open_page: Callable[..., Page]) -> Non
 
 
 def test_a_finger_that_writes_beside_a_resting_palm(open_page: Callable[..., Page]) -> None:
-    page = open_page(**TOUCH)
-    ready(page)
+    page = open_page(has_touch=True)
     hand, palm = Hand(page), (0.9, 0.9)
     trembling = (0.91, 0.89)
     hand.touch("Start", palm)
@@ -386,8 +379,7 @@ def test_the_drawing_can_be_saved_and_outlives_a_reload(digits: Page, tmp_path: 
     download.value.save_as(tmp_path / download.value.suggested_filename)
     (read,) = recognizer.predict([tmp_path / "drawing.png"], playground.models()[0].file)
     assert read.candidates[0][0] == "3" and read.likely
-    digits.locator("#playground-models input[value=letters]").check()
-    ready(digits, "letters")
+    choose(digits, "letters")
     width = pen.input_value()
     assert width != "0.15"
     for _ in range(2):  # the model and the pen that it began with, although the address does not name them
@@ -400,11 +392,18 @@ def test_the_drawing_can_be_saved_and_outlives_a_reload(digits: Page, tmp_path: 
 # ---- what it reads ----
 
 
+def read(name: str, drawings: list[Any]) -> tuple[list[str], np.ndarray]:
+    """Return what Python reads in some drawings by a model of the playground, and which of them it accepts."""
+    (model,) = (one for one in playground.models() if one.entry["name"] == name)
+    ours = recognizer.load(model.file)
+    pictures = np.stack([canvas.prepare(drawing, PENS[name], **ours.form) for drawing in drawings])
+    logits = np.stack([ours.logits(picture) for picture in pictures])
+    return [ours.classes[best] for best in logits.argmax(axis=1)], ours.rejector.accepts(logits, pictures)
+
+
 def test_strokes_that_no_network_has_seen(open_page: Callable[..., Page]) -> None:
     """Nine of ten over all of them, and no model far behind: hanzi have twins, such as 土 and 士."""
-    models = {model.entry["name"]: model for model in playground.models()}
     page = open_page()
-    ready(page)
     n_right = 0
     for name, characters in RECORDED.items():
         sets = [strokes.read(character) for character in characters]
@@ -434,50 +433,36 @@ def test_strokes_that_no_network_has_seen(open_page: Callable[..., Page]) -> Non
         assert likely[:n].mean() >= 0.8, "few characters are declined"
         assert likely[n:].mean() <= 0.3, "and most scribbles"
 
-        ours = recognizer.load(models[name].file)
-        pictures = np.stack([canvas.prepare(set_, PENS[name], **ours.form) for set_ in sets])
-        logits = np.stack([ours.logits(one) for one in pictures])
-        # but for roundings, where it is a close thing
-        assert (ours.rejector.accepts(logits, pictures) == likely).mean() > 0.95
+        assert (read(name, sets)[1] == likely).mean() > 0.95, "but for roundings, where it is a close thing"
     n = sum(map(len, RECORDED.values()))
     assert n == 119 and n_right >= 0.9 * n
 
 
 def test_simple_hanzi_are_no_scribbles() -> None:
     """Such as 一 and 十, which have less ink than most scribbles."""
-    model = next(one for one in playground.models() if one.entry["name"] == "hanzi")
-    ours = recognizer.load(model.file)
     simple = "".join(one for one in HANZI if medians.stroke_counts(one)[0] <= 2)
     assert len(simple) == 19
-    truth = [ours.classes.index(one) for one in simple]
     for form in (list, straight):  # as with a pen, and in straight lines, as with a mouse
         drawings = [[line.tolist() for line in form([*map(np.array, strokes.read(one))])] for one in simple]
-        images = np.stack([canvas.prepare(drawing, PENS["hanzi"], **ours.form) for drawing in drawings])
-        logits = np.stack([ours.logits(image) for image in images])
-        assert ((logits.argmax(axis=1) == truth) & ours.rejector.accepts(logits, images)).sum() >= 17
+        found, accepted = read("hanzi", drawings)
+        assert ((np.array(found) == list(simple)) & accepted).sum() >= 17
 
 
 def test_a_box_is_no_scribble() -> None:
     """As a mouse draws it: of lines that are level or upright, and meet."""
-    model = next(one for one in playground.models() if one.entry["name"] == "hanzi")
-    ours = recognizer.load(model.file)
-    for character in "口目田":
-        drawing = [line.tolist() for line in straight(list(medians.read(character).paths), square=True)]
-        image = canvas.prepare(drawing, PENS["hanzi"], **ours.form)
-        logits = ours.logits(image)
-        assert ours.classes[logits.argmax()] == character and ours.rejector.accepts(logits, image)
+    drawings = [[line.tolist() for line in straight(list(medians.read(one).paths), square=True)] for one in "口目田"]
+    found, accepted = read("hanzi", drawings)
+    assert found == ["口", "目", "田"] and accepted.all()
 
 
 def test_the_model_that_was_chosen_last_answers(open_page: Callable[..., Page]) -> None:
     """Even where the file of another one, chosen before, comes late."""
     page = open_page(service_workers="block")
-    ready(page)
     late: list[Route] = []
     page.route("**/models/hiragana/*", lambda route: late.append(route))
     with page.expect_request("**/models/hiragana/*") as asked:
         page.locator("#playground-models input[value=hiragana]").check()
-    page.locator("#playground-models input[value=digits]").check()
-    ready(page)
+    choose(page, "digits")
     late[0].continue_()
     asked.value.response()
     draw(page, "5")
@@ -489,8 +474,7 @@ def test_the_model_that_was_chosen_last_answers(open_page: Callable[..., Page]) 
 
 def test_models_say_what_they_are_and_what_they_know(digits: Page) -> None:
     for model in playground.models():
-        digits.locator(f"#playground-models input[value={model.entry['name']}]").check()
-        ready(digits, model.entry["name"])
+        choose(digits, model.entry["name"])
         about, test = digits.locator("#playground-about").inner_text(), model.test
         assert test and f"{100 * test['correct'] / test['n']:.2f} % of {test['n']:,} real images" in about
         # the one of the hanzi comes from trainings on nine sets of drawings
@@ -555,10 +539,9 @@ def test_it_fetches_the_chosen_model_alone_nothing_twice_and_sends_nothing(
     assert {path for path in twice if playground.WORKER not in path} == set()
     models = [path.partition("?")[0] for path in site.asked if playground.MODEL in path]
     assert models == [PREFIX + MODEL] and not any("fontawesome.js" in path for path in site.asked)
-    page.locator("#playground-models input[value=letters]").check()
+    choose(page, "letters")
     page.wait_for_selector("#playground-offline[data-ready='Digits Letters']")
-    page.locator("#playground-models input[value=digits]").check()
-    ready(page)
+    choose(page, "digits")
     page.reload()
     ready(page)
     assert sum(playground.MODEL in path for path in site.asked) == 2
@@ -575,10 +558,8 @@ def test_it_works_without_a_network(open_page: Callable[..., Page], site: Site) 
     page.on("requestfailed", lambda request: failed.append(request.url))
     page.reload()
     for model in playground.models():
-        page.locator(f"#playground-models input[value={model.entry['name']}]").check()
-        ready(page, model.entry["name"])
-    page.locator("#playground-models input[value=digits]").check()
-    ready(page)
+        choose(page, model.entry["name"])
+    choose(page, "digits")
     draw(page, "7")
     status(page).to_contain_text("Most likely: 7")
     # the browser looks for a newer worker, and this small book has no font
@@ -590,7 +571,7 @@ def test_a_new_edition_replaces_the_kept_one(open_page: Callable[..., Page], sit
     page.wait_for_selector("#playground-offline[data-ready]")
     site.replaced[PAGE] = (book / PAGE).read_bytes().replace(b"Draw a character", b"Please draw a character", 1)
     site.replaced[VERSION] = b'{"version": "newer"}'
-    page.locator("#playground-models input[value=letters]").check()  # what a tab of before keeps is not the new edition
+    choose(page, "letters")  # what a tab of before keeps is not the new edition
     page.wait_for_selector("#playground-offline[data-ready='Digits Letters']")
     page.reload()
     expect(page.locator("article")).to_contain_text("Please draw")
@@ -636,7 +617,7 @@ def test_files_that_are_missing_or_damaged(
     open_page: Callable[..., Page], site: Site, book: Path, path: str, damage: Callable[[bytes], Any], message: str
 ) -> None:
     site.replaced[path] = damage((book / path).read_bytes())
-    page = open_page()
+    page = open_page("")
     status(page).to_contain_text(message, timeout=60_000)
 
 
@@ -655,7 +636,6 @@ PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobil
 @pytest.mark.parametrize(("scheme", "options"), [("light", {}), ("dark", PHONE)], ids=["wide", "phone"])
 def test_accessibility(open_page: Callable[..., Page], scheme: str, options: dict[str, Any]) -> None:
     page = open_page(color_scheme=scheme, **options)
-    ready(page)
     draw(page, "6")
     candidates(page)
     page.wait_for_function(f"document.documentElement.dataset.theme === '{scheme}'")

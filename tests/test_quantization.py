@@ -12,7 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from helpers import N_CLASSES, easy_images, load_tool, tiny, write_easy
+import export_sizes
+from helpers import N_CLASSES, easy_images, tiny, write_easy
 from hwr_utils import cli, data, files, models, preprocessing, records, results, runs
 from hwr_utils.device import calibration, export, quantization, recognizer
 from hwr_utils.device.export import FORMATS
@@ -64,10 +65,10 @@ def test_every_format_is_there_and_recorded(run: results.Run, record: dict[str, 
 
 
 def test_bytes_are_accounted_for(run: results.Run, record: dict[str, Any]) -> None:
-    network, parts_of = runs.network(run), load_tool("export_sizes").parts
+    network = runs.network(run)
     whole = 4 * sum(parameter.numel() for parameter in network.parameters())
     for name, row in rows(record).items():
-        parts = parts_of(name, content(run, name), network, run.config.training["image_size"])
+        parts = export_sizes.parts(name, content(run, name), network, run.config.training["image_size"])
         assert sum(parts.values()) == row["bytes"]
         assert 0 < parts["overhead"] < 8000, name
         bits = 4 if "int4" in name else 8 if "int8" in name else 16 if "fp16" in name else 32
@@ -249,8 +250,7 @@ def test_latencies_are_ratios_of_turns(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_sizes_without_training() -> None:
-    sizes = load_tool("export_sizes")
-    record = sizes.measure("simple_cnn", ["safetensors"])
+    record = export_sizes.measure("simple_cnn", ["safetensors"])
     assert record["weights"] == "random, untrained"
     parts = {row["classes"]: row["parts"] for row in record["rows"]}
     assert list(parts) == [10, 26, 3755]

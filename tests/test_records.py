@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from helpers import load_tool
+import archive
 from hwr_utils import evaluation, files, records, results
 from hwr_utils.data import catalog
 from hwr_utils.errors import InputError
@@ -20,7 +20,6 @@ from hwr_utils.recipes import RunConfig, configure
 from hwr_utils.records import run_id
 
 RESULTS = files.REPOSITORY / "results"
-archive = load_tool("archive")
 
 MNIST = {  # SHA-256 of the published files, uncompressed
     "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",

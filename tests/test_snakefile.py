@@ -15,7 +15,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from helpers import LIMIT, copy_checkout, load_tool, until
+import slurm
+from helpers import LIMIT, copy_checkout, until
 from hwr_utils import records
 
 PROFILE = """
@@ -149,7 +150,6 @@ def slurm_jobs(key: str) -> list[str]:
 @pytest.mark.slow
 def test_on_slurm_a_job_killed_for_time_is_submitted_again_and_goes_on(tmp_path: Path) -> None:
     """On a real SLURM, with its one node on this machine."""
-    slurm = load_tool("slurm")
     with ExitStack() as stack:
         try:
             slurm.install()

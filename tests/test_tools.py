@@ -9,7 +9,8 @@ from types import ModuleType
 
 import pytest
 
-from helpers import load_tool
+import archive
+import environment as set_up
 from hwr_utils import files, records
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -18,18 +19,13 @@ ROOT = Path(__file__).resolve().parents[1]
 @pytest.fixture
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """Return the set-up program, working on a copy of the files that it reads."""
-    module = load_tool("environment")
     for name in ("requirements.txt", "pyproject.toml", "package.json", "package-lock.json"):
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
-    monkeypatch.setattr(module, "ROOT", tmp_path)
-    monkeypatch.setattr(module, "REQUIREMENTS", tmp_path / "requirements.txt")
-    monkeypatch.setattr(module, "VENV", tmp_path / ".venv")
-    monkeypatch.setattr(module, "STAMP", tmp_path / ".venv" / "installed.txt")
-    monkeypatch.setattr(module, "PYTHON", Path(sys.executable))
-    monkeypatch.setattr(module, "NODE_MODULES", tmp_path / "node_modules")
-    monkeypatch.setattr(module, "NODE_STAMP", tmp_path / "node_modules" / "installed.txt")
+    for name in ("ROOT", "REQUIREMENTS", "VENV", "STAMP", "NODE_MODULES", "NODE_STAMP"):
+        monkeypatch.setattr(set_up, name, tmp_path / getattr(set_up, name).relative_to(ROOT))
+    monkeypatch.setattr(set_up, "PYTHON", Path(sys.executable))
     (tmp_path / ".venv").mkdir()
-    return module
+    return set_up
 
 
 PIP_CONFIG = """\
@@ -42,7 +38,7 @@ download.index-url='https://elsewhere.example/simple'
 
 
 def test_settings_of_pip_reach_uv_but_for_those_that_uv_has_itself() -> None:
-    found = load_tool("environment").uv_settings(PIP_CONFIG, {"SSL_CERT_FILE": "a.pem"})
+    found = set_up.uv_settings(PIP_CONFIG, {"SSL_CERT_FILE": "a.pem"})
     assert found == {
         "UV_DEFAULT_INDEX": "https://mirror.example/simple",
         "UV_INSECURE_HOST": "mirror.example other.example",
@@ -106,7 +102,6 @@ def test_make_has_a_home_where_there_is_none(tmp_path: Path) -> None:
 
 
 def test_the_archive_of_records_is_whole_and_always_the_same(tmp_path: Path) -> None:
-    archive = load_tool("archive")
     written = []
     for place in ("one", "other"):
         n = archive.write(tmp_path / place / "records.zip")

@@ -7,7 +7,7 @@ import yaml
 from babel.messages.pofile import read_po
 from bs4 import BeautifulSoup
 
-from helpers import load_tool
+import messages
 
 ROOT = Path(__file__).resolve().parents[1]
 # cells of tables with a figure from a record, which changes with it, and what has no words
@@ -15,15 +15,15 @@ FIGURE = re.compile(r"(?=.*\d[.,]\d).{,80}|[^A-Za-z]*")
 
 
 def test_no_message_is_missing_or_fuzzy(tmp_path: Path) -> None:
-    templates = load_tool("messages").collect(tmp_path)
+    templates = messages.collect(tmp_path)
     lacking = []
     for page in yaml.safe_load((ROOT / "_config.yml").read_text("utf-8"))["sphinx"]["config"]["korean_pages"]:
         with (ROOT / "locale" / "ko" / "LC_MESSAGES" / f"{page}.po").open("rb") as file:
             translated = {message.id for message in read_po(file) if message.string and not message.fuzzy}
         with (templates / f"{page}.pot").open("rb") as file:
-            messages = [str(message.id) for message in read_po(file) if message.id]
-        assert messages, page
-        lacking += [text for text in messages if text not in translated and not FIGURE.fullmatch(text)]
+            told = [str(message.id) for message in read_po(file) if message.id]
+        assert told, page
+        lacking += [text for text in told if text not in translated and not FIGURE.fullmatch(text)]
     assert not lacking, "run `make messages`, and translate what is empty or fuzzy in locale/ko"
 
 

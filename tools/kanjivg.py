@@ -17,7 +17,6 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path += [str(ROOT / "book"), str(ROOT / "tests")]
 
 import playground  # noqa: E402
-
 import strokes  # noqa: E402
 from hwr_utils import files  # noqa: E402
 from hwr_utils.data import idx  # noqa: E402
