@@ -11,8 +11,6 @@ fonts, which were made by a script that is not kept.
 
 import argparse
 import contextlib
-import csv
-import io
 import json
 import os
 import time
@@ -21,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from hwr_utils import files, models, recipes, results, runs, synthesis, training
@@ -145,14 +144,8 @@ def main() -> None:
         ranks = (logits > logits.gather(1, torch.from_numpy(truth)[:, None])).sum(1).numpy()
         row |= {f"{path.stem}_n": len(truth)}
         row |= {f"{path.stem}_top{k}": round(float((ranks < k).mean()), 4) for k in (1, 5, 10)}
-    text = io.StringIO()
-    lines = list(csv.DictReader(TABLE.open(encoding="utf-8"))) if TABLE.exists() else []
-    writer = csv.DictWriter(
-        text, list(dict.fromkeys(key for line in [*lines, row] for key in line)), lineterminator="\n"
-    )
-    writer.writeheader()
-    writer.writerows([*lines, row])
-    files.write_text(TABLE, text.getvalue())
+    rows = [pd.read_csv(TABLE, dtype=str)] if TABLE.exists() else []
+    files.write_text(TABLE, pd.concat([*rows, pd.DataFrame([row], dtype=object)]).to_csv(index=False))
     print(row)
 
 

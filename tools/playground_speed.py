@@ -8,9 +8,6 @@ down the page and not its worker, where the network runs. So here both are stopp
 """
 
 import argparse
-import functools
-import http.server
-import importlib.util
 import os
 import platform
 import signal
@@ -26,9 +23,13 @@ from typing import Any
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from hwr_utils import files
-
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT / "tests"))
+
+from browser import MISSING, find  # noqa: E402
+from browsing import Site  # noqa: E402
+from hwr_utils import files  # noqa: E402
+
 LOADS, CHARACTERS = 5, 10
 PERIOD = 0.012  # seconds, of which a slowed-down process runs a part
 THROTTLED = (
@@ -143,11 +144,6 @@ def measure(browser: Browser, address: str) -> list[dict[str, Any]]:
     return rows
 
 
-class _Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
 def _cpu() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -165,21 +161,13 @@ def main() -> int:
     if not (arguments.html / "book" / "playground.html").is_file():
         print(f"{arguments.html} holds no playground: run `make book` first.", file=sys.stderr)
         return 1
-    spec = importlib.util.spec_from_file_location("tools_browser", ROOT / "tools" / "browser.py")
-    assert spec and spec.loader
-    tools = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tools)
-    server = http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), functools.partial(_Quiet, directory=str(arguments.html.resolve()))
-    )
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    path = find()
+    if path is None:
+        print(MISSING, file=sys.stderr)
+        return 1
     with sync_playwright() as playwright:
-        path = tools.find()
-        if path is None:
-            print(tools.MISSING, file=sys.stderr)
-            return 1
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        rows = measure(browser, f"http://127.0.0.1:{server.server_port}/book/playground.html")
+        rows = measure(browser, Site(arguments.html.resolve()).address + "book/playground.html")
         version = browser.version
         browser.close()
     record = {
