@@ -18,6 +18,7 @@ from urllib.parse import urlparse
 
 import yaml
 
+import playground
 from hwr_utils import files, plots, records, results
 from hwr_utils.errors import InputError
 
@@ -137,8 +138,6 @@ def stage(results_dir: Path, notebooks: Path, pages: Path, quick: bool, source: 
     Raises:
         InputError: a record, a notebook or a setting is damaged.
     """
-    import playground
-
     shutil.rmtree(source, ignore_errors=True)
     ignored = shutil.ignore_patterns("__pycache__", "*.ipynb")
     shutil.copytree(REPOSITORY / "book", source / "book", ignore=ignored)
@@ -147,7 +146,7 @@ def stage(results_dir: Path, notebooks: Path, pages: Path, quick: bool, source: 
     shutil.copy2(REPOSITORY / "CHANGELOG.md", source / "CHANGELOG.md")
     if quick:
         first = source / "book" / "introduction.md"
-        files.write_text(first, with_note(first.read_text(encoding="utf-8")))
+        files.write_text(first, first.read_text(encoding="utf-8").replace("\n", f"\n{QUICK_FIRST_PAGE}", 1))
     for path in sorted(notebooks.glob("0*.ipynb")):
         copy_notebook(path, source / "notebooks" / path.name)
     for path in sorted(pages.glob("*.ipynb")):
@@ -191,12 +190,6 @@ def without_dead_links(text: str, folder: Path, source: Path) -> str:
         return match[0] if place.is_file() else match[1]
 
     return link.sub(kept, text)
-
-
-def with_note(page: str) -> str:
-    """Return the first page, in Markdown, with the quick edition's note below its title: whose findings it shows."""
-    title, text = page.split("\n", 1)
-    return f"{title}\n{QUICK_FIRST_PAGE}{text}"
 
 
 def to_korean(source: Path, inventory: Path) -> list[str]:
@@ -286,8 +279,6 @@ def render(source: Path, work: Path) -> Path:
 
 def build(results_dir: Path, notebooks: Path, pages: Path, out: Path, quick: bool) -> None:
     """Build the book into `out`, which is replaced as a whole; arguments and errors as `stage` and `render`."""
-    import playground
-
     work = out.with_name(f"{out.name}-build")
     stage(results_dir, notebooks, pages, quick, work / "source", work / "fonts")
     html = render(work / "source", work)

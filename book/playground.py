@@ -134,11 +134,6 @@ def _images(folder: Path) -> int:
     return sum(counted.values())
 
 
-def korean(model: Model) -> dict[str, Any]:
-    """Return a model's title in Korean, and those of its facts that are sentences."""
-    return {"title": model.entry["ko"]["title"], "facts": _sentences(model, model.entry["ko"])}
-
-
 def _sentences(model: Model, texts: Mapping[str, str]) -> dict[str, str]:
     """Return what an entry says of a model in words, with its numbers; what was not measured is absent."""
     numbers = {"knows": {"n": f"{len(model.description['classes']):,}"}, "note": model.test, "also": model.also}
@@ -163,7 +158,7 @@ def listing(found: Iterable[Model]) -> dict[str, Any]:
             "scores": model.description.get("scores", {"temperature": 1}),
             "told": model.test is not None and model.test.get("ece", 1) <= HONEST,
             "facts": facts(model),
-            "ko": korean(model),
+            "ko": {"title": model.entry["ko"]["title"], "facts": _sentences(model, model.entry["ko"])},
         }
         for model in found
     ]
