@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+from unittest.mock import DEFAULT, Mock
 
 import numpy as np
 import pandas as pd
@@ -523,15 +524,9 @@ def test_an_import_of_images_that_fails_leaves_nothing(tmp_path: Path, monkeypat
     with monkeypatch.context() as full:
         full.setattr(files.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 100))
         assert cli.main(command) == 2
-    write = idx.write_idx
-
-    def fill(path: Path, array: np.ndarray) -> None:
-        if "t10k" in path.name:
-            raise OSError(28, "No space left on device")
-        write(path, array)
-
     with monkeypatch.context() as full:
-        full.setattr(idx, "write_idx", fill)
+        written = [DEFAULT, DEFAULT, OSError(28, "No space left on device")]  # of training images, and of no others
+        full.setattr(idx, "write_idx", Mock(wraps=idx.write_idx, side_effect=written))
         assert cli.main(command) == 2
     assert not any(path.is_file() for path in out.rglob("*"))
     assert cli.main(command) == 0 and len(data.load("custom:mine", tmp_path).test_labels) == 5

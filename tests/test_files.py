@@ -1,12 +1,11 @@
 """Files and folders are written whole or not at all; a failure names the place and loses nothing."""
 
 import errno
-import io
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from unittest.mock import DEFAULT, Mock
 
 import psutil
 import pytest
@@ -16,29 +15,14 @@ from hwr_utils import errors, files
 from hwr_utils.errors import InputError, InputWarning
 
 
-class Full(io.FileIO):
-    """A file on a full disk, which takes a part of what it is given."""
-
-    def write(self, data: Any) -> int:
-        super().write(data[:10])
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-@pytest.mark.parametrize("call", ["open", "write", "fsync", "replace"])
+@pytest.mark.parametrize("call", ["builtins.open", "os.fsync", "os.replace"])
 def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
     path = tmp_path / "a.json"
     files.write_bytes(path, b"old")
-
-    def fail(*_: Any) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    if call in ("open", "write"):
-        monkeypatch.setattr("builtins.open", Full if call == "write" else fail)
-    else:
-        monkeypatch.setattr(files.os, call, fail)
-    with pytest.raises(InputError, match=r"cannot write .*a\.json: No space left on device.*free some space"):
-        files.write_bytes(path, b"new" * 100)
-    monkeypatch.undo()
+    with monkeypatch.context() as full:
+        full.setattr(call, Mock(side_effect=OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))))
+        with pytest.raises(InputError, match=r"cannot write .*a\.json: No space left on device.*free some space"):
+            files.write_bytes(path, b"new")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -86,15 +70,8 @@ def test_two_at_once_do_not_mix(tmp_path: Path) -> None:
 @pytest.mark.parametrize("failing", [1, 2])
 def test_a_failed_rename_keeps_the_old_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: int) -> None:
     put(tmp_path / "set", "old")
-    replace, calls = os.replace, []
-
-    def fail(source: Path, target: Path) -> None:
-        calls.append(target)
-        if len(calls) == failing:
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-        replace(source, target)
-
-    monkeypatch.setattr(files.os, "replace", fail)
+    calls = [*[DEFAULT] * (failing - 1), OSError(errno.EIO, os.strerror(errno.EIO)), DEFAULT]
+    monkeypatch.setattr(files.os, "replace", Mock(wraps=os.replace, side_effect=calls))
     with pytest.raises(InputError, match=r"cannot write .*set: .*Nothing already written is lost"):
         put(tmp_path / "set", "new")
     assert (tmp_path / "set" / "a").read_text() == "old"

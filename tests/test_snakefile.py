@@ -70,12 +70,6 @@ class Checkout:
         (folder,) = self.results.glob(f"{start}*")
         return folder
 
-    def training(self, dataset: str) -> int:
-        """Return the number of the process that trains a run on a dataset."""
-        words = ["-m", "hwr_utils", "train", "--dataset", dataset]
-        (found,) = (one.pid for one in psutil.process_iter(["cmdline"]) if (one.info["cmdline"] or [])[1:6] == words)
-        return found
-
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
@@ -165,7 +159,8 @@ def test_on_slurm_a_job_killed_for_time_is_submitted_again_and_goes_on(tmp_path:
         stack.callback(process.kill)
         until(lambda: any(checkout.results.glob("letters-*/checkpoint.pt")) or process.poll() is not None)
         # hold the training after its first epoch, until its time is over: SLURM counts in whole minutes
-        training = checkout.training("letters-synthetic")
+        words = ["-m", "hwr_utils", "train", "--dataset", "letters-synthetic"]
+        (training,) = (one.pid for one in psutil.process_iter(["cmdline"]) if (one.info["cmdline"] or [])[1:6] == words)
         os.kill(training, signal.SIGSTOP)
         (log,) = checkout.folder.glob(".snakemake/slurm_logs/rule_run/*letters*/*.log")
         subprocess.run(["scontrol", "update", f"JobId={log.stem}", "TimeLimit=1"], check=True)
