@@ -55,13 +55,11 @@ class Stop(Exception):
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
     """Let the bar raise at that step."""
-    made = 0
+    made = itertools.count(1)
 
     class Bar(training.tqdm):  # type: ignore[misc,name-defined]
         def update(self, n: float | None = 1) -> None:
-            nonlocal made
-            made += 1
-            if made == steps:
+            if next(made) == steps:
                 raise Stop
 
     monkeypatch.setattr(training, "tqdm", Bar)
@@ -241,8 +239,7 @@ def test_the_rate_warms_up_and_falls_to_nothing() -> None:
 
 
 def test_each_step_has_its_rate(monkeypatch: pytest.MonkeyPatch) -> None:
-    config, taken = tiny(epochs=3, schedule="cosine"), list[float]()
-    step = torch.optim.Adam.step
+    config, taken, step = tiny(epochs=3, schedule="cosine"), list[float](), torch.optim.Adam.step
 
     def noted(optimizer: torch.optim.Adam, *arguments: Any) -> Any:
         taken.append(optimizer.param_groups[0]["lr"])
