@@ -9,7 +9,7 @@ import helpers  # noqa: F401  sets one thread
 from hwr_utils import models
 from hwr_utils.errors import InputError
 from hwr_utils.models import layer_table
-from hwr_utils.models.compact_hccr import RISE, SLANT, Directions, Views
+from hwr_utils.models.compact_hccr import RISE, SLANT, Directions, Equalise, Views
 from hwr_utils.models.inception_hccr import MODULES, Inception
 from hwr_utils.models.resnet50 import ResNet50
 
@@ -192,6 +192,26 @@ def test_the_two_views_are_torchs_shears_and_the_answer_is_their_mean() -> None:
     assert models.layer_table(two, 56)["macs"].iloc[0] == 2 * models.layer_table(one, 56)["macs"].iloc[0]
     smaller = images[..., :32, :32]
     assert torch.equal(two(smaller), one(smaller))
+
+
+def test_equalising_spreads_strokes_within_their_box() -> None:
+    strokes = torch.zeros(2, 1, 32, 32)
+    strokes[:, 0, 8:24, [5, 6, 9, 10, 21, 22]] = 1  # two columns each, with gaps of 2 and of 10
+    strokes[1, 0, 8:24, 11:21] = 0.2  # fainter than ink
+    even = Equalise()(strokes)[0, 0]
+    columns = even.sum(0)
+    assert even.sum(1).tolist() == pytest.approx([0.0] * 8 + [float(even[8].sum())] * 16 + [0.0] * 8)
+    assert columns[5] > 8 < columns[22], "the outer strokes stay"
+    assert columns[:5].sum() == columns[23:].sum() == 0
+    # By hand: the middle of the second stroke is at 10 of 5 to 23, so at 5/18 of the width. Of the density there are
+    # (1/2 + 1/24) to its left by left edges, (1/2 - 1/8) by right ones: 0.458 on average, of which 0.3 are taken.
+    middle = (columns[8:19] * (torch.arange(8, 19) + 0.5)).sum() / columns[8:19].sum()
+    assert float(middle) == pytest.approx(5 + 18 * (0.7 * 5 / 18 + 0.3 * 0.458), abs=0.25)
+    assert torch.allclose(Equalise()(strokes.mT), Equalise()(strokes).mT, atol=1e-6)
+    one = strokes[:1].clone()
+    one[..., 7:] = 0  # a single stroke has no neighbours
+    assert torch.allclose(Equalise()(one), one, atol=1e-5)
+    assert Equalise()(torch.zeros(1, 1, 32, 32)).sum() == 0
 
 
 @pytest.mark.parametrize("option", [{"width": 6}, {"cells": 3}, {"entry": "lines"}])

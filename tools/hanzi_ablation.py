@@ -50,6 +50,8 @@ ROWS: dict[str, tuple[dict[str, int], dict[str, Any]]] = {
     "both-plain": (BOTH, {"augmentation": None}),
     "both-warp": (BOTH, {}),
     "directions": (BOTH, {"entry": "directions"}),
+    "two-views": (BOTH, {"entry": "straightened"}),
+    "even-lines": (BOTH, {"entry": "equalised"}),
     "one-cell": (BOTH, {"cells": 1}),
     "nine-cells": (BOTH, {"cells": 3}),
     "rank-64": (BOTH, {"rank": 64}),

@@ -105,8 +105,8 @@ def _sources(ink: Tensor) -> Tensor:
         wide = F.pad(density.unsqueeze(1), (1, 1), mode="replicate").squeeze(1)
         density = (wide[:, :-2] + 2 * density + wide[:, 2:]) / 4
     inked = ink.amax(1)
-    first, last = (width - (inked * reach).amax(1, keepdim=True) for reach in (width - edge[:-1], edge[1:]))
-    last = width - last  # the ink lies between these two edges
+    first = width - (inked * (width - edge[:-1])).amax(1, keepdim=True)
+    last = (inked * edge[1:]).amax(1, keepdim=True)  # the ink lies between these two edges
     within = ((edge[:-1] >= first) & (edge[1:] <= last)).to(ink.dtype)
     density, side = density * within, (last - first).clamp(min=1)
     total = density.sum(1, keepdim=True)
