@@ -16,8 +16,8 @@ from hwr_utils.errors import InputError
 # How far the two views of an image are sheared, as tangents: what leans to the right becomes upright, and what rises to
 # the right becomes level. Chosen on C016's characters, which lean, and on those of hwdb-subset, which rise.
 SLANT, RISE = 0.18, 0.12
-# How far strokes are spread, of 0 to 1, and the darkness from which a pixel is ink. Chosen by short trials on the
-# hwdb-subset, see chapter 7.
+# How far strokes are spread, of 0 to 1, and the darkness from which a pixel is ink. In short trials 0.3 did better on
+# the characters of hwdb-subset than 0.5, and that better than 0.8.
 EVENNESS, INK = 0.3, 0.35
 ENTRIES = ("gray", "directions", "straightened", "equalised")
 
@@ -81,9 +81,9 @@ class Views(nn.Module):
 class Equalise(nn.Module):
     """Spread the strokes of images more evenly: narrow gaps between them become wider, and wide ones narrower.
 
-    It is the nonlinear normalisation of shapes by line density (Yamada, Yamamoto and Saito, Pattern Recognition 23,
-    1990), `EVENNESS` of the way. The density at a place is one over the distance between the strokes to its sides, and
-    its sum over a row or a column says how far that one is stretched. The box around the ink stays where it is.
+    It is the nonlinear normalisation by line density that Liu and Marukawa describe (Pattern Recognition 38, 2005),
+    `EVENNESS` of the way. The density at a place is one over the distance between the strokes to its sides, and its sum
+    over a row or a column says how far that one is stretched. The box around the ink stays where it is.
     """
 
     def forward(self, images: Tensor) -> Tensor:
