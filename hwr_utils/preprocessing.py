@@ -4,11 +4,11 @@ It is plain arithmetic, so that the playground can do the same in JavaScript, an
 """
 
 import io
+import warnings
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 from numpy.typing import NDArray
@@ -146,11 +146,21 @@ def read_gray(path: str | Path) -> NDArray[np.uint8]:
 def decode(content: bytes, where: object) -> NDArray[np.uint8]:
     """Decode the content of a picture file as `read_gray`; `where` names it in messages."""
     try:
-        with patch.object(Image, "MAX_IMAGE_PIXELS", None):  # what is too large is an error below
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # what is too large is an error below
             image = Image.open(io.BytesIO(content), formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        raise InputError(
+            f"{where} has far more than {MAX_PIXELS:,} pixels, which is the most. Scale it down."
+        ) from error
     except UnidentifiedImageError as error:
-        told = f"undamaged {', '.join(FORMATS)} were expected. Save it as PNG, or remove it."
-        raise InputError(f"{where} is {kind(content)}; {told}") from error
+        found = kind(content)
+        found += (
+            ", damaged" if any(f" {name} " in found.upper() for name in FORMATS) else ", and no picture of these kinds"
+        )
+        raise InputError(
+            f"{where} is {found}: {', '.join(FORMATS)} were expected. Save it as PNG, or remove it."
+        ) from error
     with image:
         width, height = image.size  # known from the header, before anything is decoded
         if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
