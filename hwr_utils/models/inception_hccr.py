@@ -50,7 +50,10 @@ class Inception(nn.Module):
 class InceptionHCCR(nn.Module):
     """A stem of two convolutions, four Inception modules, global average pooling, a linear classifier.
 
-    At 56 pixels a side the modules work on 28x28, 14x14, 14x14 and 7x7 positions; other multiples of 8 do as well.
+    Args:
+        n_classes: number of logits.
+        image_size: side of the square one-channel input in pixels. At 56 the modules work on 28x28, 14x14, 14x14 and
+            7x7 positions; another multiple of 8 works as well.
     """
 
     def __init__(self, n_classes: int, image_size: int = 56) -> None:
@@ -70,4 +73,5 @@ class InceptionHCCR(nn.Module):
         """Map (N, 1, image_size, image_size) float images in 0..1 to (N, n_classes) logits."""
         features = F.max_pool2d(self.module1(self.stem(images)), 2)
         features = F.max_pool2d(self.module3(self.module2(features)), 2)
-        return self.classifier(self.module4(features).mean(dim=(2, 3)))
+        logits: Tensor = self.classifier(self.module4(features).mean(dim=(2, 3)))
+        return logits
