@@ -16,7 +16,7 @@ from hwr_utils.models.plain_hccr import PlainHCCR
 from hwr_utils.models.simple_cnn import SimpleCNN
 
 TOP_K = 10  # classes that are kept of each answer
-NETWORKS: dict[str, Callable[..., nn.Module]] = {
+_NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "compact_cnn": CompactHCCR,  # smaller, see recipes.MODEL_OPTIONS
     "compact_hccr": CompactHCCR,
     "inception_hccr": InceptionHCCR,
@@ -35,7 +35,7 @@ def build(architecture: str, n_classes: int, image_size: int, options: Mapping[s
         from hwr_utils.models.resnet50 import ResNet50  # torchvision doubles the time of the import
 
         return ResNet50(n_classes, image_size, **options)
-    return NETWORKS[architecture](n_classes, image_size, **options)
+    return _NETWORKS[architecture](n_classes, image_size, **options)
 
 
 def to_input(images: Tensor, image_size: int) -> Tensor:

@@ -131,7 +131,7 @@ def _density(ink: Tensor) -> Tensor:
 
 
 def _running_max(values: Tensor) -> Tensor:
-    """Return the greatest of the values (..., W), 0 or more, up to each; LiteRT has no operation for it."""
+    """Return the greatest of the values (..., W), 0 or more, up to each; torch.cummax cannot be exported to LiteRT."""
     step = 1
     while step < values.shape[-1]:
         values = torch.maximum(values, F.pad(values, (step, 0))[..., :-step])
@@ -186,7 +186,7 @@ class CompactHCCR(nn.Module):
                 f"{side} cells were expected at image_size={image_size}."
             )
         super().__init__()
-        self.views = Views(image_size) if entry in ENTRIES[2:] else None
+        self.views = Views(image_size) if entry in ("straightened", "equalised") else None
         self.equalise = Equalise() if entry == "equalised" else nn.Identity()
         self.entry = nn.Identity() if entry == "gray" else Directions()
         first, second, third, last = width, width * 3 // 2, width * 3, width * 4
