@@ -53,11 +53,16 @@ class Run:
         is also test_indices (N,), and for an import whose writers are known, writers (N,).
         """
         path = self.folder / "predictions.npz"
-        found, test = records.read_arrays(path), self.record["test"]
-        with reading(path, "labels, classes and scores of the images that its record counts", records.REMAKE):
-            right, n = int((found["classes"][:, 0] == found["labels"]).sum()), len(found["scores"])
-            if (right, n) != (test["correct"], test["n"]):
-                raise ValueError(f"found {right} of {n} right, and its record has {test['correct']} of {test['n']}")
+        found, n = records.read_arrays(path), self.record["test"]["n"]
+        with reading(path, f"labels, classes and scores of {n} images, of {len(self.classes)} classes", records.REMAKE):
+            labels, ranked, scores = (found[name] for name in ("labels", "classes", "scores"))
+            used = np.union1d(labels, ranked)
+            if labels.shape != (n,) or ranked.shape != (n, *scores.shape[1:]) or scores.ndim != 2 or not scores.size:
+                raise ValueError(f"found {labels.shape}, {ranked.shape} and {scores.shape}")
+            if used[0] < 0 or used[-1] >= len(self.classes):
+                raise ValueError(f"found classes {used[0]} to {used[-1]}")
+            if (right := int((ranked[:, 0] == labels).sum())) != self.record["test"]["correct"]:
+                raise ValueError(f"found {right} right, and its record {self.record['test']['correct']}")
         return found
 
     @cached_property

@@ -212,3 +212,24 @@ def test_repetitions_are_compared_on_the_same_images_or_not_at_all() -> None:
     anew = one.record | {"dataset": one.record["dataset"] | {"files": {"drawn anew": "0"}}}
     with pytest.raises(InputError, match="different images"):
         results.paired(one, results.Run(one.folder, anew))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"classes": np.array([[0, 7], [1, 0]])},
+        {"scores": np.ones((2, 3))},
+        {"labels": np.array([0])},
+        {"labels": np.array([1, 1])},
+    ],
+    ids=["no such class", "shapes that differ", "too few", "fewer right than its record says"],
+)
+def test_predictions_that_do_not_fit_their_record_are_refused(changed: dict[str, np.ndarray], tmp_path: Path) -> None:
+    record = {"dataset": {"classes": ["a", "b"]}, "test": {"n": 2, "correct": 2}}
+    run = results.Run(tmp_path, record)
+    arrays = {"labels": np.array([0, 1]), "classes": np.array([[0, 1], [1, 0]]), "scores": np.ones((2, 2))}
+    records.write_arrays(tmp_path / "predictions.npz", arrays)
+    assert run.predictions["labels"].tolist() == [0, 1]
+    records.write_arrays(tmp_path / "predictions.npz", arrays | changed)
+    with pytest.raises(InputError, match=r"predictions\.npz is damaged"):
+        _ = results.Run(tmp_path, record).predictions
