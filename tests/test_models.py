@@ -192,6 +192,10 @@ def test_the_two_views_are_torchs_shears_and_the_answer_is_their_mean() -> None:
     assert models.layer_table(two, 56)["macs"].iloc[0] == 2 * models.layer_table(one, 56)["macs"].iloc[0]
     smaller = images[..., :32, :32]
     assert torch.equal(two(smaller), one(smaller))
+    four = models.build("compact_hccr", 10, 56, {"width": 8, "entry": "paired"})
+    four.load_state_dict(two.state_dict())
+    every = one(torch.cat([views, Equalise()(views)])).unflatten(0, (4, 3)).mean(0)
+    assert torch.allclose(four.eval()(images), every, atol=1e-5), "each view as it is, and with even lines"
 
 
 def test_equalising_spreads_strokes_within_their_box() -> None:

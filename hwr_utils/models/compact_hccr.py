@@ -19,7 +19,7 @@ SLANT, RISE = 0.18, 0.12
 # How far strokes are spread, of 0 to 1, and the darkness from which a pixel is ink. In short trials 0.3 did better on
 # the characters of hwdb-subset than 0.5, and that better than 0.8.
 EVENNESS, INK = 0.3, 0.35
-ENTRIES = ("gray", "directions", "straightened", "equalised")
+ENTRIES = ("gray", "directions", "straightened", "equalised", "paired")
 
 
 class Directions(nn.Module):
@@ -161,8 +161,9 @@ class CompactHCCR(nn.Module):
         cells: how many a side; the last features are averaged over each of them.
         entry: what the network is given: "gray" is the image; "directions" is what `Directions` makes of it;
             "straightened" is, in evaluation, what it makes of the two `Views`, and the answer is the mean of both;
-            "equalised" is the same, and each view goes through `Equalise`, in training the image. An image whose side
-            is not `image_size`, as early in a training that begins with smaller ones, is read once, not sheared.
+            "equalised" is the same, and each view goes through `Equalise`, in training the image; "paired" reads each
+            view, in training the image, as it is and through `Equalise`, and takes the mean. An image whose side is not
+            `image_size`, as early in a training that begins with smaller ones, is not sheared.
 
     Raises:
         InputError: an impossible option.
@@ -186,8 +187,9 @@ class CompactHCCR(nn.Module):
                 f"{side} cells were expected at image_size={image_size}."
             )
         super().__init__()
-        self.views = Views(image_size) if entry in ("straightened", "equalised") else None
-        self.equalise = Equalise() if entry == "equalised" else nn.Identity()
+        self.views = Views(image_size) if entry in ("straightened", "equalised", "paired") else None
+        self.equalise = Equalise() if entry in ("equalised", "paired") else nn.Identity()
+        self.paired = entry == "paired"
         self.entry = nn.Identity() if entry == "gray" else Directions()
         first, second, third, last = width, width * 3 // 2, width * 3, width * 4
         self.stem = nn.Sequential(_unit(1 if entry == "gray" else 9, width // 2, 2), _unit(width // 2, first))
@@ -204,11 +206,13 @@ class CompactHCCR(nn.Module):
         n = len(images)
         if self.views and not self.training and images.shape[-1] == self.views.side:
             images = self.views(images)
-        features = self.widen2(F.max_pool2d(self.stem(self.entry(self.equalise(images))), 2))
+        even = self.equalise(images)
+        images = torch.cat([images, even]) if self.paired else even
+        features = self.widen2(F.max_pool2d(self.stem(self.entry(images)), 2))
         features = self.widen3(F.max_pool2d(features + self.keep2(features), 2))
         features = self.last(features + self.keep3(features))
         step = features.shape[-1] // self.cells
         features = F.avg_pool2d(features, features.shape[-1] - (self.cells - 1) * step, step).flatten(1)
         if len(features) > n:  # in evaluation what follows is affine, so this gives the mean of the logits
-            features = features.unflatten(0, (2, n)).mean(0)
+            features = features.unflatten(0, (len(features) // n, n)).mean(0)
         return self.classifier(self.norm(self.narrow(features)))
