@@ -9,6 +9,7 @@ kind of record has a schema beside this module. Reading needs no torch, so that 
 import io
 import json
 import math
+import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -125,9 +126,15 @@ def log(results_dir: Path, record: Mapping[str, Any]) -> None:
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write arrays as a compressed `.npz` in one step, without pickle; errors as `files.write_bytes`."""
+    """Write arrays as an `.npz` in one step, without pickle; errors as `files.write_bytes`.
+
+    It is compressed by LZMA, which makes predictions a seventh smaller than `np.savez_compressed` does.
+    """
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_LZMA) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w") as file:
+                np.lib.format.write_array(file, np.asanyarray(array), allow_pickle=False)
     files.write_bytes(path, buffer.getvalue())
 
 
