@@ -180,6 +180,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {"scores": {"temperature": 1, "rejector": REJECTOR | {"hidden": [[0.0] * 28, [0.0] * 27]}}},
         "wrong rejector",
     ),
+    "a rejector of numbers in quotes": (
+        {"scores": {"temperature": 1, "rejector": REJECTOR | {"output": ["0", "1"]}}},
+        "wrong rejector",
+    ),
     "an earlier edition": ({"schema_version": 1}, "schema_version 1"),
 }
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from hwr_utils import data, files, recipes, records
 from hwr_utils import processes as pool
 from hwr_utils.data import gnt, hwdb, idx
-from hwr_utils.errors import InputError
+from hwr_utils.errors import InputError, warn
 from hwr_utils.synthesis import drawing, fonts, hanzi, medians
 from hwr_utils.synthesis.strokes import FILE
 
@@ -104,7 +104,8 @@ def write(name: str, data_root: str | Path, seed: int = 0, processes: int | None
     """Draw a dataset into files like those of its published model; what the same arguments have drawn before is kept.
 
     The set is drawn into a temporary folder, which takes its final place when it is complete: after a kill the drawing
-    starts again, and two at once never mix. Its manifest.json tells what was drawn, with the checksums of the files.
+    starts again, and two at once never mix. A set of other sizes that lay there is replaced, with a warning. The set's
+    manifest.json tells what was drawn, with the checksums of the files.
 
     For `NAMES` the sizes are n_train and n_test, the numbers of images drawn from strokes, and per_font, how many hands
     copy each font into the training images; the files are IDX files and classes.txt. For `HANZI` they are writers,
@@ -134,6 +135,9 @@ def write(name: str, data_root: str | Path, seed: int = 0, processes: int | None
         told = {"sha256": found, "mice": 0} | told  # the first hanzi sets have neither
         if (manifest | {"sha256": found}).items() <= told.items():
             return folder
+        keys = (*SIZES[name], "characters", "seed", "version")
+        if other := [key for key in keys if told.get(key, 0) != manifest.get(key, 0)]:
+            warn(f"{folder} holds a set that differs in {', '.join(other)}; it is replaced.")
     with files.new_folder(folder, needed) as part:
         found = _write_gnt(part, manifest, processes) if name == HANZI else _write_idx(part, manifest)
         files.write_json(part / "manifest.json", manifest | {"sha256": found})
