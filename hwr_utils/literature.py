@@ -13,8 +13,9 @@ SONG_TABLE_2 = pd.DataFrame(_TABLES["song_table_2"]).T.sort_index().sort_index(a
 KMNIST_KERAS: dict[str, float] = _TABLES["kmnist_keras"]  # dataset -> accuracy (0..1)
 # On handwritten Chinese characters, offline, at the 3,755 classes of GB 2312 level 1, a row each: who (the authors, and
 # what reads the characters), accuracy (0..1, of a single network where it is one), test (the test images), megabytes
-# (10^6 bytes of the model as published; NaN where the source gives none), citation (key in the bibliography).
+# (10^6 bytes of the model as published; NaN where the source gives none), citation (key in the bibliography), year.
 HANZI = pd.DataFrame([_TABLES["kim"], *_TABLES["hanzi"], *_TABLES["compact"]])
+HANZI["year"] = HANZI["citation"].str.extract(r"(\d{4})", expand=False).astype(int)
 KIM = HANZI.iloc[0]
 # The data and the steps that he gives: 897,000 images in batches of 48 are 18,688 steps, so one epoch and not twenty.
 KIM_TRAIN_IMAGES, KIM_STEPS, KIM_BATCH = 897_000, 18_000, 48
