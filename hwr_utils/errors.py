@@ -26,7 +26,7 @@ _BEGINNINGS = {
     b"BM": "a BMP picture",
     b"II*\0": "a TIFF picture",
     b"MM\0*": "a TIFF picture",
-    b"<": "a web page or XML, as a server sends instead of a file",
+    b"<": "a web page (as a server sends instead of a file), an SVG drawing or other XML",
 }
 
 

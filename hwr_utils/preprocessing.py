@@ -37,10 +37,10 @@ def from_file(path: str | Path, size: int = 28, margin: int = 4) -> NDArray[np.u
 
 
 def fit(gray: NDArray[np.uint8], size: int = 28, margin: int = 4) -> NDArray[np.uint8]:
-    """Return (H, W) as (size, size) uint8, white on black; an image of this size keeps its place and its light."""
+    """Return (H, W) as `prepare` does, centred by its box; an image of this size keeps its place and its light."""
     if gray.shape == (size, size):
         return 255 - gray if is_dark_on_light(gray) else gray
-    return to_square(_ink(gray), size, margin)
+    return prepare(_ink(gray), size, margin, "box")
 
 
 def from_picture(path: str | Path, size: int, margin: int, centre: str) -> NDArray[np.uint8]:
@@ -180,6 +180,9 @@ def to_gray(image: Image.Image) -> NDArray[np.uint8]:
     """Return the brightness of an image of any mode as (H, W) uint8; what is transparent becomes paper."""
     if image.mode.startswith("I"):  # 16 bits: 65535 becomes 255
         return ((np.asarray(image).clip(0, 65535).astype(np.uint32) + 128) // 257).astype(np.uint8)
+    if image.mode == "F":  # floats, of 0 to 1 or to 255
+        values: NDArray[np.float32] = np.nan_to_num(np.asarray(image))
+        return _round(values * (255 if values.max() <= 1 else 1))
     if not image.has_transparency_data:
         return np.asarray(image.convert("RGB").convert("L"))
     layers = image.convert("RGBA")
@@ -285,7 +288,7 @@ def resize(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint
     return values.astype(np.uint8)
 
 
-def _round(values: NDArray[np.float64]) -> NDArray[np.uint8]:
+def _round(values: NDArray[np.floating]) -> NDArray[np.uint8]:
     rounded: NDArray[np.uint8] = np.floor(np.clip(values, 0, 255) + 0.5).astype(np.uint8)  # halves go up
     return rounded
 

@@ -102,6 +102,9 @@ def test_kinds_of_files_give_the_same_character(tmp_path: Path) -> None:
     assert close(save(path, rgba(255, SHAPE)))  # white ink on nothing
     wide = (255 - SHAPE).astype(np.uint16) * 257
     assert close(save(path, Image.fromarray(wide)))  # 16 bits
+    for most in (1, 255):
+        shades = (255 - SHAPE).astype(np.float32) / 255 * most
+        assert close(save(tmp_path / "picture.tif", Image.fromarray(shades)))  # floats
     palette = Image.fromarray((SHAPE > 0).astype(np.uint8), "L").convert("P")
     palette.putpalette([0, 0, 0, 0, 0, 0])
     assert close(save(path, palette, transparency=0))  # black ink on a transparent palette entry
@@ -196,6 +199,7 @@ def test_thin_pens_do_not_fade(tmp_path: Path) -> None:
     paper = np.full((400, 400), 255)
     paper[50:350, 120] = paper[350, 120:260] = 0  # a line of one pixel in 300
     assert picture(tmp_path, paper).max() == 255
+    assert preprocessing.fit(paper.astype(np.uint8)).max() == 255  # of training pictures as well
 
 
 @pytest.mark.parametrize(("level", "width"), [(0, 1), (60, 10)])

@@ -17,7 +17,7 @@ from helpers import N_CLASSES, easy_images, tiny, write_easy
 from hwr_utils import cli, data, files, models, preprocessing, records, results, runs
 from hwr_utils.device import calibration, export, quantization, recognizer
 from hwr_utils.device.export import FORMATS
-from hwr_utils.errors import InputError
+from hwr_utils.errors import InputError, InputWarning
 
 CLASSIFIER = 4 * (128 * N_CLASSES + N_CLASSES)  # bytes, of its 32-bit floats
 
@@ -174,14 +174,16 @@ def test_scores_are_calibrated_on_another_dataset(
         quantization.quantize(copy, ["safetensors"], data_root=root, calibrate_on="custom:easy")
 
 
-def test_without_held_out_images_nothing_is_set(run: results.Run, record: dict[str, Any], root: Path) -> None:
+def test_with_few_held_out_images_or_none_nothing_is_set(run: results.Run, record: dict[str, Any], root: Path) -> None:
     """The test images would do, and would then no longer test."""
     bare = trained_otherwise(run, validation_fraction=None)
     nobody = torch.nn.Identity()  # it is not even asked
     test = np.zeros((4, 4), np.float32), np.zeros(4, np.int64)
-    none = np.zeros((0, 16, 16), np.uint8), np.zeros(0, np.int64)
-    scores, used = quantization._scores(bare, nobody, {}, none, None, test)
-    assert scores == {"held_out": None, "images": 0, "temperature": 1} and used == {"temperature": 1}
+    for n, source in ((0, None), (9, "validation")):
+        few = np.zeros((n, 16, 16), np.uint8), np.zeros(n, np.int64)
+        with pytest.warns(InputWarning, match=f"{n} held-out images are too few"):
+            scores, used = quantization._scores(bare, nobody, {}, few, source, test)
+        assert scores == {"held_out": None, "images": 0, "temperature": 1} and used == {"temperature": 1}
     records.validate(record | {"scores": scores}, Path("quantization.json"))
 
 

@@ -25,13 +25,13 @@ from hwr_utils import data, evaluation, files, models, preprocessing, records, r
 from hwr_utils.data import splits
 from hwr_utils.device import calibration, export, recognizer
 from hwr_utils.device.calibration import Images, Labelled, Labels, Logits, Tested
-from hwr_utils.errors import InputError
+from hwr_utils.errors import InputError, warn
 from hwr_utils.training import Execution
 
 ROUNDS, TURN = 20, 10  # in each of the rounds every format has a turn, of so many inferences
 REFERENCE, CLOCK = "safetensors", "fp32.tflite"  # the formats with which answers and times are compared
 CALIBRATION_IMAGES = 200  # of the training set; beyond some hundred the ranges hardly move
-HELD_OUT_IMAGES = 5000  # at most, by which scores are calibrated
+HELD_OUT_IMAGES, FEWEST_HELD_OUT = 5000, 10  # at most, and at least, by which scores are calibrated
 LIBRARIES = {"torch", "litert-torch", "litert-converter", "ai-edge-litert", "ai-edge-quantizer", "onnx", "onnxruntime"}
 
 Interpreter = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # (1, 1, H, W) image -> (C,) logits
@@ -198,9 +198,12 @@ def _scores(
     run: results.Run, model: nn.Module, form: Mapping[str, Any], held_out: Labelled, source: str | None, test: Tested
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return what to record of `calibration.measure` and its images, and what model.json says under `scores`."""
-    found: dict[str, Any] = {"held_out": source, "images": len(held_out[1]), "temperature": 1.0}
-    if source is None:  # test images that calibrate would no longer be a test
-        return found, {"temperature": 1.0}
+    n = len(held_out[1])
+    if n < FEWEST_HELD_OUT:  # and test images that calibrate would no longer be a test
+        remedy = "Give it more training images, or a dataset with --calibrate-on, if you want that"
+        warn(f"{run.folder.name}: {n} held-out images are too few to calibrate its scores. {remedy}.")
+        return {"held_out": None, "images": 0, "temperature": 1.0}, {"temperature": 1.0}
+    found: dict[str, Any] = {"held_out": source, "images": n, "temperature": 1.0}
     size = run.config.training["image_size"]
     measured, rejector = calibration.measure(partial(predict, model, size), form, run.classes, held_out, test)
     told = {name: values.tolist() for name, values in vars(rejector).items()}

@@ -36,7 +36,7 @@ from hwr_utils.errors import InputError, reading
 SCHEMA_VERSION = 3
 DESCRIPTION = "model.json"
 RANKED, DRAWN = 10, 16  # the greatest logits that a rejector sees in their order, and what it sees of the image
-AGAIN = "Copy it anew together with its model.json, or make both again with `hwr quantize RUN`."
+AGAIN = "Copy the file and its model.json anew together, or make both again with `hwr quantize RUN`."
 
 
 @dataclass(frozen=True)
