@@ -477,9 +477,9 @@ def test_models_say_what_they_are_and_what_they_know(digits: Page) -> None:
         choose(digits, model.entry["name"])
         about, test = digits.locator("#playground-about").inner_text(), model.test
         assert test and f"{100 * test['correct'] / test['n']:.2f} % of {test['n']:,} real images" in about
-        # the one of the hanzi comes from trainings on nine sets of drawings
+        # the one of the hanzi comes from trainings on eleven sets of drawings
         trained = (
-            5 * 720_960 + 2 * (630_840 + 292_890)
+            5 * 720_960 + 2 * (630_840 + 292_890 + 540_720)
             if model.entry["name"] == "hanzi"
             else model.record["dataset"]["n_train"]
         )
