@@ -90,6 +90,7 @@ def test_runs_wait_for_a_gpu_and_for_data(tmp_path: Path, monkeypatch: pytest.Mo
     assert grid.runnable([simple, deep], gpu=True) == ([simple, deep], [])
 
 
+@pytest.mark.filterwarnings("ignore:.*it is replaced")
 def test_drawing_anew_removes_what_was_recorded_of_other_images(profiles: Path) -> None:
     """Where only the files were lost the same images are drawn again, and the records stay."""
     grid.draw("tiny", "digits-synthetic")

@@ -88,6 +88,7 @@ def test_the_number_of_processes_changes_nothing(drawn: Path, tmp_path: Path) ->
     assert content(write(tmp_path, 0, 4, SOME, processes=3)) == content(drawn)
 
 
+@pytest.mark.filterwarnings("ignore:.*it is replaced")
 def test_fonts_write_beside_the_strokes_and_the_test_part_is_of_other_hands(tmp_path: Path) -> None:
     folder = write(tmp_path, 0, 2, SOME, per_font=1)
     names = sorted(path.stem for path in (folder / "gnt").glob("*.gnt"))
@@ -122,6 +123,7 @@ def test_a_mouse_draws_straight_lines() -> None:
         assert middle.mean() < 0.25
 
 
+@pytest.mark.filterwarnings("ignore:.*it is replaced")
 def test_a_set_is_kept_until_another_is_whole(drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "synthetic" / synthesis.HANZI
     shutil.copytree(drawn, folder)
