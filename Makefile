@@ -38,9 +38,11 @@ setup:  ## make .venv, or update it; the other commands do this by themselves
 
 study: setup  ## train on synthetic data and build the whole book of it: 3 to 8 minutes on 2 cores
 	$(SNAKEMAKE)
+	@echo 'The book is ready. Open _build/study/html/index.html'
 
 book: setup  ## build the book from the committed notebooks and records
 	$(SNAKEMAKE) book --config profile=paper
+	@echo 'The book is ready. Open _build/html/index.html'
 
 # most of the book is made on one core; the lint and the chapters have the other
 test:  ## check everything: 5 to 10 minutes on 2 cores

@@ -23,7 +23,7 @@ from hwr_utils import files, plots, records, results
 from hwr_utils.errors import InputError
 
 REPOSITORY = files.REPOSITORY
-BANNER = "Quick edition: synthetic data drawn by the project, small sizes. These are not the study's results."
+BANNER = "Quick edition: synthetic data drawn by the project, small sizes. Its own runs are not the study's results."
 QUICK_FIRST_PAGE = """
 :::{important}
 This is the quick edition. What this page says was found, and its figure, are the **published study's**: they come from
@@ -310,7 +310,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"book/build.py: error: {error}", file=sys.stderr)
         return 2
-    print(f"The book is ready. Open {out / 'index.html'}")
     return 0
 
 
