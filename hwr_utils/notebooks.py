@@ -147,7 +147,7 @@ def execute(
             if isinstance(error, papermill.PapermillExecutionError):
                 told = f"the cell In [{error.exec_count}] failed: {error.ename}: {error.evalue}"
                 if error.ename != "InputError" and checked.get("results_dir"):
-                    told += ". A chapter needs the study's records; put yours beside them, in one results_dir"
+                    told += ". It may need runs that results_dir lacks: put yours beside the study's records"
             raise InputError(f"{path.name}: {told.rstrip('.')}. The notebook as far as it ran is {failed}.") from error
     # papermill notes times and paths of this machine: without them, the same work always gives the same file
     notebook.metadata.papermill = {"parameters": checked}

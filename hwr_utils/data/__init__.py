@@ -175,8 +175,8 @@ def _check_classes(name: str, whole: _Whole) -> None:
         named = [whole.classes[label] for label in np.setdiff1d(labels, others)]
         told = f"{', '.join(named[:5])}{f' and {len(named) - 5} more' if named[5:] else ''}"
         if named and not fault:
-            told += ". Add some for training, or remove them"
-            raise InputError(f"{name} has classes in its test set alone, which no model can learn: {told}.")
+            remedy = "Add some for training, or remove them."
+            raise InputError(f"{name} has classes in its test set alone, which no model can learn: {told}. {remedy}")
         if named:
             warn(f"{name} has classes without a {fault} image: {told}. Was that meant?")
 
