@@ -8,7 +8,9 @@ import io
 import json
 import os
 import shutil
+import signal
 import sys
+import threading
 import tomllib
 import warnings
 from collections.abc import Callable, Sequence
@@ -245,6 +247,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = vars(_parser().parse_args(argv))
     warnings.formatwarning = lambda message, *_, **__: f"hwr: warning: {message}\n"
     processes.end_with_snakemake()
+    if threading.current_thread() is threading.main_thread():  # clusters end a job so
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         arguments.pop("run")(**arguments)
         sys.stdout.flush()

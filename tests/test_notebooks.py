@@ -78,8 +78,11 @@ def test_the_same_work_makes_the_same_file(tiny: Path, tmp_path: Path) -> None:
     assert done[0] == done[1]
 
 
-def test_a_terminal_shows_a_cells_own_bar_and_an_interrupt_is_told_in_one_line(tmp_path: Path) -> None:
-    """Stop a training that lasts for ever, as a user does who has seen its bar."""
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_terminal_shows_a_cells_own_bar_and_an_interrupt_is_told_in_one_line(
+    how: signal.Signals, tmp_path: Path
+) -> None:
+    """Stop a training that lasts for ever, as a user does who has seen its bar, or a cluster whose time is over."""
     body = "import time\nfrom tqdm import tqdm\nfor _ in tqdm(range(3), desc='training'):\n    time.sleep(LIMIT)"
     path = write(tmp_path, "LIMIT = 30  # seconds", body=body)
     terminal, end = os.openpty()
@@ -91,7 +94,7 @@ def test_a_terminal_shows_a_cells_own_bar_and_an_interrupt_is_told_in_one_line(t
     told = b""
     while b"training:   0%" not in told:
         told += os.read(terminal, 1000)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(how)
     assert process.wait(LIMIT) == 130
     os.set_blocking(terminal, False)
     told += os.read(terminal, 10_000)

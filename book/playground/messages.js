@@ -13,7 +13,7 @@ const ENGLISH = {
   likely: "Most likely: {character}, {share}.",
   best: "Most likely: {character}.", // of a model whose scores do not hold on real images
   several: "Several characters? Draw one.",
-  unlikely: "No candidate is likely.",
+  unlikely: "No candidate is likely. These are guesses; a clearer drawing may help.",
   candidate: "{character} {share}, candidate {place}: copy", // what is seen comes first: whoever speaks to the computer says that
   guess: "{character}, candidate {place}: copy",
   copied: "{character} is copied.",
@@ -38,7 +38,7 @@ const KOREAN = {
   likely: "가장 그럴듯한 글자: {character}, {share}.",
   best: "가장 그럴듯한 글자: {character}.",
   several: "여러 글자인가요? 한 글자만 그리세요.",
-  unlikely: "그럴듯한 후보가 없습니다.",
+  unlikely: "그럴듯한 후보가 없습니다. 아래는 추측일 뿐이니, 더 또렷하게 다시 그려 보세요.",
   candidate: "{character} {share}, 후보 {place}: 복사",
   guess: "{character}, 후보 {place}: 복사",
   copied: "{character} 글자를 복사했습니다.",

@@ -1,28 +1,35 @@
 """Draw scribbles: strokes that are no character, for which a model should offer none.
 
-Eleven kinds, in turn: a tangle of smooth lines, coils, zigzags, straight lines across each other, scattered dots,
-waves, strokes of characters thrown together, two characters over each other, rings, hatching, and the outlines of stars
-and clouds. The same seed gives the same strokes on every machine: only uniform random numbers are used, and coordinates
-are rounded.
+Thirteen kinds, in turn: a tangle of smooth lines, coils, zigzags, straight lines across each other, scattered dots,
+waves, strokes of characters thrown together, two characters over each other, rings, hatching, the outlines of stars
+and clouds, what people doodle, such as a face or a house, and signs such as ? and &. The same seed gives the same
+strokes on every machine: only uniform random numbers are used, and coordinates are rounded.
 """
+
+from pathlib import Path
 
 import numpy as np
 
-from hwr_utils.synthesis.strokes import Floats, path, strokes_for, table
+from hwr_utils.synthesis.strokes import Floats, parse, path, strokes_for, table
 
 Scribble = list[Floats]  # strokes in the order of drawing, each (M, 2): x and y in 0..1, y downwards
 
 SPACING = 0.01  # between the points of a stroke, as a part of the pad
-KINDS = ("tangle", "coil", "zigzag", "lines", "dots", "wave", "jumble", "pair", "rings", "hatching", "outline")
+TYPED = Path(__file__).with_name("doodles.json")  # kind -> figure -> variants, as in strokes.json
+KINDS = (
+    *("tangle", "coil", "zigzag", "lines", "dots", "wave", "jumble", "pair", "rings", "hatching", "outline"),
+    *("doodle", "symbol"),  # those of the file
+)
 
 
 def draw(n: int, seed: int) -> list[Scribble]:
-    """Return `n` scribbles; number i is of kind i modulo 11, and a smaller `n` gives the first of the same."""
+    """Return `n` scribbles; number i is of kind i modulo 13, and a smaller `n` gives the first of the same."""
     makers = (_tangle, _coil, _zigzag, _lines, _dots, _wave, _jumble, _pair, _rings, _hatching, _outline)
     found = []
     for number in range(n):
         rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(number,))))
-        strokes = makers[number % len(KINDS)](rng)
+        kind = number % len(KINDS)
+        strokes = makers[kind](rng) if kind < len(makers) else _figure(rng, KINDS[kind])
         points = np.concatenate(strokes)
         low, side = points.min(axis=0), np.ptp(points, axis=0).max()
         found.append([np.rint((0.05 + 0.9 * (stroke - low) / side) * 4096) / 4096 for stroke in strokes])
@@ -121,6 +128,22 @@ def _outline(rng: np.random.Generator) -> Scribble:
     far = np.where(np.arange(count) % 2, 0.5, 0.3) - 0.15 * rng.random(count)
     corners = 0.5 + far[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
     return [_curve(np.concatenate([corners, corners[:1]]), sharp)]
+
+
+def _figure(rng: np.random.Generator, kind: str) -> Scribble:
+    """A figure as typed, turned a little, slanted, squeezed and perhaps mirrored; each of its points is moved."""
+    figures = [*table(TYPED)[kind].values()]
+    variants = figures[rng.integers(len(figures))]
+    turn, slant, (wide, moved, mirrored) = 0.6 * (rng.random() - 0.5), 0.6 * (rng.random() - 0.5), rng.random(3)
+    way = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
+    way = np.array([[(0.7 + 0.6 * wide) * (-1 if mirrored < 0.5 else 1), 0], [-slant, 1]]) @ way
+    found = []
+    for stroke in variants[rng.integers(len(variants))]:
+        points, corners = parse(stroke)
+        far = 0.12 * moved * max(np.ptp(points, axis=0).max(), 0.2)
+        points = (points + far * (rng.random(points.shape) - 0.5)) @ way
+        found.append(path(points, corners, SPACING) if len(points) > 1 else points)
+    return found
 
 
 def _character(rng: np.random.Generator) -> Scribble:

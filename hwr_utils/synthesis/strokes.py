@@ -32,9 +32,9 @@ CUT = 10  # points to either side over which a hurried pen cuts a corner
 
 
 @functools.cache
-def table() -> dict[str, dict[str, list[Variant]]]:
-    """Return strokes.json: section -> character -> variants."""
-    content: dict[str, dict[str, list[Variant]]] = json.loads(FILE.read_text("utf-8"))
+def table(file: Path = FILE) -> dict[str, dict[str, list[Variant]]]:
+    """Return strokes.json, or another file of its form: section -> character -> variants."""
+    content: dict[str, dict[str, list[Variant]]] = json.loads(file.read_text("utf-8"))
     return content
 
 
