@@ -46,7 +46,7 @@ class Model:
         record: its run's record.json.
         test: `n`, `correct`, `declined` and the scores' `ece` on real images, of which the last two may lack; or None
             where that was not measured.
-        also: the record of another test, where the entry names one and it was made; else None.
+        also: what it reads of KanjiVG's strokes, a row of what tools/pen_strokes.py wrote; None where it lacks.
     """
 
     entry: Mapping[str, Any]
@@ -72,7 +72,8 @@ def models(results: Path = RESULTS) -> list[Model]:
     Raises:
         InputError: a file of such a run is missing or damaged.
     """
-    found = []
+    found, path = [], RESULTS / "benchmarks" / "pen-strokes.json"
+    strokes = records.read_json(path)["rows"] if path.exists() else []
     for entry in entries():
         folder = results / entry["run"]
         file, description = folder / MODEL, folder / recognizer.DESCRIPTION
@@ -85,7 +86,7 @@ def models(results: Path = RESULTS) -> list[Model]:
                 f"`hwr quantize {folder}`."
             )
         record = records.read_json(folder / "record.json")
-        also = _measured(records.evaluation_path(folder, entry["also_on"])) if "also_on" in entry else None
+        also = next((row for row in strokes if (row["run"], row["source"]) == (entry["run"], "KanjiVG")), None)
         found.append(Model(entry, file, about, record, _test(folder, record, entry["accuracy_on"]), also))
     return found
 

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from hwr_utils import evaluation, files, recipes, records
+from hwr_utils.data import gnt
 from hwr_utils.data.splits import FOLDS
 from hwr_utils.errors import InputError, reading
 from hwr_utils.recipes import RunConfig
@@ -101,6 +102,20 @@ def command(config: RunConfig) -> str:
     words += ["--recipe", recipes.base(config.recipe, config.architecture), "--seed", str(config.seed)]
     words += [word for name, value in changes(config).items() for word in ("--set", f"{name}={value}")]
     return shlex.join(words)
+
+
+def drawing(record: Mapping[str, Any]) -> str:
+    """Return the shell command that drew the data of a run, by its record; empty where that does not tell how."""
+    drawn, classes = record["dataset"].get("drawn"), record["dataset"]["classes"]
+    if drawn is None:
+        return ""
+    options = {
+        name: drawn[name] for name in ("seed", "n_train", "n_test", "writers", "per_font", "mice") if name in drawn
+    }
+    if "writers" in drawn and len(classes) < len(gnt.LEVEL_1):
+        options["classes"] = "".join(classes)
+    words = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    return shlex.join(["hwr", "synthesize", drawn["dataset"], *words])
 
 
 def find(

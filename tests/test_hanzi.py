@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import signal
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hwr_utils import data, files, synthesis
+from hwr_utils import cli, data, files, results, synthesis
 from hwr_utils.data import gnt
 from hwr_utils.errors import InputError
 from hwr_utils.synthesis import fonts, hanzi, medians
@@ -86,6 +87,14 @@ def test_the_import_and_the_manifest_tell_what_was_drawn(drawn: Path) -> None:
 
 def test_the_number_of_processes_changes_nothing(drawn: Path, tmp_path: Path) -> None:
     assert content(write(tmp_path, 0, 4, SOME, processes=3)) == content(drawn)
+
+
+def test_the_command_that_a_record_tells_draws_its_data(drawn: Path, tmp_path: Path) -> None:
+    dataset = data.load(synthesis.HANZI, drawn.parents[1], split="random")
+    record = {"dataset": {"drawn": dataset.drawn, "classes": list(dataset.classes)}}
+    assert cli.main([*shlex.split(results.drawing(record))[1:], "--data-root", str(tmp_path)]) == 0
+    assert data.checksums(synthesis.HANZI, tmp_path) == dataset.files
+    assert results.drawing({"dataset": {"classes": ["0", "1"]}}) == ""
 
 
 @pytest.mark.filterwarnings("ignore:.*it is replaced")
@@ -165,7 +174,11 @@ def test_bad_arguments_are_named(arguments: dict[str, object], message: str, tmp
     assert not list(tmp_path.iterdir())
 
 
-def test_absent_or_damaged_strokes_are_told(tmp_path: Path) -> None:
+def test_absent_damaged_or_altered_strokes_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    medians.verify()
+    monkeypatch.setattr(medians, "SHA256", 64 * "0")
+    with pytest.raises(InputError, match="altered"):
+        medians.verify()
     with pytest.raises(InputError, match="cannot read"):
         medians.read("一", tmp_path)
     (tmp_path / "一.json").write_text("{}")

@@ -164,6 +164,7 @@ def _plan(seed: int, writers: int, classes: int | str | None, per_font: int, mic
     characters = choose(classes)
     if not writers and not per_font and not mice:
         raise InputError("writers=0: without fonts and mice one writer or more was expected.")
+    medians.verify()
     if per_font:
         fonts.verify()
     return {

@@ -14,11 +14,13 @@ from pathlib import Path
 import numpy as np
 
 from hwr_utils import files
-from hwr_utils.errors import reading
+from hwr_utils.data.gnt import LEVEL_1
+from hwr_utils.errors import InputError, reading
 from hwr_utils.synthesis.strokes import Floats, Ints
 
 PACKAGE = files.REPOSITORY / "node_modules" / "hanzi-writer-data"
 LICENCE = "Arphic Public License"
+SHA256 = "19c4674dc539ae3b6b3aa21028b6f2ffc03922f24e7c3ff74887e1f03300b26a"  # of the medians of all 3,755 characters
 GRID, TOP = 1024, 900  # units a side, and where the upper edge lies
 POINTS = 16  # on each stroke, at equal distances along it
 
@@ -47,6 +49,15 @@ def read(characters: str, package: Path = PACKAGE) -> Strokes:
     return Strokes(
         characters, paths, np.repeat(np.arange(len(counts)), counts), first, part, files.sha256(text.encode())
     )
+
+
+def verify(package: Path = PACKAGE) -> None:
+    """Raise an InputError where the package lacks a character, or has other strokes than those that the study took."""
+    if (found := read("".join(LEVEL_1), package).sha256) != SHA256:
+        raise InputError(
+            f"the strokes in {package} have the checksum {found[:12]}, expected {SHA256[:12]}: they are altered, or of "
+            "another version. Remove node_modules, and run `make setup`."
+        )
 
 
 def stroke_counts(characters: str, package: Path = PACKAGE) -> list[int] | None:
