@@ -4,7 +4,7 @@
 
 KanjiVG's strokes (CC BY-SA 3.0) are the package `kanjivg`: one person drew each character as a template, in the forms
 of Japan. Omniglot's (MIT, https://github.com/brendenlake/omniglot) were drawn with a mouse by ten people; its Latin
-alphabet is read by the model for letters. No network learned from either. Without `--omniglot` its row is kept.
+alphabet, of small letters, is read by the model for letters. No network learned from either. Without `--omniglot` its row is kept.
 """
 
 import argparse
