@@ -3,8 +3,9 @@
     python tools/pen_strokes.py [--omniglot strokes.zip]
 
 KanjiVG's strokes (CC BY-SA 3.0) are the package `kanjivg`: one person drew each character as a template, in the forms
-of Japan. Omniglot's (MIT, https://github.com/brendenlake/omniglot) were drawn with a mouse by ten people; its Latin
-alphabet, of small letters, is read by the model for letters. No network learned from either. Without `--omniglot` its row is kept.
+of Japan. Omniglot's (MIT, https://github.com/brendenlake/omniglot) were drawn with a mouse by ten people; the small
+letters of its Latin alphabet are read by the model for letters. No network learned from either. Without `--omniglot`
+its row is kept.
 """
 
 import argparse
