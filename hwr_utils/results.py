@@ -115,7 +115,8 @@ def drawing(record: Mapping[str, Any]) -> str:
     if "writers" in drawn and len(classes) < len(gnt.LEVEL_1):
         options["classes"] = "".join(classes)
     words = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-    return shlex.join(["hwr", "synthesize", drawn["dataset"], *words])
+    version = f"  # by version {drawn['version']} of the generator"
+    return shlex.join(["hwr", "synthesize", drawn["dataset"], *words]) + version
 
 
 def find(

@@ -92,7 +92,7 @@ def test_the_number_of_processes_changes_nothing(drawn: Path, tmp_path: Path) ->
 def test_the_command_that_a_record_tells_draws_its_data(drawn: Path, tmp_path: Path) -> None:
     dataset = data.load(synthesis.HANZI, drawn.parents[1], split="random")
     record = {"dataset": {"drawn": dataset.drawn, "classes": list(dataset.classes)}}
-    assert cli.main([*shlex.split(results.drawing(record))[1:], "--data-root", str(tmp_path)]) == 0
+    assert cli.main([*shlex.split(results.drawing(record), comments=True)[1:], "--data-root", str(tmp_path)]) == 0
     assert data.checksums(synthesis.HANZI, tmp_path) == dataset.files
     assert results.drawing({"dataset": {"classes": ["0", "1"]}}) == ""
 
