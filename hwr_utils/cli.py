@@ -260,7 +260,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MemoryError:
         told = "there is not enough memory for this. Give smaller files, or use a machine with more memory."
     except KeyboardInterrupt:
-        print("hwr: stopped. The same command goes on from here; an import or a drawing starts again.", file=sys.stderr)
+        print(
+            "hwr: stopped. The same command goes on from the last checkpoint; other work starts again.", file=sys.stderr
+        )
         return 130
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tries again when it ends
