@@ -179,8 +179,8 @@ def predict(pictures: Iterable[str | Path], model: str | Path, k: int = 10) -> I
         except InputError as error:
             faults.append(str(error))
     if faults:
-        told = [f"{len(faults)} of {n} pictures could not be read:"] if n > 1 else []
-        raise InputError("\n".join(told + faults))
+        told = f"{len(faults)} of {n} pictures could not be read: " if n > 1 else ""
+        raise InputError(told + " ".join(faults))
 
 
 def _pictures(given: str | Path) -> list[str]:
