@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hwr_utils import evaluation, files, recipes, records
+from hwr_utils import evaluation, files, recipes, records, synthesis
 from hwr_utils.data import gnt
 from hwr_utils.data.splits import FOLDS
 from hwr_utils.errors import InputError, reading
@@ -109,10 +109,8 @@ def drawing(record: Mapping[str, Any]) -> str:
     drawn, classes = record["dataset"].get("drawn"), record["dataset"]["classes"]
     if drawn is None:
         return ""
-    options = {
-        name: drawn[name] for name in ("seed", "n_train", "n_test", "writers", "per_font", "mice") if name in drawn
-    }
-    if "writers" in drawn and len(classes) < len(gnt.LEVEL_1):
+    options = {name: drawn[name] for name in ("seed", *synthesis.SIZES[drawn["dataset"]]) if name in drawn}
+    if drawn["dataset"] == synthesis.HANZI and len(classes) < len(gnt.LEVEL_1):
         options["classes"] = "".join(classes)
     words = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     version = f"  # by version {drawn['version']} of the generator"
