@@ -11,7 +11,7 @@ import io
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -58,28 +58,6 @@ class Passage:
     step: int = 0  # how many steps are done
 
 
-@dataclass(frozen=True)
-class Learner:
-    """A network with its optimizer and the mean of its weights, as a config asks for them."""
-
-    config: RunConfig
-    execution: Execution
-    network: nn.Module  # to train
-    trained: nn.Module  # the same weights, to call in training: compiled or shared by processes if that is asked for
-    optimizer: torch.optim.Optimizer  # of these weights
-    mean: AveragedModel | None  # of the network's weights over the steps, where the config has an `ema`
-
-    @property
-    def evaluated(self) -> nn.Module:
-        """The network to evaluate and to save."""
-        return self.network if self.mean is None else self.mean.module
-
-    @property
-    def parts(self) -> dict[str, Any]:
-        """What a checkpoint keeps the state of, by its name there."""
-        return {"model": self.network, "optimizer": self.optimizer} | ({"mean": self.mean} if self.mean else {})
-
-
 @dataclass
 class FitResult:
     """What training leaves; weights are on the CPU."""
@@ -93,6 +71,80 @@ class FitResult:
     stopped_early: bool = False  # did patience end it before the epochs ran out?
     epoch_seconds: list[float] = field(default_factory=list)  # of the training steps of each epoch
     sessions: int = 1  # one more for each time it was resumed
+
+
+@dataclass
+class Learner:
+    """A network, its optimizer and the mean of its weights, as a config asks for them, and how far they have come."""
+
+    config: RunConfig
+    execution: Execution
+    network: nn.Module  # to train
+    trained: nn.Module  # the same weights, to call in training: compiled or shared by processes if that is asked for
+    optimizer: torch.optim.Optimizer  # of these weights
+    mean: AveragedModel | None  # of the network's weights over the steps, where the config has an `ema`
+    result: FitResult = field(default_factory=FitResult)  # of the epochs that are done
+    passage: Passage | None = None  # of an epoch that is not done
+    checkpoint: Path | None = None  # the file that all this is kept in, if any
+    saved: float = field(default_factory=time.monotonic)  # when, in seconds
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The network to evaluate and to save."""
+        return self.network if self.mean is None else self.mean.module
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        """What a checkpoint keeps the state of, by its name there."""
+        return {"model": self.network, "optimizer": self.optimizer} | ({"mean": self.mean} if self.mean else {})
+
+    def save(self) -> None:
+        """Replace the checkpoint in one step, by the first process."""
+        device, buffer = self.execution.device, io.BytesIO()
+        if self.checkpoint and self.execution.processes.first:
+            state = {name: part.state_dict() for name, part in self.parts.items()}
+            state |= {"config": self.config.to_dict(), "result": vars(self.result), "rng": torch.get_rng_state()}
+            state["cuda_rng"] = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+            state["passage"] = vars(self.passage) if self.passage else None
+            torch.save(state, buffer)
+            content = buffer.getvalue()
+            # torch.load takes flipped bits for weights, so a checksum of the whole is its last 32 bytes
+            files.write_bytes(self.checkpoint, content + hashlib.sha256(content).digest())
+        self.saved = time.monotonic()
+
+    def resume(self, checkpoint: Path | None) -> None:
+        """Keep this in a file from now on, and come to the state in it, that of the random generators too, if any."""
+        self.checkpoint, processes, device = checkpoint, self.execution.processes, self.execution.device
+        saved = processes.agree(_read(checkpoint, self.config) if checkpoint and processes.first else None)
+        if saved is None:
+            return
+        for name, part in self.parts.items():
+            part.load_state_dict(saved[name])
+        torch.set_rng_state(saved["rng"])
+        if device.type == "cuda" and saved["cuda_rng"] is not None:
+            torch.cuda.set_rng_state(saved["cuda_rng"], device)
+        self.result = FitResult(**saved["result"])
+        self.result.sessions += 1
+        if saved["passage"]:
+            step = saved["passage"].pop("step")
+            self.passage = Passage(**{name: one.to(device) for name, one in saved["passage"].items()}, step=step)
+
+
+def _read(checkpoint: Path, config: RunConfig) -> dict[str, Any] | None:
+    if not checkpoint.exists():
+        return None
+    content = checkpoint.read_bytes()
+    if len(content) <= 32 or hashlib.sha256(content[:-32]).digest() != content[-32:]:
+        kept = checkpoint.replace(f"{checkpoint}.damaged")
+        warn(f"{checkpoint} is damaged and is kept as {kept.name}; training starts from the beginning.")
+        return None
+    saved: dict[str, Any] = torch.load(io.BytesIO(content[:-32]), map_location="cpu", weights_only=True)
+    if "passage" not in saved:
+        raise InputError(f"{checkpoint} is of another version. Move it away to train from the beginning.")
+    found, wanted = saved["config"], config.to_dict()
+    if other := {key: found.get(key) for key in wanted if found.get(key) != wanted[key]}:
+        raise InputError(f"{checkpoint} belongs to another run, of {other}. Move it away, or ask for that run.")
+    return saved
 
 
 def choose_execution(device: str = "auto", precision: str | None = None, compile_mode: str | None = None) -> Execution:
@@ -206,31 +258,24 @@ def input_size(config: RunConfig, epoch: int) -> int:
     return size if grown == 1 else min(size, max(start, int(start + grown * (size - start)) // 8 * 8))
 
 
-def train_one_epoch(
-    learner: Learner,
-    images: Tensor,
-    labels: Tensor,
-    progress: tqdm,
-    epoch: int = 1,
-    passage: Passage | None = None,
-    after_step: Callable[[Passage], None] = lambda _: None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Pass once over the training images in a new random order, or go on with a `passage`.
+def train_one_epoch(learner: Learner, images: Tensor, labels: Tensor, progress: tqdm) -> tuple[Tensor, Tensor, Tensor]:
+    """Pass once over the training images in a new random order, or go on where the learner has come amid an epoch.
 
     The images (N, H, W) uint8 and the labels (N,) int64 are on the network's device, all of them in every process. The
-    rate and the size of the images may depend on the epoch, which counts from 1. The learner is left in training mode.
+    learner is left in training mode.
 
     Returns the sum of losses and the number of right answers over the epoch, and the loss of each step (S,): on the
     device, the same in all processes.
     """
     options, execution, optimizer = learner.config.training, learner.execution, learner.optimizer
-    processes, size = execution.processes, input_size(learner.config, epoch)
+    processes, epoch = execution.processes, len(learner.result.history) + 1
+    size = input_size(learner.config, epoch)
     prepare = augmentation.augment if options["augmentation"] == "warp" else models.to_input
     sizes = step_sizes(len(images), options["batch_size"], processes.count)
-    if (now := passage) is None:
+    if (now := learner.passage) is None:
         # drawn on the CPU whatever the device, so that the same seed gives the same batches everywhere
         order = processes.agree(torch.randperm(len(images))).to(images.device)
-        now = Passage(order, *torch.zeros(2, len(sizes), device=images.device))
+        now = learner.passage = Passage(order, *torch.zeros(2, len(sizes), device=images.device))
     learner.trained.train()
     for batch in now.order.split(sizes)[now.step :]:
         if options["schedule"] == "cosine":
@@ -253,71 +298,12 @@ def train_one_epoch(
         now.right[now.step] = (logits.detach().argmax(dim=1) == target).sum()
         now.step += 1
         progress.update()
-        after_step(now)
+        # not of several processes, for the first one does not know the random generators of the others
+        if processes.count == 1 and time.monotonic() - learner.saved > SAVE_SECONDS and now.step < len(sizes):
+            learner.save()
+    learner.passage = None
     losses = processes.sum(now.losses) / processes.count
     return losses @ losses.new_tensor(sizes), processes.sum(now.right).sum(), losses
-
-
-class Checkpoint:
-    """The state of a training in a file: after each epoch and, within a long one, every `SAVE_SECONDS`."""
-
-    def __init__(self, path: Path | None, learner: Learner) -> None:
-        self.path, self.learner, self.result = path, learner, FitResult()
-        self.saved = time.monotonic()
-
-    def write(self, passage: Passage | None = None) -> None:
-        """Replace the file in one step, by the first process."""
-        device, buffer = self.learner.execution.device, io.BytesIO()
-        if self.path and self.learner.execution.processes.first:
-            state = {name: part.state_dict() for name, part in self.learner.parts.items()}
-            state |= {"config": self.learner.config.to_dict(), "result": vars(self.result)}
-            state |= {"passage": vars(passage) if passage else None, "rng": torch.get_rng_state()}
-            state["cuda_rng"] = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
-            torch.save(state, buffer)
-            content = buffer.getvalue()
-            # torch.load takes flipped bits for weights, so a checksum of the whole is its last 32 bytes
-            files.write_bytes(self.path, content + hashlib.sha256(content).digest())
-        self.saved = time.monotonic()
-
-    def write_amid(self, passage: Passage) -> None:
-        """Replace the file within an epoch, unless several processes train: it lacks the generators of the others."""
-        alone = self.learner.execution.processes.count == 1
-        if alone and time.monotonic() - self.saved > SAVE_SECONDS and passage.step < len(passage.losses):
-            self.write(passage)
-
-    def resume(self) -> Passage | None:
-        """Bring learner, result and random generators to the state in the file, if any; return an unfinished pass."""
-        execution = self.learner.execution
-        saved = execution.processes.agree(self._read() if execution.processes.first else None)
-        if saved is None:
-            return None
-        for name, part in self.learner.parts.items():
-            part.load_state_dict(saved[name])
-        torch.set_rng_state(saved["rng"])
-        if execution.device.type == "cuda" and saved["cuda_rng"] is not None:
-            torch.cuda.set_rng_state(saved["cuda_rng"], execution.device)
-        self.result = FitResult(**saved["result"])
-        self.result.sessions += 1
-        if saved["passage"] is None:
-            return None
-        step = saved["passage"].pop("step")
-        return Passage(**{name: one.to(execution.device) for name, one in saved["passage"].items()}, step=step)
-
-    def _read(self) -> dict[str, Any] | None:
-        if self.path is None or not self.path.exists():
-            return None
-        content = self.path.read_bytes()
-        if len(content) <= 32 or hashlib.sha256(content[:-32]).digest() != content[-32:]:
-            kept = self.path.replace(f"{self.path}.damaged")
-            warn(f"{self.path} is damaged and is kept as {kept.name}; training starts from the beginning.")
-            return None
-        saved: dict[str, Any] = torch.load(io.BytesIO(content[:-32]), map_location="cpu", weights_only=True)
-        if "passage" not in saved:
-            raise InputError(f"{self.path} is of another version. Move it away to train from the beginning.")
-        found, wanted = saved["config"], self.learner.config.to_dict()
-        if other := {key: found.get(key) for key in wanted if found.get(key) != wanted[key]}:
-            raise InputError(f"{self.path} belongs to another run, of {other}. Move it away, or ask for that run.")
-        return saved
 
 
 def fit(
@@ -342,14 +328,12 @@ def fit(
         DeviceError: the GPU failed; the last checkpoint is kept.
     """
     processes, options, epochs = execution.processes, config.training, config.training["epochs"]
-    images, labels = (torch.from_numpy(array).to(execution.device) for array in train)
-    others, truth = (torch.from_numpy(array).to(execution.device) for array in validation)
+    images, labels, others, truth = (torch.from_numpy(array).to(execution.device) for array in (*train, *validation))
     steps = len(step_sizes(len(images), options["batch_size"], processes.count))
     learner = begin(config, n_classes, execution, initial)
-    kept = Checkpoint(checkpoint, learner)
-    passage = kept.resume()
-    result = kept.result
-    behind = len(result.history) * steps + (passage.step if passage else 0)
+    learner.resume(checkpoint)
+    result = learner.result
+    behind = len(result.history) * steps + (learner.passage.step if learner.passage else 0)
     title = f"{config.dataset} {config.architecture}"
     bars = tqdm if processes.first else partial(tqdm, disable=True)
     with bars(total=epochs * steps, initial=behind, unit="step", desc=title) as bar:
@@ -361,8 +345,7 @@ def fit(
                 torch.manual_seed(_seed(config.seed, processes.rank, epoch))
             with _told(config, execution, epoch):
                 start = time.perf_counter()
-                loss_sum, right, losses = train_one_epoch(learner, images, labels, bar, epoch, passage, kept.write_amid)
-                passage = None
+                loss_sum, right, losses = train_one_epoch(learner, images, labels, bar)
                 row = {"epoch": epoch, "train_loss": loss_sum.item() / len(images)}
                 row["train_accuracy"] = right.item() / len(images)
                 seconds = time.perf_counter() - start  # after .item(), which waits for the device
@@ -383,7 +366,7 @@ def fit(
             if row["validation_loss"] < least or not options["patience"]:
                 result.best_epoch, result.best = epoch, _weights(learner.evaluated)
             bar.set_postfix(epoch=epoch, validation_accuracy=f"{row['validation_accuracy']:.4f}")
-            kept.write()
+            learner.save()
     result.last = _weights(learner.evaluated)
     return result
 
