@@ -237,7 +237,7 @@ def _train(config: RunConfig, dataset: data.Dataset, folder: Path, execution: tr
             "environment": environment,
             "history": result.history,
             "best_epoch": result.best_epoch,
-            "stopped_early": result.stopped_early,
+            "stopped_early": len(result.history) < config.training["epochs"],
             "test": tests["test"],
             "test_last_epoch": tests["test_last_epoch"],
             "timing": {

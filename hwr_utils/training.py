@@ -68,7 +68,6 @@ class FitResult:
     # figures are means over the epoch while the weights move, as Keras reports them
     history: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = 0  # of `best`, from 1
-    stopped_early: bool = False  # did patience end it before the epochs ran out?
     epoch_seconds: list[float] = field(default_factory=list)  # of the training steps of each epoch
     sessions: int = 1  # one more for each time it was resumed
 
@@ -139,7 +138,7 @@ def _read(checkpoint: Path, config: RunConfig) -> dict[str, Any] | None:
         warn(f"{checkpoint} is damaged and is kept as {kept.name}; training starts from the beginning.")
         return None
     saved: dict[str, Any] = torch.load(io.BytesIO(content[:-32]), map_location="cpu", weights_only=True)
-    if "passage" not in saved:
+    if saved["result"].keys() != vars(FitResult()).keys():
         raise InputError(f"{checkpoint} is of another version. Move it away to train from the beginning.")
     found, wanted = saved["config"], config.to_dict()
     if other := {key: found.get(key) for key in wanted if found.get(key) != wanted[key]}:
@@ -332,15 +331,13 @@ def fit(
     steps = len(step_sizes(len(images), options["batch_size"], processes.count))
     learner = begin(config, n_classes, execution, initial)
     learner.resume(checkpoint)
-    result = learner.result
+    result, patience = learner.result, options["patience"] or epochs
     behind = len(result.history) * steps + (learner.passage.step if learner.passage else 0)
     title = f"{config.dataset} {config.architecture}"
     bars = tqdm if processes.first else partial(tqdm, disable=True)
     with bars(total=epochs * steps, initial=behind, unit="step", desc=title) as bar:
-        for epoch in range(len(result.history) + 1, epochs + 1):
-            if epoch - 1 - result.best_epoch >= (options["patience"] or epochs):
-                result.stopped_early = True
-                break
+        while len(result.history) < epochs and len(result.history) - result.best_epoch < patience:
+            epoch = len(result.history) + 1
             if not processes.first:  # or dropout would hide the same neurons in every process
                 torch.manual_seed(_seed(config.seed, processes.rank, epoch))
             with _told(config, execution, epoch):
@@ -360,10 +357,9 @@ def fit(
                     f"(training {row['train_loss']}, validation {row['validation_loss']}). The checkpoint of epoch "
                     f"{epoch - 1} is kept; try a lower learning_rate."
                 )
-            least = min((earlier["validation_loss"] for earlier in result.history), default=math.inf)
             result.history.append(row)
             result.epoch_seconds.append(seconds)
-            if row["validation_loss"] < least or not options["patience"]:
+            if not options["patience"] or row is min(result.history, key=lambda one: one["validation_loss"]):
                 result.best_epoch, result.best = epoch, _weights(learner.evaluated)
             bar.set_postfix(epoch=epoch, validation_accuracy=f"{row['validation_accuracy']:.4f}")
             learner.save()
