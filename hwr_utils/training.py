@@ -209,9 +209,8 @@ def begin(config: RunConfig, n_classes: int, execution: Execution, initial: Weig
 
 
 @torch.no_grad()
-def _move_mean(keep: float, means: list[Tensor], values: list[Tensor], steps: Tensor | int) -> None:
+def _move_mean(keep: float, means: list[Tensor], values: list[Tensor], steps: Any) -> None:
     """Move the means of weights towards the weights, faster in the first steps, so that they forget the very first."""
-    steps = torch.as_tensor(steps, device=means[0].device)  # it stays there, so that nothing waits for a GPU
     share = 1 - ((1 + steps) / (10 + steps)).clamp(max=keep)
     for mean, value in zip(means, values, strict=True):
         if mean.is_floating_point():
@@ -339,7 +338,7 @@ def fit(
         while len(result.history) < epochs and len(result.history) - result.best_epoch < patience:
             epoch = len(result.history) + 1
             if not processes.first:  # or dropout would hide the same neurons in every process
-                torch.manual_seed(_seed(config.seed, processes.rank, epoch))
+                torch.manual_seed(config.seed + processes.rank * (epochs + 1) + epoch)
             with _told(config, execution, epoch):
                 start = time.perf_counter()
                 loss_sum, right, losses = train_one_epoch(learner, images, labels, bar)
@@ -365,11 +364,6 @@ def fit(
             learner.save()
     result.last = _weights(learner.evaluated)
     return result
-
-
-def _seed(*numbers: int) -> int:
-    """Mix numbers into a seed of 32 bits, which is all that torch's generator on the CPU makes use of."""
-    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 @contextmanager

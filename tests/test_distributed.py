@@ -16,7 +16,7 @@ from hwr_utils import records, runs
 from hwr_utils.distributed import ALONE, Processes, parallel
 from hwr_utils.errors import InputError
 from hwr_utils.results import Run
-from hwr_utils.training import _seed, choose_execution
+from hwr_utils.training import choose_execution
 
 PLAIN = tiny(epochs=2, batch_size=17, dropout=False)
 
@@ -79,15 +79,6 @@ def test_a_process_that_dies_stops_all_and_the_run_goes_on(root: Path, tmp_path:
     run = runs.train_run(PLAIN, tmp_path, root, "cpu")
     assert run.record["timing"]["sessions"] == 2
     assert np.allclose(run.history, one.history, rtol=1e-4)  # the first epoch is the two's
-
-
-def test_no_two_processes_and_epochs_draw_alike() -> None:
-    def draw(rank: int, epoch: int) -> list[float]:
-        torch.manual_seed(_seed(0, rank, epoch))
-        return torch.rand(2).tolist()
-
-    drawn = [draw(rank, epoch) for rank in (1, 2, 3) for epoch in (1, 2, 3)]
-    assert all(first not in drawn[:place] for place, first in enumerate(drawn)) and draw(1, 1) == drawn[0]
 
 
 @pytest.mark.parametrize(("batch_size", "message"), [(64, "SyncBatchNorm works on CUDA only"), (3, "Use 4 or more")])
