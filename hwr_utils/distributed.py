@@ -17,7 +17,6 @@ from torch.nn.parallel import DistributedDataParallel
 from hwr_utils.errors import InputError
 from hwr_utils.models import Predictions, predict_logits, rank
 
-TIMEOUT = timedelta(seconds=50)  # to wait for processes on lost machines; if one dies here, torchrun stops the others
 CHUNK = 10_000  # images whose logits are held at a time
 
 Answer = TypeVar("Answer")
@@ -61,19 +60,17 @@ class Processes:
         return answers[0]
 
 
-ALONE = Processes()
-
-
 @contextmanager
 def join(device: torch.device) -> Iterator[Processes]:
     """Meet the other processes that torchrun has started for this run, by NCCL on CUDA; part from them in the end."""
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
-        yield ALONE
+        yield Processes()
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
+    # the time is to wait for processes on lost machines; if one dies here, torchrun stops the others
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(seconds=50))
     yield Processes(distributed.get_rank(), count)
     # Not after an error: NCCL would wait for what is under way, hence for processes that wait for this one, and the
     # error would not be told. This process ends instead, and torchrun ends the others.

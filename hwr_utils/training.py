@@ -45,7 +45,7 @@ class Execution:
     device: torch.device = CPU  # of this process
     precision: str = "float32"  # a key of `PRECISIONS`; bfloat16 is that of the forward pass and the loss, by autocast
     compile_mode: str | None = None  # one of `COMPILE_MODES`, or None to train without torch.compile
-    processes: Processes = distributed.ALONE  # that share the run
+    processes: Processes = field(default_factory=Processes)  # that share the run
 
 
 @dataclass

@@ -13,7 +13,7 @@ import torch
 import helpers
 from helpers import LIMIT, STEPS, environment, tiny, train_argv, write_easy
 from hwr_utils import records, runs
-from hwr_utils.distributed import ALONE, Processes, parallel
+from hwr_utils.distributed import Processes, parallel
 from hwr_utils.errors import InputError
 from hwr_utils.results import Run
 from hwr_utils.training import choose_execution
@@ -86,7 +86,7 @@ def test_batch_normalisation_is_not_split_over_cpus(batch_size: int, message: st
     network = torch.nn.Sequential(torch.nn.BatchNorm2d(1))
     with pytest.raises(InputError, match=message):
         parallel(network, batch_size, torch.device("cpu"), Processes(0, 2))
-    assert parallel(network, 2, torch.device("cpu"), ALONE) is network
+    assert parallel(network, 2, torch.device("cpu"), Processes()) is network
 
 
 def test_a_process_takes_the_gpu_of_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
