@@ -138,11 +138,9 @@ def _read(checkpoint: Path, config: RunConfig) -> dict[str, Any] | None:
         warn(f"{checkpoint} is damaged and is kept as {kept.name}; training starts from the beginning.")
         return None
     saved: dict[str, Any] = torch.load(io.BytesIO(content[:-32]), map_location="cpu", weights_only=True)
-    if saved["result"].keys() != vars(FitResult()).keys():
-        raise InputError(f"{checkpoint} is of another version. Move it away to train from the beginning.")
-    found, wanted = saved["config"], config.to_dict()
-    if other := {key: found.get(key) for key in wanted if found.get(key) != wanted[key]}:
-        raise InputError(f"{checkpoint} belongs to another run, of {other}. Move it away, or ask for that run.")
+    if saved["config"] != config.to_dict() or saved["result"].keys() != vars(FitResult()).keys():
+        told = f"belongs to another run, of {saved['config']}, or to another version of this program"
+        raise InputError(f"{checkpoint} {told}. Move it away to train from the beginning.")
     return saved
 
 
@@ -199,12 +197,10 @@ def begin(config: RunConfig, n_classes: int, execution: Execution, initial: Weig
     rates = {"lr": options["learning_rate"], "weight_decay": options["weight_decay"]}
     if options["optimizer"] == "adadelta":
         optimizer: torch.optim.Optimizer = torch.optim.Adadelta(network.parameters(), rho=0.95, eps=1e-7, **rates)
-    else:
-        kind = torch.optim.AdamW if options["weight_decay"] else torch.optim.Adam
-        optimizer = kind(network.parameters(), fused=True, **rates)
-    mean = None
-    if options["ema"]:
-        mean = AveragedModel(network, multi_avg_fn=partial(_move_mean, options["ema"]), use_buffers=True)
+    else:  # which is Adam where there is no weight decay
+        optimizer = torch.optim.AdamW(network.parameters(), fused=True, **rates)
+    move = partial(_move_mean, options["ema"])
+    mean = AveragedModel(network, multi_avg_fn=move, use_buffers=True) if options["ema"] else None
     return Learner(config, execution, network, trained, optimizer, mean)
 
 
@@ -332,9 +328,8 @@ def fit(
     learner.resume(checkpoint)
     result, patience = learner.result, options["patience"] or epochs
     behind = len(result.history) * steps + (learner.passage.step if learner.passage else 0)
-    title = f"{config.dataset} {config.architecture}"
     bars = tqdm if processes.first else partial(tqdm, disable=True)
-    with bars(total=epochs * steps, initial=behind, unit="step", desc=title) as bar:
+    with bars(total=epochs * steps, initial=behind, unit="step", desc=f"{config.dataset} {config.architecture}") as bar:
         while len(result.history) < epochs and len(result.history) - result.best_epoch < patience:
             epoch = len(result.history) + 1
             if not processes.first:  # or dropout would hide the same neurons in every process

@@ -238,13 +238,13 @@ def test_the_rate_warms_up_and_falls_to_nothing() -> None:
 
 
 def test_each_step_has_its_rate(monkeypatch: pytest.MonkeyPatch) -> None:
-    config, taken, step = tiny(epochs=3, schedule="cosine"), list[float](), torch.optim.Adam.step
+    config, taken, step = tiny(epochs=3, schedule="cosine"), list[float](), torch.optim.AdamW.step
 
-    def noted(optimizer: torch.optim.Adam, *arguments: Any) -> Any:
+    def noted(optimizer: torch.optim.AdamW, *arguments: Any) -> Any:
         taken.append(optimizer.param_groups[0]["lr"])
         return step(optimizer, *arguments)
 
-    monkeypatch.setattr(torch.optim.Adam, "step", noted)
+    monkeypatch.setattr(torch.optim.AdamW, "step", noted)
     fit(config)
     expected = [config.training["learning_rate"] * training.cosine(step, 3 * STEPS) for step in range(3 * STEPS)]
     assert taken == pytest.approx(expected)
