@@ -32,7 +32,7 @@ from hwr_utils.recipes import RunConfig, known
 
 Weights = dict[str, Tensor]
 
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+PRECISIONS = ("float32", "bfloat16")  # the latter is that of the forward pass and the loss, by autocast
 COMPILE_MODES = ("default", "reduce-overhead", "max-autotune")  # of torch.compile; the second uses CUDA graphs
 CPU = torch.device("cpu")
 SAVE_SECONDS = 300.0  # between two checkpoints within an epoch
@@ -43,7 +43,7 @@ class Execution:
     """How a run is computed, as opposed to what: none of it enters the run's id."""
 
     device: torch.device = CPU  # of this process
-    precision: str = "float32"  # a key of `PRECISIONS`; bfloat16 is that of the forward pass and the loss, by autocast
+    precision: str = "float32"  # one of `PRECISIONS`
     compile_mode: str | None = None  # one of `COMPILE_MODES`, or None to train without torch.compile
     processes: Processes = field(default_factory=Processes)  # that share the run
 
@@ -277,8 +277,7 @@ def train_one_epoch(learner: Learner, images: Tensor, labels: Tensor, progress: 
             optimizer.param_groups[0]["lr"] = options["learning_rate"] * share
         mine = processes.share(batch)
         target = labels[mine]
-        half = execution.precision != "float32"
-        with torch.autocast(images.device.type, dtype=PRECISIONS[execution.precision], enabled=half):
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=execution.precision == "bfloat16"):
             logits = learner.trained(prepare(images[mine], size))
             loss = F.cross_entropy(logits, target, label_smoothing=options["label_smoothing"])
             # the processes' gradients are averaged, which makes this the mean over the whole batch
