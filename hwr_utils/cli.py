@@ -37,12 +37,10 @@ def _run_folder(text: str) -> Path:
     return path.parent if os.path.isfile(path) else path
 
 
-def _train(
-    results_dir: Path, data_root: Path, device: str, precision: str | None, compile: str | None, set: Any, **run: Any
-) -> None:
+def _train(results_dir: Path, data_root: Path, device: str, precision: str | None, set: Any, **run: Any) -> None:
     from hwr_utils import runs
 
-    made = runs.train_run(recipes.configure(**run | dict(set)), results_dir, data_root, device, precision, compile)
+    made = runs.train_run(recipes.configure(**run | dict(set)), results_dir, data_root, device, precision)
     test = made.record["test"]
     if os.environ.get("RANK", "0") == "0":  # of several processes one talks
         told = f"{made.folder}: test accuracy {test['accuracy']:.4f} ({test['correct']} of {test['n']})"

@@ -58,16 +58,15 @@ def train_run(
     data_root: str | Path,
     device: str = "auto",
     precision: str | None = None,
-    compile_mode: str | None = None,
 ) -> Run:
     """Train, evaluate and record one run; resume it where a checkpoint of it is found.
 
     Under torchrun the processes train it together, and the first of them writes it down, into a `results_dir` that all
-    of them can read. For `device`, `precision` and `compile_mode` see `training.choose_execution`. Errors as there and
-    as `training.fit`, `data.load`, `training_split` and `initial_weights`; and an InputError where the network does not
+    of them can read. For `device` and `precision` see `training.choose_execution`. Errors as there and as
+    `training.fit`, `data.load`, `training_split` and `initial_weights`; and an InputError where the network does not
     have such an option, the results folder cannot be written, or another process is training this run.
     """
-    execution = training.choose_execution(device, precision, compile_mode)
+    execution = training.choose_execution(device, precision)
     with torch.device("meta"):  # without weights: tells of an impossible option before the data is read
         network = training.build(config, 2)
         try:
@@ -288,7 +287,7 @@ def describe_environment(execution: training.Execution) -> dict[str, Any]:
         "device": device.type,
         "device_name": name,
         "precision": precision if precision == "float32" else f"{precision} autocast",
-        "compile": execution.compile_mode or "no",
+        "compile": "no",
         "processes": execution.processes.count,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,

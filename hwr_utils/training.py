@@ -33,7 +33,6 @@ from hwr_utils.recipes import RunConfig, known
 Weights = dict[str, Tensor]
 
 PRECISIONS = ("float32", "bfloat16")  # the latter is that of the forward pass and the loss, by autocast
-COMPILE_MODES = ("default", "reduce-overhead", "max-autotune")  # of torch.compile; the second uses CUDA graphs
 CPU = torch.device("cpu")
 SAVE_SECONDS = 300.0  # between two checkpoints within an epoch
 
@@ -44,7 +43,6 @@ class Execution:
 
     device: torch.device = CPU  # of this process
     precision: str = "float32"  # one of `PRECISIONS`
-    compile_mode: str | None = None  # one of `COMPILE_MODES`, or None to train without torch.compile
     processes: Processes = field(default_factory=Processes)  # that share the run
 
 
@@ -79,7 +77,7 @@ class Learner:
     config: RunConfig
     execution: Execution
     network: nn.Module  # to train
-    trained: nn.Module  # the same weights, to call in training: compiled or shared by processes if that is asked for
+    trained: nn.Module  # the same weights, to call in training: shared by processes if there are several
     optimizer: torch.optim.Optimizer  # of these weights
     mean: AveragedModel | None  # of the network's weights over the steps, where the config has an `ema`
     result: FitResult = field(default_factory=FitResult)  # of the epochs that are done
@@ -144,7 +142,7 @@ def _read(checkpoint: Path, config: RunConfig) -> dict[str, Any] | None:
     return saved
 
 
-def choose_execution(device: str = "auto", precision: str | None = None, compile_mode: str | None = None) -> Execution:
+def choose_execution(device: str = "auto", precision: str | None = None) -> Execution:
     """Check what the user asked for; an InputError where it is unknown, or the device is absent.
 
     The device is "auto", "cpu", "cuda" or "cuda:1"; "auto" takes CUDA where there is one. Under torchrun each process
@@ -161,9 +159,7 @@ def choose_execution(device: str = "auto", precision: str | None = None, compile
         )
     precision = precision or ("float32" if chosen == "cpu" else "bfloat16")
     known("precision=", precision, PRECISIONS)
-    if compile_mode is not None:
-        known("compile_mode=", compile_mode, COMPILE_MODES)
-    return Execution(torch.device(chosen), precision, compile_mode)
+    return Execution(torch.device(chosen), precision)
 
 
 def build(config: RunConfig, n_classes: int) -> nn.Module:
@@ -192,8 +188,6 @@ def begin(config: RunConfig, n_classes: int, execution: Execution, initial: Weig
     network.load_state_dict(initial or {}, strict=False)
     network = network.to(execution.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     trained = distributed.parallel(network, options["batch_size"], execution.device, execution.processes)
-    if execution.compile_mode is not None:
-        trained = torch.compile(trained, mode=execution.compile_mode)  # type: ignore[assignment]
     rates = {"lr": options["learning_rate"], "weight_decay": options["weight_decay"]}
     if options["optimizer"] == "adadelta":
         optimizer: torch.optim.Optimizer = torch.optim.Adadelta(network.parameters(), rho=0.95, eps=1e-7, **rates)
@@ -316,7 +310,7 @@ def fit(
 
     Raises:
         InputError: the checkpoint is of another config, or cannot be written; the images of a step do not fit into the
-            GPU's memory; torch.compile fails; see also `begin`.
+            GPU's memory; see also `begin`.
         FloatingPointError: the loss is no longer finite; the checkpoint of the last good epoch is kept.
         DeviceError: the GPU failed; the last checkpoint is kept.
     """
@@ -333,7 +327,7 @@ def fit(
             epoch = len(result.history) + 1
             if not processes.first:  # or dropout would hide the same neurons in every process
                 torch.manual_seed(config.seed + processes.rank * (epochs + 1) + epoch)
-            with _told(config, execution, epoch):
+            with _told(config, epoch):
                 start = time.perf_counter()
                 loss_sum, right, losses = train_one_epoch(learner, images, labels, bar)
                 row = {"epoch": epoch, "train_loss": loss_sum.item() / len(images)}
@@ -361,8 +355,8 @@ def fit(
 
 
 @contextmanager
-def _told(config: RunConfig, execution: Execution, epoch: int) -> Iterator[None]:
-    """Turn failures of a GPU or a compiler into errors that say what to do about them."""
+def _told(config: RunConfig, epoch: int) -> Iterator[None]:
+    """Turn failures of a GPU into errors that say what to do about them."""
     try:
         yield
     except RuntimeError as error:
@@ -377,11 +371,6 @@ def _told(config: RunConfig, execution: Execution, epoch: int) -> Iterator[None]
             raise DeviceError(
                 f"the GPU failed in epoch {epoch}: {said}. The last checkpoint is kept, and the same command goes on "
                 "from there. If it fails again, see nvidia-smi and the system's log."
-            ) from error
-        if execution.compile_mode:  # what a compiler raises has no narrower class
-            raise InputError(
-                f"torch.compile failed with compile_mode={execution.compile_mode}: {said} Train without it: nothing "
-                "else changes."
             ) from error
         raise
 

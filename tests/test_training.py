@@ -292,14 +292,6 @@ def test_a_gpu_that_fails_is_told_and_the_run_goes_on_with_the_same_bits(
     assert same(fit(tiny(), checkpoint), whole)
 
 
-@pytest.mark.slow
-def test_a_compiled_network_learns_the_same() -> None:
-    config = tiny(epochs=2, **PLAIN)
-    result = training.fit(config, N_CLASSES, TRAIN, VALIDATION, training.Execution(compile_mode="default"))
-    for row, plain in zip(result.history, fit(config).history, strict=True):
-        assert row == pytest.approx(plain, rel=1e-4)
-
-
 def test_half_precision_learns_nearly_the_same(tmp_path: Path) -> None:
     config, execution = tiny(epochs=3, **PLAIN), training.Execution(precision="bfloat16")
     plain = fit(config)
