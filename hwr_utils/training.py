@@ -11,8 +11,6 @@ import io
 import math
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -309,10 +307,9 @@ def fit(
     dropout draws. The `checkpoint` is the file to resume from and to write; without one nothing is kept.
 
     Raises:
-        InputError: the checkpoint is of another config, or cannot be written; the images of a step do not fit into the
-            GPU's memory; see also `begin`.
+        InputError: the checkpoint is of another config, or cannot be written; see also `begin`.
         FloatingPointError: the loss is no longer finite; the checkpoint of the last good epoch is kept.
-        DeviceError: the GPU failed; the last checkpoint is kept.
+        DeviceError: the GPU failed, or has too little memory; the last checkpoint is kept.
     """
     processes, options, epochs = execution.processes, config.training, config.training["epochs"]
     images, labels, others, truth = (torch.from_numpy(array).to(execution.device) for array in (*train, *validation))
@@ -327,8 +324,8 @@ def fit(
             epoch = len(result.history) + 1
             if not processes.first:  # or dropout would hide the same neurons in every process
                 torch.manual_seed(config.seed + processes.rank * (epochs + 1) + epoch)
-            with _told(config, epoch):
-                start = time.perf_counter()
+            start = time.perf_counter()
+            try:
                 loss_sum, right, losses = train_one_epoch(learner, images, labels, bar)
                 row = {"epoch": epoch, "train_loss": loss_sum.item() / len(images)}
                 row["train_accuracy"] = right.item() / len(images)
@@ -337,6 +334,13 @@ def fit(
                 # the same bits for all, whatever their GPUs: else one could stop early while the others wait for it
                 row["validation_loss"] = processes.agree(found.losses.mean().item())
                 row["validation_accuracy"] = (found.classes[:, 0] == truth).double().mean().item()
+            except (torch.OutOfMemoryError, torch.AcceleratorError) as error:
+                said = str(error).partition("\n")[0].rstrip(".")
+                raise DeviceError(
+                    f"the GPU failed in epoch {epoch}: {said}. The last checkpoint is kept, and the same command goes "
+                    "on from there. If it fails again, see nvidia-smi and the system's log. If it lacks memory, try "
+                    f"batch_size={max(1, options['batch_size'] // 2)}, which is another run, or a GPU with more of it."
+                ) from error
             if not math.isfinite(row["train_loss"] + row["validation_loss"]):
                 bad = [*losses.isfinite().logical_not().nonzero().flatten().tolist(), steps - 1]
                 raise FloatingPointError(
@@ -352,27 +356,6 @@ def fit(
             learner.save()
     result.last = _weights(learner.evaluated)
     return result
-
-
-@contextmanager
-def _told(config: RunConfig, epoch: int) -> Iterator[None]:
-    """Turn failures of a GPU into errors that say what to do about them."""
-    try:
-        yield
-    except RuntimeError as error:
-        said = str(error).strip().partition("\n")[0]
-        if isinstance(error, torch.cuda.OutOfMemoryError):
-            batch_size, image_size = config.training["batch_size"], config.training["image_size"]
-            raise InputError(
-                f"batch_size={batch_size} does not fit into the GPU's memory at image_size={image_size}: {said} Try "
-                f"batch_size={max(1, batch_size // 2)}, which is another run; or a GPU with more memory."
-            ) from error
-        if isinstance(error, torch.AcceleratorError):
-            raise DeviceError(
-                f"the GPU failed in epoch {epoch}: {said}. The last checkpoint is kept, and the same command goes on "
-                "from there. If it fails again, see nvidia-smi and the system's log."
-            ) from error
-        raise
 
 
 def _weights(model: nn.Module) -> Weights:

@@ -264,10 +264,10 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_good_epoch(
 
 
 @pytest.mark.parametrize(
-    ("raised", "told", "message"),
+    ("raised", "message"),
     [
-        (torch.cuda.OutOfMemoryError("CUDA out of memory. Tried 2 GiB.\nMore."), InputError, "Try batch_size=8"),
-        (torch.AcceleratorError("CUDA error: unspecified launch failure\nMore."), DeviceError, "epoch 3: CUDA error"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried 2 GiB.\nMore."), r"2 GiB\. .* try batch_size=8"),
+        (torch.AcceleratorError("CUDA error: unspecified launch failure\nMore."), "epoch 3: CUDA error"),
     ],
 )
 def test_a_gpu_that_fails_is_told_and_the_run_goes_on_with_the_same_bits(
@@ -275,7 +275,6 @@ def test_a_gpu_that_fails_is_told_and_the_run_goes_on_with_the_same_bits(
     tmp_path: Path,
     whole: FitResult,
     raised: Exception,
-    told: type[Exception],
     message: str,
 ) -> None:
     train, epochs = training.train_one_epoch, itertools.count(1)
@@ -287,7 +286,7 @@ def test_a_gpu_that_fails_is_told_and_the_run_goes_on_with_the_same_bits(
 
     checkpoint = tmp_path / "checkpoint.pt"
     monkeypatch.setattr(training, "train_one_epoch", fail)
-    with pytest.raises(told, match=message):
+    with pytest.raises(DeviceError, match=message):
         fit(tiny(), checkpoint)
     assert same(fit(tiny(), checkpoint), whole)
 
