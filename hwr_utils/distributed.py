@@ -8,16 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from hwr_utils.errors import InputError
-from hwr_utils.models import Predictions, predict_logits, rank
-
-CHUNK = 10_000  # images whose logits are held at a time
 
 Answer = TypeVar("Answer")
 
@@ -37,14 +34,6 @@ class Processes:
     def share(self, whole: Tensor) -> Tensor:
         """Return this process' part along the first axis; parts differ by one in length at most."""
         return whole.tensor_split(self.count)[self.rank]
-
-    def gather(self, part: Tensor) -> Tensor:
-        """Return, in every process, all the parts that `share` made of a whole, joined again."""
-        parts: list[Any] = [part.cpu()]
-        if self.count > 1:
-            parts *= self.count
-            distributed.all_gather_object(parts, parts[0])
-        return torch.cat(parts).to(part.device)
 
     def sum(self, value: Tensor) -> Tensor:
         """Return the sum of all processes' values."""
@@ -100,13 +89,3 @@ def parallel(model: nn.Module, batch_size: int, device: torch.device, processes:
         )
     nn.SyncBatchNorm.convert_sync_batchnorm(model)  # in place for every layer within
     return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
-
-
-def predict(model: nn.Module, images: Tensor, labels: Tensor, image_size: int, processes: Processes) -> Predictions:
-    """Run a network over images, each process over its share, and give every process the answers to all.
-
-    The weights, the (N, H, W) uint8 images and their (N,) int64 true classes, on one device, are the same in all.
-    """
-    chunks = zip(processes.share(images).split(CHUNK), processes.share(labels).split(CHUNK), strict=True)
-    parts = [rank(predict_logits(model, some, image_size), truth) for some, truth in chunks]
-    return Predictions(*(processes.gather(torch.cat(column)) for column in zip(*parts, strict=True)))

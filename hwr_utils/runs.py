@@ -211,7 +211,7 @@ def _train(config: RunConfig, dataset: data.Dataset, folder: Path, execution: tr
     tests = {}
     for part, kept in (("test_last_epoch", result.last), ("test", result.best)):  # predictions are of the best
         model.load_state_dict(kept)
-        found = distributed.predict(model, images, labels, image_size, processes)
+        found = models.predict(model, images, labels, image_size)
         ranked, scores, losses = (column.cpu().numpy() for column in found)
         tests[part] = evaluation.summarise_test(dataset.test_labels, ranked, losses, len(classes))
     if processes.first:

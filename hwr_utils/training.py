@@ -330,7 +330,7 @@ def fit(
                 row = {"epoch": epoch, "train_loss": loss_sum.item() / len(images)}
                 row["train_accuracy"] = right.item() / len(images)
                 seconds = time.perf_counter() - start  # after .item(), which waits for the device
-                found = distributed.predict(learner.evaluated, others, truth, options["image_size"], processes)
+                found = models.predict(learner.evaluated, others, truth, options["image_size"])
                 # the same bits for all, whatever their GPUs: else one could stop early while the others wait for it
                 row["validation_loss"] = processes.agree(found.losses.mean().item())
                 row["validation_accuracy"] = (found.classes[:, 0] == truth).double().mean().item()

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from helpers import TINY, tiny, train_argv
-from hwr_utils import cli, data, distributed, files, runs, training
+from hwr_utils import cli, data, files, models, runs, training
 from hwr_utils.results import frame
 
 
@@ -77,7 +77,7 @@ def test_a_run_that_does_not_end_is_told(
     def fail(*_: Any) -> None:
         raise raised
 
-    monkeypatch.setattr(distributed, "predict_logits", fail)
+    monkeypatch.setattr(models, "predict_logits", fail)
     assert cli.main(train_argv(tiny(), root, tmp_path)) == code
     assert told in capsys.readouterr().err
 

@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers import N_CLASSES, environment, tiny, train_argv, write_easy, write_hands
-from hwr_utils import cli, data, distributed, evaluation, files, models, recipes, records, runs, training
+from hwr_utils import cli, data, evaluation, files, models, recipes, records, runs, training
 from hwr_utils import results as reading
 from hwr_utils.data import idx
 from hwr_utils.errors import InputError
@@ -154,7 +154,7 @@ def test_the_last_epoch_is_measured_beside_the_best(
 ) -> None:
     """Make the first epoch's validation look the best, so that best and last differ."""
     kept: list[training.FitResult] = []
-    fit, predict, epochs = training.fit, distributed.predict_logits, itertools.count(1)
+    fit, predict, epochs = training.fit, models.predict_logits, itertools.count(1)
 
     def watch(*arguments: Any, **named: Any) -> training.FitResult:
         kept.append(fit(*arguments, **named))
@@ -166,7 +166,7 @@ def test_the_last_epoch_is_measured_beside_the_best(
         return torch.tensor([[float(epoch), 0, 0, 0]] * len(images))
 
     monkeypatch.setattr(training, "fit", watch)
-    monkeypatch.setattr(distributed, "predict_logits", worse)
+    monkeypatch.setattr(models, "predict_logits", worse)
     run = train_run(tiny(epochs=3), tmp_path, root, "cpu")
     dataset = data.load("custom:easy", root)
     for weights, key in ((kept[0].best, "test"), (kept[0].last, "test_last_epoch")):

@@ -17,7 +17,7 @@ import torch
 from torch.nn import functional as F
 
 from helpers import N_CLASSES, STEPS, easy_images, tiny
-from hwr_utils import distributed, models, recipes, training
+from hwr_utils import models, recipes, training
 from hwr_utils.errors import DeviceError, InputError
 from hwr_utils.recipes import RunConfig
 from hwr_utils.training import FitResult
@@ -146,7 +146,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, losses: list[float]) -> list[torch
         logits[torch.arange(len(images)), torch.from_numpy(VALIDATION[1])] = right
         return logits.log()
 
-    monkeypatch.setattr(distributed, "predict_logits", predict)
+    monkeypatch.setattr(models, "predict_logits", predict)
     return given
 
 
@@ -253,8 +253,8 @@ def test_each_step_has_its_rate(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_good_epoch(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, whole: FitResult
 ) -> None:
-    checkpoint, predict, factors = tmp_path / "checkpoint.pt", distributed.predict_logits, iter([1, 1, math.nan, 1, 1])
-    monkeypatch.setattr(distributed, "predict_logits", lambda *arguments: predict(*arguments) * next(factors))
+    checkpoint, predict, factors = tmp_path / "checkpoint.pt", models.predict_logits, iter([1, 1, math.nan, 1, 1])
+    monkeypatch.setattr(models, "predict_logits", lambda *arguments: predict(*arguments) * next(factors))
     with pytest.raises(FloatingPointError, match=r"step 27, in epoch 3 .*epoch 2"):
         fit(tiny(), checkpoint)
     assert same(fit(tiny(), checkpoint), whole)

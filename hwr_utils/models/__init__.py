@@ -16,6 +16,7 @@ from hwr_utils.models.plain_hccr import PlainHCCR
 from hwr_utils.models.simple_cnn import SimpleCNN
 
 TOP_K = 10  # classes that are kept of each answer
+CHUNK = 10_000  # images whose logits are held at a time
 _NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "compact_cnn": CompactHCCR,  # smaller, see recipes.MODEL_OPTIONS
     "compact_hccr": CompactHCCR,
@@ -73,6 +74,13 @@ def rank(logits: Tensor, labels: Tensor) -> Predictions:
     """Rank the `TOP_K` likeliest classes of (N, C) logits, or all C, given the (N,) int64 true classes."""
     scores, classes = logits.softmax(dim=1).topk(min(TOP_K, logits.shape[1]), dim=1)
     return Predictions(classes, scores, F.cross_entropy(logits, labels, reduction="none"))
+
+
+def predict(model: nn.Module, images: Tensor, labels: Tensor, image_size: int) -> Predictions:
+    """Run a network over (N, H, W) uint8 images, given their (N,) int64 true classes, all on its device."""
+    chunks = zip(images.split(CHUNK), labels.split(CHUNK), strict=True)
+    parts = [rank(predict_logits(model, some, image_size), truth) for some, truth in chunks]
+    return Predictions(*map(torch.cat, zip(*parts, strict=True)))
 
 
 @torch.no_grad()
