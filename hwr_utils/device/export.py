@@ -5,9 +5,7 @@ quantizer. The same weights give the same bytes: nothing of the machine, the fol
 """
 
 import tempfile
-import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -60,26 +58,17 @@ def convert(
     return contents
 
 
-@contextmanager
-def _silence() -> Iterator[Path]:
-    """Give a folder for a library that converts files, and keep what it prints and warns off the terminal."""
-    with quiet(), warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
-        warnings.simplefilter("ignore")
-        yield Path(folder)
-
-
 def _tflite(model: nn.Module, image_size: int) -> bytes:
-    with _silence() as folder:
+    with quiet():
         import litert_torch
 
         litert_torch.config.show_progress = False  # in a notebook it is displayed, which `quiet` does not keep off
-        path = folder / "model.tflite"
-        litert_torch.convert(model, (torch.zeros(1, 1, image_size, image_size),)).export(str(path))
-        return path.read_bytes()
+        converted = litert_torch.convert(model, (torch.zeros(1, 1, image_size, image_size),))
+        return bytes(converted.model_content())
 
 
 def _quantize_tflite(content: bytes, method: str, options: dict[str, Any]) -> bytes:
-    with _silence():
+    with quiet():
         from ai_edge_quantizer import qtyping, quantizer
 
         worker = quantizer.Quantizer(bytearray(content))
@@ -88,7 +77,7 @@ def _quantize_tflite(content: bytes, method: str, options: dict[str, Any]) -> by
 
 
 def _onnx(model: nn.Module, image_size: int) -> bytes:
-    with _silence():
+    with quiet():
         image = torch.zeros(1, 1, image_size, image_size)
         program = torch.onnx.export(model, (image,), dynamo=True, input_names=[INPUT], output_names=["logits"])
     assert program is not None
@@ -103,7 +92,7 @@ def _quantize_onnx(content: bytes, calibration: NDArray[np.float32]) -> bytes:
 
     With reduce_range a weight has 7 bits: CPUs without VNNI add in 16 bits, which sums of 8-bit products overflow.
     """
-    with _silence() as folder:
+    with quiet(), tempfile.TemporaryDirectory() as folder:
         from onnxruntime import quantization
 
         class Images(quantization.CalibrationDataReader):  # type: ignore[misc]
@@ -112,10 +101,10 @@ def _quantize_onnx(content: bytes, calibration: NDArray[np.float32]) -> bytes:
             def get_next(self) -> dict[str, NDArray[np.float32]] | None:
                 return next(({INPUT: image[None]} for image in self.rest), None)
 
-        given, prepared, result = (folder / name for name in ("given.onnx", "prepared.onnx", "result.onnx"))
-        given.write_bytes(content)
-        quantization.quant_pre_process(given, prepared, skip_symbolic_shape=True)  # shapes are known: all are fixed
+        path = Path(folder) / "model.onnx"
+        path.write_bytes(content)
+        quantization.quant_pre_process(path, path, skip_symbolic_shape=True)  # shapes are known: all are fixed
         types = {"activation_type": quantization.QuantType.QUInt8, "weight_type": quantization.QuantType.QInt8}
         options = {"quant_format": quantization.QuantFormat.QDQ, "per_channel": True, "reduce_range": True}
-        quantization.quantize_static(prepared, result, Images(), **options, **types)
-        return result.read_bytes()
+        quantization.quantize_static(path, path, Images(), **options, **types)
+        return path.read_bytes()

@@ -19,7 +19,7 @@ import glob
 import json
 import logging
 import os
-import sys
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -262,16 +262,12 @@ def read_description(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep what libraries print, even from C++, off the terminal; this silences all threads of the process."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # redirected as well, for in a notebook print() does not write to file 1
+    """Keep what libraries print and warn, even from C++, off the terminal; this silences all threads of the process."""
     with open(os.devnull, "w") as null, redirect_stdout(null), redirect_stderr(null), ExitStack() as undo:
-        for stream in (1, 2):
-            copy = os.dup(stream)
-            undo.callback(os.close, copy)
-            undo.callback(os.dup2, copy, stream)
-            os.dup2(null.fileno(), stream)
+        undo.enter_context(warnings.catch_warnings(action="ignore"))
         undo.callback(logging.disable, logging.root.manager.disable)
         logging.disable()
+        undo.callback(os.close, copy := os.dup(2))  # of what C++ writes to
+        undo.callback(os.dup2, copy, 2)
+        os.dup2(null.fileno(), 2)
         yield
