@@ -46,8 +46,7 @@ def main() -> None:
     indices, source = quantization.not_seen(dataset, run)
     chosen = dataset.train_images[indices], dataset.train_labels[indices]
     if (calibrated_on := record["scores"]["held_out"]) != source:  # another dataset, by `--calibrate-on`
-        other = quantization.foreign(run, form, calibrated_on, given.data_root)
-        chosen = other.images, other.labels
+        chosen = quantization.foreign(run, form, calibrated_on, given.data_root)[:2]
     test = dataset.test_images, predict(dataset.test_images), dataset.test_labels
     measured, rejector = calibration.measure(predict, form, run.classes, chosen, test)
     environment = runs.describe_environment(Execution())
@@ -58,12 +57,12 @@ def main() -> None:
     changed = {run.folder / "quantization.json": record}
     for path in run.folder.glob("evaluation.*.json"):
         told = changed[path] = records.read(path)
-        other = quantization.foreign(run, form, told["dataset"]["name"], given.data_root)
-        if told["n"] != len(other.labels):
-            raise InputError(f"{path} covers {told['n']} of {len(other.labels)} test images: use `hwr evaluate`.")
-        refused = ~rejector.accepts(predict(other.images), other.images)
-        for row, label in zip(told["per_class"], np.unique(other.labels), strict=True):
-            row["declined"] = int(refused[other.labels == label].sum())
+        images, labels, _ = quantization.foreign(run, form, told["dataset"]["name"], given.data_root)
+        if told["n"] != len(labels):
+            raise InputError(f"{path} covers {told['n']} of {len(labels)} test images: use `hwr evaluate`.")
+        refused = ~rejector.accepts(predict(images), images)
+        for row, label in zip(told["per_class"], np.unique(labels), strict=True):
+            row["declined"] = int(refused[labels == label].sum())
         told |= {"declined": float(refused.mean()), "refitted": refitted}
     for path, told in changed.items():  # all of them have been made, so none is written alone
         records.validate(told, path)

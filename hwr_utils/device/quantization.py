@@ -12,7 +12,7 @@ from functools import partial
 from importlib import metadata
 from pathlib import Path
 from textwrap import shorten
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -77,8 +77,7 @@ def quantize(
     indices, source = not_seen(dataset, run)
     held_out = dataset.train_images[indices], dataset.train_labels[indices]
     if calibrate_on:
-        others, source = foreign(run, form, calibrate_on, root), calibrate_on
-        held_out = others.images, others.labels
+        held_out, source = foreign(run, form, calibrate_on, root)[:2], calibrate_on
     scores, used = _scores(run, model, form, held_out, source, (test_images.numpy(), logits, labels))
     environment = runs.describe_environment(Execution()) | {"versions": versions()}
     environment["load"] = round(os.getloadavg()[0], 2)
@@ -140,24 +139,14 @@ def _at_most(n: int, indices: NDArray[np.int64], labels: Labels) -> NDArray[np.i
     return indices[splits.stratified_sample(labels[indices], min(n, len(indices)), seed=0)]
 
 
-class Foreign(NamedTuple):
-    """Test images of another dataset as a run's network takes them, of those characters that both have."""
-
-    dataset: data.Dataset
-    classes: list[str]  # the characters
-    images: Images  # (N, size, size)
-    labels: Labels  # the run's
-    framing: Mapping[str, Any]  # the dataset's own
-    left_out: int  # images of characters that the run does not have
-
-
 def foreign(
     run: results.Run, form: Mapping[str, Any], name: str, root: str | Path, images: int | None = None
-) -> Foreign:
-    """Read a dataset's test images and bring them into a run's form: a stratified sample, or (None) all of them.
+) -> tuple[Images, Labels, dict[str, Any]]:
+    """Read the test images of another dataset, of those characters that a run's network has.
 
-    Raises an InputError where the dataset is missing, is of the same source as the run's own, or shares no character
-    with it; or there are not so many images.
+    Returns the images (N, size, size) in the run's form, a stratified sample or (None) all of them; the run's labels
+    for them (N,); and what an evaluation's record has to say of them. Raises an InputError where the dataset is
+    missing, is of the same source as the run's own, or shares no character with it; or there are not so many images.
     """
     own, other = data.entry(run.config.dataset), data.entry(name)
     if name == own.name or (other.citation and other.citation == own.citation):  # samples have their set's citation
@@ -179,9 +168,19 @@ def foreign(
     classes = [run.classes[label] for label in np.unique(labels[shared])]
     chosen = shared[some_of(labels[shared], images, f"{name}'s test images of shared characters")]
     shown = dataset.test_images[chosen]
-    framing = preprocessing.framing(shown)
-    shown = np.stack([preprocessing.prepare(image, **form) for image in shown])
-    return Foreign(dataset, classes, shown, labels[chosen], framing, len(labels) - len(shared))
+    described = {
+        "dataset": {
+            "name": dataset.name,
+            "published": dataset.published,
+            "files": dict(sorted(dataset.files.items())),
+            "n_test": len(labels),
+            "left_out": len(labels) - len(shared),
+        },
+        "framing": {"dataset": preprocessing.framing(shown), "model": dict(form), "fitted_anew": True},
+        "stratified": images is not None,
+        "classes": classes,
+    }
+    return np.stack([preprocessing.prepare(image, **form) for image in shown]), labels[chosen], described
 
 
 def not_seen(dataset: data.Dataset, run: results.Run) -> tuple[NDArray[np.int64], str | None]:

@@ -44,28 +44,20 @@ def evaluate(
     model = recognizer.load(place)
     if model.weights_sha256 != run.record["weights"]["sha256"]:
         raise InputError(f"{place} is of other weights than the run's record. Run `hwr quantize {folder}` again.")
-    found = quantization.foreign(run, model.form, name, data_root or data.default_root(), images)
+    root = data_root or data.default_root()
+    shown, labels, described = quantization.foreign(run, model.form, name, root, images)
     network = runs.network(run) if (run.folder / "model.safetensors").is_file() else None
-    logits = full = np.stack([model.logits(image) for image in tqdm(found.images, desc=name, unit="image")])
+    logits = full = np.stack([model.logits(image) for image in tqdm(shown, desc=name, unit="image")])
     if network:
-        full = quantization.predict(network, run.config.training["image_size"], found.images)
-    labels, names, ranked = found.labels, model.classes, np.argsort(-logits, axis=1, kind="stable")[:, :10]
+        full = quantization.predict(network, run.config.training["image_size"], shown)
+    names, ranked = model.classes, np.argsort(-logits, axis=1, kind="stable")[:, :10]
     hits, answers, compared = ranked == labels[:, None], ranked[:, 0], quantization.compare(labels, full, logits)
-    right, refused = hits[:, 0], ~model.rejector.accepts(logits, found.images)
+    right, refused = hits[:, 0], ~model.rejector.accepts(logits, shown)
     wrong = Counter(zip(labels[~right].tolist(), answers[~right].tolist(), strict=True)).most_common(CONFUSIONS)
     scores = recognizer.softmax(logits, model.temperature).max(axis=1)
     measured = {
         "file": {"name": FILE, "sha256": files.sha256(place)},
-        "dataset": {
-            "name": found.dataset.name,
-            "published": found.dataset.published,
-            "files": dict(sorted(found.dataset.files.items())),
-            "n_test": len(found.dataset.test_labels),
-            "left_out": found.left_out,
-        },
-        "framing": {"dataset": found.framing, "model": model.form, "fitted_anew": True},
-        "stratified": images is not None,
-        "classes": found.classes,
+        **described,
         "environment": runs.describe_environment(Execution()) | {"versions": quantization.versions()},
         **compared["test"],
         "top5": float(hits[:, :5].any(axis=1).mean()),
