@@ -24,7 +24,7 @@ from tqdm import tqdm
 from hwr_utils import data, evaluation, files, models, preprocessing, records, results, runs
 from hwr_utils.data import splits
 from hwr_utils.device import calibration, export, recognizer
-from hwr_utils.device.calibration import Images, Labelled, Labels, Logits, Tested
+from hwr_utils.device.calibration import Images, Labelled, Labels, Logits, Predict, Tested
 from hwr_utils.errors import InputError, warn
 from hwr_utils.training import Execution
 
@@ -63,24 +63,23 @@ def quantize(
     root = data_root or data.default_root()
     dataset = runs.load_data(run.config, root)
     if dataset.files != run.record["dataset"]["files"]:
-        raise InputError(
-            f"{dataset.name} is not the data that {run.folder.name} was trained on: the checksums differ. Put that "
-            "data there, or train on this one."
-        )
+        told = f"{dataset.name} is not the data that {run.folder.name} was trained on: the checksums differ"
+        raise InputError(f"{told}. Put that data there, or train on this one.")
     chosen = some_of(dataset.test_labels, images, f"{dataset.name}'s test images")
     test_images, labels = torch.from_numpy(dataset.test_images[chosen]), dataset.test_labels[chosen]
     trained, _ = runs.training_split(dataset, run.config)  # neither of the test set nor of the validation set
     seen = dataset.train_images[_at_most(CALIBRATION_IMAGES, trained, dataset.train_labels)]
     inputs, form = models.to_input(torch.from_numpy(seen), size).contiguous().numpy(), preprocessing.framing(seen)
     contents = export.convert(model, size, inputs, {*formats, REFERENCE, CLOCK})
-    logits = models.predict_logits(model, test_images, size).numpy()
+    ask = partial(predict, model, size)
+    logits = ask(test_images.numpy())
     indices, source = not_seen(dataset, run)
     held_out = dataset.train_images[indices], dataset.train_labels[indices]
     if calibrate_on:
         held_out, source = foreign(run, form, calibrate_on, root)[:2], calibrate_on
-    scores, used = _scores(run, model, form, held_out, source, (test_images.numpy(), logits, labels))
-    environment = runs.describe_environment(Execution()) | {"versions": versions()}
-    environment["load"] = round(os.getloadavg()[0], 2)
+    scores, used = _scores(run, ask, form, held_out, source, (test_images.numpy(), logits, labels))
+    environment = runs.describe_environment(Execution())
+    environment |= {"versions": versions(), "load": round(os.getloadavg()[0], 2)}
     rows, interpreters = [], {}
     for name, content in contents.items():
         path, answers = run.folder / f"model.{name}", logits
@@ -151,20 +150,16 @@ def foreign(
     own, other = data.entry(run.config.dataset), data.entry(name)
     if name == own.name or (other.citation and other.citation == own.citation):  # samples have their set's citation
         same = "" if name == own.name else f", of the same source as {name}"
-        raise InputError(
-            f"{run.folder.name} was trained on {own.name}{same}: it may have seen these images. Give a dataset of "
-            "another source."
-        )
+        told = f"{run.folder.name} was trained on {own.name}{same}: it may have seen these images"
+        raise InputError(f"{told}. Give a dataset of another source.")
     dataset = data.load(name, root)
     known = {character: label for label, character in enumerate(run.classes)}
     labels = np.array([known.get(character, -1) for character in dataset.classes])[dataset.test_labels]
     shared = np.flatnonzero(labels >= 0)
     if not len(shared):
         reads, has = (shorten(" ".join(some), 40, placeholder=" ...") for some in (run.classes, dataset.classes))
-        raise InputError(
-            f"{run.folder.name} and {name} share no character: the model reads {reads}, and {name} has {has}. Give a "
-            "dataset with some of the model's characters."
-        )
+        told = f"{run.folder.name} and {name} share no character: the model reads {reads}, and {name} has {has}"
+        raise InputError(f"{told}. Give a dataset with some of the model's characters.")
     classes = [run.classes[label] for label in np.unique(labels[shared])]
     chosen = shared[some_of(labels[shared], images, f"{name}'s test images of shared characters")]
     shown = dataset.test_images[chosen]
@@ -194,7 +189,7 @@ def not_seen(dataset: data.Dataset, run: results.Run) -> tuple[NDArray[np.int64]
 
 
 def _scores(
-    run: results.Run, model: nn.Module, form: Mapping[str, Any], held_out: Labelled, source: str | None, test: Tested
+    run: results.Run, ask: Predict, form: Mapping[str, Any], held_out: Labelled, source: str | None, test: Tested
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return what to record of `calibration.measure` and its images, and what model.json says under `scores`."""
     n = len(held_out[1])
@@ -202,11 +197,10 @@ def _scores(
         remedy = "Give it more training images, or a dataset with --calibrate-on, if you want that"
         warn(f"{run.folder.name}: {n} held-out images are too few to calibrate its scores. {remedy}.")
         return {"held_out": None, "images": 0, "temperature": 1.0}, {"temperature": 1.0}
-    found: dict[str, Any] = {"held_out": source, "images": n, "temperature": 1.0}
-    size = run.config.training["image_size"]
-    measured, rejector = calibration.measure(partial(predict, model, size), form, run.classes, held_out, test)
+    measured, rejector = calibration.measure(ask, form, run.classes, held_out, test)
     told = {name: values.tolist() for name, values in vars(rejector).items()}
-    return found | measured, {"temperature": measured["temperature"], "rejector": told}
+    used = {"temperature": measured["temperature"], "rejector": told}
+    return {"held_out": source, "images": n} | measured, used
 
 
 def predict(model: nn.Module, size: int, images: Images) -> Logits:
