@@ -43,12 +43,15 @@ def test_the_calibration_error_by_hand() -> None:
 
 
 def test_the_limit_declines_no_more_than_its_share() -> None:
+    def limit(scores: np.ndarray, share: float) -> float:
+        return -calibration.limited(Rejector(np.zeros(16), np.zeros((1, 28)), np.zeros(2)), scores, share).output[0]
+
     scores = np.arange(100) / 100
-    assert calibration.threshold(scores[::-1], 0.02) == 0.02  # 0 and 0.01 are below
-    assert calibration.threshold(scores[:49], 0.02) == 0  # of 49 not one may be
-    assert calibration.threshold(np.full(100, 0.7), 0.5) == 0.7  # none of equal ones is below
-    limit = calibration.threshold(np.linspace(0.123456, 1, 1000), 0.02)
-    assert limit == round(limit, 4) and (np.linspace(0.123456, 1, 1000) < limit).mean() <= 0.02
+    assert limit(scores[::-1], 0.02) == 0.02  # 0 and 0.01 are below
+    assert limit(scores[:49], 0.02) == 0  # of 49 not one may be
+    assert limit(np.full(100, 0.7), 0.5) == 0.7  # none of equal ones is below
+    found = limit(np.linspace(0.123456, 1, 1000), 0.02)
+    assert found == round(found, 4) and (np.linspace(0.123456, 1, 1000) < found).mean() <= 0.02
 
 
 def declined(rejector: Rejector, rows: np.ndarray) -> float:

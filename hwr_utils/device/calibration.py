@@ -187,8 +187,8 @@ def fit_rejector(known: Features, own: Features, drawn: Features) -> Fitted:
     scaler, found = first.fit(wide, is_known)
     weights = found.coef_[0] / scaler.scale_
     seen = np.column_stack([told - found.intercept_[0] + weights @ scaler.mean_, rows[:, -RANKED - DRAWN :]])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # it stops early, which keeps it from learning by heart
+    # it stops early, which keeps it from learning by heart
+    with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
         judged = cross_val_predict(second, seen, is_known, cv=others, method="predict_proba")[: len(known), 1]
         scaler, network = second.fit(seen, is_known)
     (into, out), (before, after) = network.coefs_, network.intercepts_
@@ -200,8 +200,9 @@ def fit_rejector(known: Features, own: Features, drawn: Features) -> Fitted:
 
 def limited(rejector: Rejector, judged: NDArray[np.float64], share: float) -> Rejector:
     """Return a rejector of `fit_rejector` with a limit below which at most this share of what it `judged` (N,) lies."""
+    limit = np.floor(np.sort(judged)[int(share * len(judged))] * 10_000) / 10_000
     first, *rest = rejector.output
-    return replace(rejector, output=np.array([round(first - threshold(judged, share), 6), *rest]))
+    return replace(rejector, output=np.array([round(first - limit, 6), *rest]))
 
 
 def temperature(logits: Logits, labels: Labels) -> float:
@@ -221,12 +222,6 @@ def calibration_error(scores: NDArray[np.float64], right: NDArray[np.bool_], bin
     """
     where = np.minimum((scores * bins).astype(np.int64), bins - 1)
     return float(np.abs(np.bincount(where, weights=scores - right)).sum() / len(scores))
-
-
-def threshold(scores: NDArray[np.float64], share: float) -> float:
-    """Return the greatest limit below which at most this share of the (N,) scores lies, cut to four decimals."""
-    limit = np.sort(scores)[int(share * len(scores))]
-    return float(np.floor(limit * 10_000) / 10_000)
 
 
 def pen(images: Images) -> float:

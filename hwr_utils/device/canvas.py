@@ -39,8 +39,7 @@ def draw(strokes: Sequence[Stroke], pen: float) -> NDArray[np.uint8]:
             placed = [((x - middle[0]) * scale + SIDE / 2, (y - middle[1]) * scale + SIDE / 2) for x, y in stroke]
             for (ax, ay), (bx, by) in zip(placed, placed[1:] or placed, strict=False):
                 _ink(picture, ax, ay, bx, by, radius)
-    drawn: NDArray[np.uint8] = np.floor(picture * 255 + 0.5).astype(np.uint8)
-    return drawn
+    return (picture * 255 + 0.5).astype(np.uint8)  # cutting off the rest rounds, halves up
 
 
 def _ink(picture: NDArray[np.float64], ax: float, ay: float, bx: float, by: float, radius: float) -> None:
