@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from tqdm import tqdm
 
 from hwr_utils import data, files, records, results, runs
@@ -46,14 +47,17 @@ def evaluate(
         raise InputError(f"{place} is of other weights than the run's record. Run `hwr quantize {folder}` again.")
     root = data_root or data.default_root()
     shown, labels, described = quantization.foreign(run, model.form, name, root, images)
-    network = runs.network(run) if (run.folder / "model.safetensors").is_file() else None
-    logits = full = np.stack([model.logits(image) for image in tqdm(shown, desc=name, unit="image")])
-    if network:
-        full = quantization.predict(network, run.config.training["image_size"], shown)
+    full = None
+    if (run.folder / "model.safetensors").is_file():
+        full = quantization.predict(runs.network(run), run.config.training["image_size"], shown)
+    logits = np.stack([model.logits(image) for image in tqdm(shown, desc=name, unit="image")])
+    compared = quantization.compare(labels, logits if full is None else full, logits)
     names, ranked = model.classes, np.argsort(-logits, axis=1, kind="stable")[:, :10]
-    hits, answers, compared = ranked == labels[:, None], ranked[:, 0], quantization.compare(labels, full, logits)
+    hits, answers = ranked == labels[:, None], ranked[:, 0]
     right, refused = hits[:, 0], ~model.rejector.accepts(logits, shown)
     wrong = Counter(zip(labels[~right].tolist(), answers[~right].tolist(), strict=True)).most_common(CONFUSIONS)
+    counted = pd.DataFrame({"n": 1, "correct": right, "declined": refused}).groupby(labels).sum()
+    counted = counted.rename(index=dict(enumerate(names)))
     scores = recognizer.softmax(logits, model.temperature).max(axis=1)
     measured = {
         "file": {"name": FILE, "sha256": files.sha256(place)},
@@ -65,12 +69,8 @@ def evaluate(
         "declined": float(refused.mean()),
         "ece": calibration.calibration_error(scores, right),
         "confusions": [{"character": names[one], "answer": names[other], "n": n} for (one, other), n in wrong],
-        "per_class": [
-            {"character": names[label], "n": int(group.sum())}
-            | {name: int(which[group].sum()) for name, which in (("correct", right), ("declined", refused))}
-            for label, group in ((label, labels == label) for label in np.unique(labels))
-        ],
+        "per_class": [{"character": one, **counts} for one, counts in counted.to_dict("index").items()],
     }
-    if network:
+    if full is not None:
         measured["float32"] = {"accuracy": float((full.argmax(axis=1) == labels).mean())} | compared["mcnemar"]
     return records.write_measured(records.evaluation_path(run.folder, name), run.record, measured)
