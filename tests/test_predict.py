@@ -166,24 +166,20 @@ def test_a_network_of_another_shape_is_told(own: Path) -> None:
         recognizer.load(own)
 
 
+DAMAGED = r"model\.json is damaged .* expected the description of a model"
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "too few classes": ({"classes": ["a", "b", "c"]}, r"gives \(1, 4\)"),
-    "a class twice": ({"classes": ["a", "b", "c", "a"]}, "wrong classes"),
     "an image that takes the memory": ({"input": {"shape": [1, 1, 10**9, 20]}}, "it takes"),
-    "a size that is no number": ({"image": {"size": True, "margin": 0, "centre": "box"}}, "wrong image"),
-    "a temperature of 0": ({"scores": {"temperature": 0}}, "wrong scores"),
+    "a size that is no number": ({"image": {"size": "x", "margin": 0, "centre": "box"}}, DAMAGED),
     "a rejector of other classes": (
         {"scores": {"temperature": 1, "rejector": REJECTOR | {"weights": [0.5] * 11}}},
-        "wrong rejector",
+        DAMAGED,
     ),
     "a rejector with a hole": (
         {"scores": {"temperature": 1, "rejector": REJECTOR | {"hidden": [[0.0] * 28, [0.0] * 27]}}},
-        "wrong rejector",
+        DAMAGED,
     ),
-    "a rejector of numbers in quotes": (
-        {"scores": {"temperature": 1, "rejector": REJECTOR | {"output": ["0", "1"]}}},
-        "wrong rejector",
-    ),
+    "a rejector of words": ({"scores": {"temperature": 1, "rejector": REJECTOR | {"output": ["no"]}}}, DAMAGED),
     "an earlier edition": ({"schema_version": 1}, "schema_version 1"),
 }
 
