@@ -40,8 +40,6 @@ def evaluate(
     """
     run = results.open_run(Path(folder))
     place = run.folder / FILE
-    if not place.is_file():
-        raise InputError(f"{place} is missing. Make it with `hwr quantize {folder} --formats {FILE[6:]}`.")
     model = recognizer.load(place)
     if model.weights_sha256 != run.record["weights"]["sha256"]:
         raise InputError(f"{place} is of other weights than the run's record. Run `hwr quantize {folder}` again.")
