@@ -105,7 +105,7 @@ def _look(image: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 
 class Network:
-    """A network from a TFLite file, on one thread, that takes an image of `input_shape` and gives `output_shape`.
+    """A network from a TFLite file, on one thread, that takes an image of `input_shape`.
 
     Raises an InputError where the interpreter refuses the file.
     """
@@ -118,7 +118,7 @@ class Network:
             self._interpreter: Any = Interpreter(model_content=Path(path).read_bytes(), num_threads=1)
             self._interpreter.allocate_tensors()
             taken, given = self._interpreter.get_input_details()[0], self._interpreter.get_output_details()[0]
-        self.input_shape, self.output_shape = (tuple(map(int, one["shape"])) for one in (taken, given))
+        self.input_shape = tuple(map(int, taken["shape"]))
         self._input, self._output = taken["index"], given["index"]
 
     def __call__(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -216,7 +216,6 @@ def load(path: str | Path) -> Recognizer:
     with reading(place, "the description of a model", AGAIN):
         known = [entry["sha256"] for name, entry in found["files"].items() if name.endswith(".tflite")]
         classes, form = tuple(found["classes"]), {name: found["image"][name] for name in ("size", "margin", "centre")}
-        expected = tuple(found["input"]["shape"]), (1, len(classes))
         nothing = {"weights": np.zeros(2 * len(classes) + RANKED), "hidden": np.zeros((1, 2 + RANKED + DRAWN))}
         scores = {"temperature": 1.0, "rejector": nothing | {"output": np.zeros(2)}} | found.get("scores", {})
         heat = float(scores["temperature"])
@@ -225,13 +224,7 @@ def load(path: str | Path) -> Recognizer:
         rejector.accepts(np.zeros(len(classes)), preprocessing.prepare(np.ones((1, 1), np.uint8), **form))
     if digest not in known:
         raise InputError(f"{path} is no file that {place} knows as .tflite: it is damaged, or another one. {AGAIN}")
-    network = Network(path)
-    if (network.input_shape, network.output_shape) != expected:
-        raise InputError(
-            f"{path} takes {network.input_shape} and gives {network.output_shape}; {place} says that it takes "
-            f"{expected[0]} and gives {expected[1]}. {AGAIN}"
-        )
-    return Recognizer(network, classes, form, heat, rejector, found.get("weights_sha256"))
+    return Recognizer(Network(path), classes, form, heat, rejector, found.get("weights_sha256"))
 
 
 def read_description(path: Path) -> dict[str, Any]:
