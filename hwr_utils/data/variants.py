@@ -43,11 +43,8 @@ def normalise_ink(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
     What is scaled beyond 255 becomes 255; an image without such pixels stays as it is.
     """
-    changed = np.empty_like(images)
-    for first in range(0, len(images), 4096):  # of a set of a million, floats of all would be gigabytes
-        part = images[first : first + 4096]
-        inked = part > INKED
-        mean = part.sum((1, 2), where=inked) / np.maximum(inked.sum((1, 2)), 1)
-        factor = np.where(mean > 0, INK / np.maximum(mean, 1), 1).astype(np.float32)
-        changed[first : first + 4096] = np.minimum(part * factor[:, None, None] + 0.5, 255)
+    changed = images.copy()
+    for image in changed:
+        if (inked := image[image > INKED]).size:
+            image[:] = np.minimum(image * np.float32(INK / inked.mean()) + 0.5, 255)
     return changed
