@@ -210,10 +210,13 @@ def _split(name: str, whole: _Whole, split: str, seed: int, pool_size: int | Non
     if split == "random":
         return splits.stratified_split(labels, TEST_SHARE, seed)
     if split == "writer":
-        if whole.writers is None:
-            told = "its files are not one writer's each, so who wrote a sample is not known"
+        writers = np.arange(0) if whole.writers is None else whole.writers
+        everyone, writer = np.unique(writers, return_inverse=True)
+        if len(everyone) < 2:
+            told = f"{len(everyone)} writers of its samples are known, and two or more were expected"
             raise InputError(f"{name} cannot be split by writers: {told}. Use split=official or split=random.")
-        return splits.writer_split(whole.writers, TEST_SHARE, seed)
+        held_out = np.isin(writer, splits.stratified_split(np.zeros(len(everyone), np.int64), TEST_SHARE, seed)[1])
+        return np.flatnonzero(~held_out), np.flatnonzero(held_out)
     known("split=", split, ("official", "random", "writer", "folds", "half"))
     if wanted > len(labels):
         raise InputError(f"pool_size={wanted} is more than the {len(labels)} images of {name}. Use a smaller one.")

@@ -1,4 +1,4 @@
-"""Split records by a seed: class by class, or writer by writer. Equal arguments give equal splits on every machine."""
+"""Split records by a seed, class by class. Equal arguments give equal splits on every machine."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,19 +62,6 @@ def swap(labels: NDArray[np.int64], kept: Indices, spare: Indices, size: int, se
     if len(found) != len(kept):
         raise InputError(f"swap={size} takes more images of some class than there are to replace. Use a smaller one.")
     return found
-
-
-def writer_split(writers: NDArray[np.int64], fraction: float, seed: int) -> tuple[Indices, Indices]:
-    """Hold out a `fraction` (0..1) of the writers; return the indices of the kept and of the held-out records.
-
-    Raises an InputError where there is only one writer.
-    """
-    everyone = np.unique(writers)
-    if len(everyone) < 2:
-        raise InputError(f"found {len(everyone)} writers, and a split by writers needs two or more.")
-    chosen = stratified_split(np.zeros(len(everyone), np.int64), fraction, seed)[1]
-    held_out = np.isin(writers, everyone[chosen])
-    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 
 def _draws(count: int, seed: int) -> NDArray[np.float64]:
