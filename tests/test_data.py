@@ -136,7 +136,7 @@ def test_what_has_the_published_content_is_published_whatever_its_packing(
 
 
 INSTEAD = {
-    "mnist_train.csv": r"run `hwr import-images \S*/MNIST --out \S*/MNIST/raw`",
+    "mnist_train.csv": r"by `hwr import-images \S*/MNIST --out \S*/MNIST/raw`",
     "mnist.tar.gz": r"Unpack \S*/MNIST/mnist\.tar\.gz first",
     "train-images-idx3-ubyte.gz": r"lacks train-labels-idx1-ubyte\.gz, t10k.*hwr download mnist --data-root",
 }
@@ -200,8 +200,8 @@ def test_downloads_come_from_a_server_and_are_checked(
 
 
 BAD_SETS: dict[str, tuple[dict[str, Any], bytes | None, str]] = {
-    "counts differ": ({"train_labels": np.arange(19) % 10}, None, "there are 19 labels of these"),
-    "label out of range": ({"test_labels": np.arange(10) + 1}, None, "labels 1 to 10"),
+    "counts differ": ({"train_labels": np.arange(19) % 10}, None, "its labels are 19"),
+    "label out of range": ({"test_labels": np.arange(10) + 1}, None, "its labels are 10, of which 10 stand"),
     "wrong size": ({"test_images": np.zeros((10, 32, 30), np.uint8)}, None, r"\(10, 32, 30\)"),
     "class repeated": ({}, b"a\nb\na\n", "empty or repeated"),
 }
@@ -410,9 +410,8 @@ def test_sets_without_both_parts_are_told(tmp_path: Path, pictures: Path) -> Non
     with pytest.raises(InputError, match=r"in its test set alone.*: d"):
         data.load("custom:mine", tmp_path)
     write_picture(tmp_path / "custom/flat/1.png")
-    with pytest.raises(MissingFiles, match=r"1\.png") as error:
+    with pytest.raises(MissingFiles, match=r"1\.png.*If it is CSV, npz, Parquet or class folders"):
         data.load("custom:flat", tmp_path)
-    assert "import-images" not in str(error.value), "which has no use for pictures without class folders"
 
 
 # what `hwr import-images` makes of other files

@@ -24,8 +24,6 @@ from hwr_utils.sources import Source, listing, natural, packed, part_of, walk
 
 SIZE = 28  # pixels a side, of images that come as IDX files or in folders
 TEST_SHARE = 0.2  # of the samples or writers, held out by split=random or writer: as K. Kim's 8:2 and HWDB1.1's 240:60
-# what `hwr import-images` may read
-TABLES, PICTURES = {".csv", ".npz", ".parquet"}, {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 TALL = 0.95  # least height of the ink per width in any script here; images below it probably lie on their side
 
 
@@ -265,7 +263,7 @@ def _find(promise: Entry, root: Path) -> tuple[Entry, Path, dict[str, Source]]:
 def _read(promise: Entry, root: Path, download: bool) -> _Whole:
     """Read a set of IDX files, or of class folders."""
     promise, folder, found = _find(promise, root)
-    if promise.name not in CATALOG and not found and {"train", "test"} <= (parts := folders.parts(folder)).keys():
+    if promise.name not in CATALOG and not found and folder.is_dir() and "test" in (parts := folders.parts(folder)):
         return _read_folders(parts)
     if download and promise.md5 and len(found) < len(promise.files):
         _download(promise, folder)
@@ -278,7 +276,7 @@ def _read(promise: Entry, root: Path, download: bool) -> _Whole:
 
 
 def _instead(promise: Entry, folder: Path) -> str:
-    """Say what a folder, or one around it, holds instead of a set's files, and which command makes the files of it."""
+    """Say what a folder, or one around it, holds instead of a set's files, and what may make the files of it."""
     top = _top(promise, folder)
     place = next((path for path in (folder, top, top.parent) if path.is_dir() and listing(path)), None)
     if place is None:
@@ -287,15 +285,9 @@ def _instead(promise: Entry, folder: Path) -> str:
     told = f" Found in {place}: {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}."
     if place == top.parent:
         return told
-    inside = walk(top, strict=False)
-    sources = {one.path.parent.parent for one in inside if one.path.suffix.lower() in PICTURES} - {top.parent}
-    tables = TABLES & {one.file.suffix.lower() for one in inside}
-    if (tables and not sources) or any(part_of(one.name) == "train" for one in sources):
-        sources = {top}  # or else the one folder that holds class folders
-    if len(sources) != 1:
-        return told + packed(inside)
-    command = shlex.join(["hwr", "import-images", *map(str, sources), "--out", str(folder)])
-    return f"{told} To make IDX files of it, run `{command}`."
+    command = shlex.join(["hwr", "import-images", str(top), "--out", str(folder)])
+    tables = "If it is CSV, npz, Parquet or class folders, make IDX files of it by"
+    return f"{told}{packed(walk(top, strict=False)) or f' {tables} `{command}`.'}"
 
 
 def _read_idx(promise: Entry, folder: Path, root: Path, found: dict[str, Source]) -> _Whole:
@@ -314,26 +306,20 @@ def _read_idx(promise: Entry, folder: Path, root: Path, found: dict[str, Source]
                     f"its download broke, remove it. {promise.advice(root)}"
                 )
     images, labels = ([arrays[file] for file in promise.files[start::2]] for start in (0, 1))
-    for name, some, numbers in zip(promise.files[::2], images, labels, strict=True):
-        if len(some) != len(numbers) or some.shape[1:] != (SIZE, SIZE):
-            raise InputError(
-                f"{folder}: {name} holds {some.shape}, and there are {len(numbers)} labels of these; as many images of "
-                f"{SIZE}x{SIZE} were expected. Others are resized where they are pictures in folders, one a class."
-            )
     classes, values = tuple(promise.classes), np.arange(len(promise.classes), dtype=np.int64) + promise.first_label
     if promise.name not in CATALOG:
         names = folder / "classes.txt"
         classes, values = _own_classes(names, labels[0])
         files |= {names.name: sha256(names)} if names.is_file() else {}
-        images = _upright(promise.name, images)
-    for part in labels:
-        if not np.isin(part, values).all():
-            odd = ", ".join(map(str, np.setdiff1d(part, values)[:5]))
+    for name, some, numbers in zip(promise.files[::2], images, labels, strict=True):
+        odd = ", ".join(map(str, np.setdiff1d(numbers, values)[:5]))
+        if len(some) != len(numbers) or some.shape[1:] != (SIZE, SIZE) or odd:
             raise InputError(
-                f"{folder} holds labels {part.min()} to {part.max()}, {odd} among them; {values[0]} to {values[-1]}, "
-                f"of the {len(classes)} classes, were expected. Correct the labels or the list of classes."
+                f"{folder}: {name} holds {some.shape}, and its labels are {len(numbers)}, of which {odd or 'none'} "
+                f"stand for no class. As many images of {SIZE}x{SIZE} as labels were expected, and {values[0]} to "
+                f"{values[-1]} for the {len(classes)} classes. Images in class folders may have other sizes."
             )
-    pictures = np.concatenate(images)
+    pictures = np.concatenate(images if promise.name in CATALOG else _upright(promise.name, images))
     if promise.transposed:
         pictures = np.ascontiguousarray(pictures.transpose(0, 2, 1))
     from_0 = np.searchsorted(values, np.concatenate(labels)).astype(np.int64)

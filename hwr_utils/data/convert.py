@@ -90,7 +90,7 @@ def _parts(path: Path) -> Iterator[Part]:
             tables += read(stream, source)
     yield from tables
     if not tables and path.is_dir() and any(one.is_dir() for one in listing(path)):
-        for name, folder in (folders.parts(path) or {"train": path}).items():
+        for name, folder in folders.parts(path).items():
             images, labels, _ = folders.read(folder)
             yield name, images, labels
     elif not sources:

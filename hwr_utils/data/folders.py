@@ -16,15 +16,13 @@ HELD_OUT = "val(id(ation)?)?|eval(uation)?|dev|hold[-_ ]?out"
 
 
 def parts(folder: Path) -> dict[str, Path]:
-    """Return those folders of training and of test pictures that are there, under the keys "train" and "test".
+    """Return the folders of training and of test pictures, under the keys "train" and "test".
 
     They may be called and nested as in `Training`, `train/images` or `NAME/data/train`. Where no folder is called test,
-    one whose name matches `HELD_OUT` is taken. Without a folder of training pictures the result is empty.
+    one whose name matches `HELD_OUT` is taken. Where none is called train, all is training pictures.
     """
-    inside = [path for path in listing(folder) if path.is_dir()] if folder.is_dir() else []
-    if len(inside) == 1 and (deeper := parts(inside[0])):
-        return deeper
-    found: dict[str, Path] = {}
+    folder, found = _inner(folder), dict[str, Path]()
+    inside = [path for path in listing(folder) if path.is_dir()]
     for part in ("train", "test"):
         named = [path for path in inside if part_of(path.name) == part]
         if part == "test" and found and not named:
@@ -36,15 +34,18 @@ def parts(folder: Path) -> dict[str, Path]:
         if named:
             found[part] = (whole or named)[0]
     if "train" not in found:  # then a "test" folder may be a class, such as "test tube"
-        return {}
+        return {"train": folder}
     if others := [path.name for path in inside if path not in found.values()]:
         read_from = " and ".join(path.name for path in found.values())
         warn(f"{folder}: images are read from {read_from} alone, not from {', '.join(others)}.")
-    for part, path in found.items():
-        inner = listing(path)
-        if len(inner) == 1 and inner[0].is_dir() and any(one.is_dir() for one in listing(inner[0])):
-            found[part] = inner[0]
-    return found
+    return {part: _inner(path) for part, path in found.items()}
+
+
+def _inner(folder: Path) -> Path:
+    """Return the folder that holds several folders, or folders of pictures alone, where others are around it."""
+    inside = [path for path in listing(folder) if path.is_dir()]
+    nested = len(inside) == 1 and any(path.is_dir() for path in listing(inside[0]))
+    return _inner(inside[0]) if nested else folder
 
 
 def read(path: Path) -> tuple[NDArray[np.uint8], list[str], str]:
