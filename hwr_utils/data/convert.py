@@ -19,7 +19,7 @@ Part = tuple[str, Any, Any]  # train or test, images, labels; images and labels 
 
 
 def import_images(paths: Sequence[str | Path], out: str | Path) -> dict[str, int]:
-    """Write train-images-idx3-ubyte.gz and so on into `out`, and classes.txt where the labels are names.
+    """Write train-images-idx3-ubyte.gz and so on into `out`, and the labels' names into classes.txt.
 
     Each row of Kaggle's CSV has a label and the pixels of an image; Keras' npz has x_train, y_train, x_test and y_test;
     Hugging Face's Parquet has the columns image and label. The names of files and arrays tell training from test data;
@@ -51,8 +51,7 @@ def import_images(paths: Sequence[str | Path], out: str | Path) -> dict[str, int
     if not 2 <= len(names) <= 256:
         found_classes = f"one class alone, {names[0]}" if len(names) == 1 else f"{len(names)} classes"
         raise InputError(f"{where}: found {found_classes}; expected 2 to 256. Is that the column of labels?")
-    numbers = all(name.isdecimal() and int(name) < 256 for name in names)
-    labels = np.array([int(name) if numbers else names.index(name) for name in told], np.int64)
+    labels = np.array([names.index(name) for name in told], np.int64)
     split = np.split(np.arange(len(labels)), [len(train)]) if test else splits.stratified_split(labels, TEST_SHARE, 0)
     out = Path(out)
     if (ready := out / ".import").is_dir() and not any((out / one.name).exists() for one in ready.iterdir()):
@@ -60,8 +59,7 @@ def import_images(paths: Sequence[str | Path], out: str | Path) -> dict[str, int
     if any([*out.glob("*ubyte*"), *out.glob("classes.txt")]):
         raise InputError(f"{out} holds IDX files or their classes.txt. Give another folder, or remove them.")
     with files.new_folder(ready, images.nbytes) as made:
-        if not numbers:
-            files.write_text(made / "classes.txt", "".join(f"{name}\n" for name in names))
+        files.write_text(made / "classes.txt", "".join(f"{name}\n" for name in names))
         for prefix, chosen in zip(("train", "t10k"), split, strict=True):
             idx.write_idx(made / f"{prefix}-images-idx3-ubyte.gz", images[chosen])
             idx.write_idx(made / f"{prefix}-labels-idx1-ubyte.gz", labels[chosen].astype(np.uint8))
