@@ -127,9 +127,9 @@ def zipped(name: str, content: bytes) -> bytes:
 
 
 PLACES = {
-    "alz": ("a.alz", b"ALZ", r"a\.alz is an archive that has to be unpacked first"),
+    "alz": ("a.alz", b"ALZ", r"Unpack \S*a\.alz first"),
     "no zip": ("a.zip", b"PK\x03\x04nothing", r"a\.zip is damaged"),
-    "zip in zip": ("a.zip", zipped("b.zip", b"PK"), r"b\.zip is an archive that has to be unpacked first"),
+    "zip in zip": ("a.zip", zipped("b.zip", b"PK"), r"Unpack \S*a\.zip: b\.zip first"),
     "bomb": ("a.zip", zipped("a.gnt", bytes(10**6)), r"a\.zip: a\.gnt has more than 100 bytes"),
 }
 

@@ -19,13 +19,6 @@ from hwr_utils.sources import AGAIN, ARCHIVES, Source, walk
 HEADER = struct.Struct("<I2sHH")
 MAX_SIDE = 4096  # pixels; the largest of HWDB has some hundreds
 MAX_BYTES = 2**28  # of one file, of which each process of an import holds one; the largest of HWDB1.1 has about 20 MB
-OTHERS = {  # what lies beside .gnt files, or is taken for them
-    **dict.fromkeys(sorted(ARCHIVES), "an archive that has to be unpacked first"),
-    ".gntx": "GNTX, another format than GNT: get the .gnt files of the same set",
-    **dict.fromkeys((".dgr", ".dgrl"), "DGRL, whole pages of text: get the .gnt files of isolated characters"),
-    ".pot": "POT, pen strokes: get the .gnt files of the offline set",
-}
-
 
 # the 3,755 most frequent characters in the order of their codes, which follows their pronunciation: rows 16 to 55 of
 # GB 2312, with 94 characters in each row and 89 in the last
@@ -79,16 +72,17 @@ def decode(code: bytes) -> str:
 
 
 def find(path: str | Path) -> list[Source]:
-    """Return the GNT files at a path in the order of their names, and warn of other formats beside them.
+    """Return the GNT files at a path in the order of their names, and warn of archives beside them that are not zip.
 
     The path is that of a `.gnt` file, of a zip archive, whose members are read in place, or of a folder with these at
     any depth. Raises an InputError where there is none, or an archive is damaged or has to be unpacked first.
     """
     found = walk(Path(path))
     by_suffix = {source.file.suffix.lower(): source for source in reversed(found)}
-    told = "".join(f" {by_suffix[suffix]} is {what}." for suffix, what in OTHERS.items() if suffix in by_suffix)
+    told = "".join(f" Unpack {source} first." for suffix, source in by_suffix.items() if suffix in ARCHIVES)
     if ".gnt" not in by_suffix:
-        raise InputError(f"{path}: found no .gnt file, and {len(found):,} of other kinds.{told} Give some.")
+        kinds = ", ".join(by_suffix)
+        raise InputError(f"{path}: found no .gnt file, and {len(found):,} of other kinds: {kinds}.{told} Give some.")
     if told:
         warn(f"{path}: only its .gnt files are read.{told}")
     return [source for source in found if source.file.suffix.lower() == ".gnt"]
