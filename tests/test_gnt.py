@@ -59,12 +59,11 @@ def test_what_is_written_is_read_again(samples: list[tuple[bytes, np.ndarray]]) 
 
 
 DAMAGED = {
-    "empty": (b"", r"it is empty"),
+    "empty": (b"", r"the file is empty"),
     "image cut": (RECORD + RECORD[:-1], r"at byte 16 declares 16 bytes and an image of 3x2, and 15 bytes are left"),
     "size": (b"\x11" + RECORD[1:] + b"\0", r"at byte 0 declares 17 bytes and an image of 3x2"),
     "absurd": (struct.pack("<I2sHH", 10 + 5000 * 2, b"\xb0\xa1", 5000, 2) + bytes(10_000), r"image of 5000x2"),
-    "a picture": (b"\x89PNG\r\n\x1a\n" + b"\0" * 8, r"it is a PNG picture"),
-    "zeros": (RECORD + bytes(512), r"byte 16 .* zeros"),
+    "a picture": (b"\x89PNG\r\n\x1a\n" + b"\0" * 8, r"the file is a PNG picture"),
 }
 
 

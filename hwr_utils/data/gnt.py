@@ -38,14 +38,9 @@ def parse(content: bytes, where: object) -> Iterator[tuple[bytes, NDArray[np.uin
         size, code, width, height = HEADER.unpack(header)
         sound = 0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE and size == HEADER.size + width * height
         if not sound or start + size > end:
-            found = f"it is {kind(content)}"
-            remedy = "Rename it to .zip." if found.endswith("a zip archive") else AGAIN
-            if start and not any(content[start:]):
-                found, remedy = f"from byte {start} on, after its last record, it is all zeros", "Cut these off."
-            elif start or "unknown" in found:
-                found = f"the record at byte {start} declares {size} bytes and an image of {width}x{height}"
-                found += f", and {end - start} bytes are left"
-            raise InputError(f"{where} is no sound GNT file: {found}. {remedy}")
+            found = f"the record at byte {start} declares {size} bytes and an image of {width}x{height}"
+            found += f", and {end - start} bytes are left" if start else f"; the file is {kind(content)}"
+            raise InputError(f"{where} is no sound GNT file: {found}. {AGAIN}")
         image = np.frombuffer(content, np.uint8, width * height, start + HEADER.size).reshape(height, width)
         yield code, image
         start += size
