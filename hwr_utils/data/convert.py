@@ -105,14 +105,7 @@ def _csv(stream: Any, source: Source) -> Iterator[Part]:
     header = 0 if len(set(words)) == len(words) else None  # names differ; of pixels some are equal
     stream.seek(0)
     table = pd.read_csv(stream, header=header, sep=mark)
-    first, last = table.columns[0], table.columns[-1]
-    label = next((column for column in table if str(column).strip().lower() in LABELS), None)
-    if label is None:  # letters, or else the first column; but one that never changes is a corner pixel
-        letters = [column for column in (first, last) if table[column].dtype.kind not in "biuf"]
-        label = letters[0] if letters else first
-        if not letters and table[first].nunique() == 1 < table[last].nunique() <= max(len(table) / 2, 2):
-            label = last
-            warn(f"{source}: the last column was taken for the labels, since the first never changes.")
+    label = next((column for column in table if str(column).strip().lower() in LABELS), table.columns[0])
     pixels = table.drop(columns=label).to_numpy()
     if pixels.dtype.kind not in "biuf" or pd.isna(pixels).any():
         raise InputError(f"{source} has cells that are empty or no numbers, where pixels were expected. Correct them.")
