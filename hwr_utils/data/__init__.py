@@ -338,9 +338,6 @@ def _own_classes(path: Path, labels: NDArray[np.uint8]) -> tuple[tuple[str, ...]
         if "" in classes or len(set(classes)) < len(classes):
             raise InputError(f"{path}: found an empty or repeated line; a class of its own in each line was expected.")
         values = np.arange(len(classes), dtype=np.int64) + int(seen[0] > 0 and seen[-1] == len(classes))
-        if values[0] < seen[0] and seen[-1] < len(classes):
-            told = f"no training image has label 0, the label of its first line, {classes[0]}"
-            warn(f"{path}: {told}. If that line is meant for label 1, remove all lines after the first {seen[-1]}.")
     if not np.array_equal(values, np.arange(len(values))):
         told = f"{path.parent}: the labels are {values[0]} to {values[-1]}, and not 0 to {len(values) - 1}."
         warn(f"{told} Its {len(classes)} classes are called {', '.join(classes[:5])} ...")
