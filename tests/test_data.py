@@ -135,7 +135,7 @@ def test_what_has_the_published_content_is_published_whatever_its_packing(
 
 
 INSTEAD = {
-    "mnist_train.csv": r"by `hwr import-images \S*/MNIST --out \S*/MNIST/raw`",
+    "mnist_train.csv": r"Found in \S*/MNIST: mnist_train\.csv",
     "mnist.tar.gz": r"Unpack \S*/MNIST/mnist\.tar\.gz first",
     "train-images-idx3-ubyte.gz": r"lacks train-labels-idx1-ubyte\.gz, t10k.*hwr download mnist --data-root",
 }
@@ -409,7 +409,7 @@ def test_sets_without_both_parts_are_told(tmp_path: Path, pictures: Path) -> Non
     with pytest.raises(InputError, match=r"in its test set alone.*: d"):
         data.load("custom:mine", tmp_path)
     write_picture(tmp_path / "custom/flat/1.png")
-    with pytest.raises(MissingFiles, match=r"1\.png.*If it is CSV, npz, Parquet or class folders"):
+    with pytest.raises(MissingFiles, match=r"1\.png.*If CSV, npz, Parquet or class folders lie there"):
         data.load("custom:flat", tmp_path)
 
 

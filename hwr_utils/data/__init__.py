@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import shlex
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from hwr_utils.data.splits import Indices
 from hwr_utils.errors import InputError, MissingFiles, reading, warn
 from hwr_utils.files import REPOSITORY, sha256
 from hwr_utils.recipes import known
-from hwr_utils.sources import Source, listing, natural, packed, part_of, walk
+from hwr_utils.sources import Source, natural, packed, part_of, walk
 
 SIZE = 28  # pixels a side, of images that come as IDX files or in folders
 TEST_SHARE = 0.2  # of the samples or writers, held out by split=random or writer: as K. Kim's 8:2 and HWDB1.1's 240:60
@@ -272,24 +271,16 @@ def _read(promise: Entry, root: Path, download: bool) -> _Whole:
         promise, folder, found = _find(promise, root)
     if missing := [f"{file}.gz" for file in promise.files if file not in found]:
         lacking = ", ".join(missing if found else promise.stored)
-        told = f"{promise.name}: {folder} lacks {lacking}.{_instead(promise, folder)}"
+        told = f"{promise.name}: {folder} lacks {lacking}.{_instead(_top(promise, folder))}"
         raise MissingFiles(f"{told} {promise.advice(root)}")
     return _read_idx(promise, folder, root, found)
 
 
-def _instead(promise: Entry, folder: Path) -> str:
-    """Say what a folder, or one around it, holds instead of a set's files, and what may make the files of it."""
-    top = _top(promise, folder)
-    place = next((path for path in (folder, top, top.parent) if path.is_dir() and listing(path)), None)
-    if place is None:
-        return ""
-    names = [path.name for path in listing(place)]
-    told = f" Found in {place}: {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}."
-    if place == top.parent:
-        return told
-    command = shlex.join(["hwr", "import-images", str(top), "--out", str(folder)])
-    tables = "If it is CSV, npz, Parquet or class folders, make IDX files of it by"
-    return f"{told}{packed(walk(top, strict=False)) or f' {tables} `{command}`.'}"
+def _instead(top: Path) -> str:
+    """Say what a folder holds instead of a set's files."""
+    inside = walk(top, strict=False) if top.is_dir() else []
+    told = f" Found in {top}: {', '.join(one.file.name for one in inside[:5])}." if inside else ""
+    return told + packed(inside)
 
 
 def _read_idx(promise: Entry, folder: Path, root: Path, found: dict[str, Source]) -> _Whole:

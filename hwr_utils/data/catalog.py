@@ -75,5 +75,7 @@ def entry(name: str) -> Entry:
         recipes.known("dataset ", name, [*CATALOG, "custom:NAME"])
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,99}", own):
         raise InputError(f"dataset {name!r}: after 'custom:' come 1 to 99 letters, digits, - and _; rename the folder.")
-    how = "Or put images there as train/CLASS/*.png and test/CLASS/*.png (or .jpg)."
+    place = f"{{root}}/custom/{own}"
+    how = "Or put images there as train/CLASS/*.png and test/CLASS/*.png (or .jpg). If CSV, npz, Parquet or class "
+    how += f"folders lie there, make IDX files of them by `hwr import-images {place} --out {place}`."
     return Entry(name, f"Own data: {own}", "the user's own", (f"custom/{own}",), how)
