@@ -10,10 +10,9 @@ import os
 import shutil
 import signal
 import sys
-import threading
 import tomllib
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -199,20 +198,12 @@ def _completion(shell: str) -> None:
     print(shtab.complete(parser, shell))
 
 
-TYPES: dict[str, Callable[[str], Any]] = {
-    "int": int,
-    "path": Path,
-    "run": _run_folder,
-    "value": notebooks.parse,
-    "assignment": _assignment,
-}
-
-
 def _parser() -> argparse.ArgumentParser:
     """Make the parser of what `cli.toml` lists."""
     parser = argparse.ArgumentParser(
         prog="hwr", description="Train, measure and use readers of handwriting.", allow_abbrev=False
     )
+    types = {"int": int, "path": Path, "run": _run_folder, "value": notebooks.parse, "assignment": _assignment}
     places: dict[str, dict[str, Any]] = {
         "--data-root": {"default": data.default_root(), "help": "default: $HWR_DATA_ROOT, else data/"},
         "--results-dir": {"default": files.REPOSITORY / "results", "help": "default: results/"},
@@ -224,7 +215,7 @@ def _parser() -> argparse.ArgumentParser:
         for flags, given in content.items():
             options = {"type": "path"} | places[flags] if flags in places else given
             if "type" in options:
-                options["type"] = TYPES[options["type"]]
+                options["type"] = types[options["type"]]
             if isinstance(options.get("metavar"), list):
                 options["metavar"] = tuple(options["metavar"])
             made.add_argument(*flags.split(), **options)
@@ -235,7 +226,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand.
 
     Returns:
-        0; 2 after bad input, or if the output cannot be written, with a message that says so; 130 if it was stopped.
+        0; or 2 after bad input, or if the output cannot be written, with a message that says so.
     """
     # a shell may have closed the standard streams
     sys.stdout, sys.stderr = (one or open(os.devnull, "w") for one in (sys.stdout, sys.stderr))  # noqa: SIM115
@@ -245,23 +236,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = vars(_parser().parse_args(argv))
     warnings.formatwarning = lambda message, *_, **__: f"hwr: warning: {message}\n"
     processes.end_with_snakemake()
-    if threading.current_thread() is threading.main_thread():  # clusters end a job so
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # clusters end a job so
     try:
         arguments.pop("run")(**arguments)
         sys.stdout.flush()
         return 0
     except (InputError, FloatingPointError, DeviceError) as error:
         told = str(error)
-    except ModuleNotFoundError as error:
-        told = f"{error.name} is not installed. It is in `pip install '.[book,device]'`."
     except MemoryError:
         told = "there is not enough memory for this. Give smaller files, or use a machine with more memory."
-    except KeyboardInterrupt:
-        print(
-            "hwr: stopped. The same command goes on from the last checkpoint; other work starts again.", file=sys.stderr
-        )
-        return 130
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tries again when it ends
         if isinstance(error, BrokenPipeError):  # the reader of our output has seen enough, as `head` has

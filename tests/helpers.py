@@ -207,7 +207,7 @@ def _patch(where: str, stop: Callable[[], None], count: int) -> None:
 
 
 def _child(request: dict[str, Any]) -> None:
-    from hwr_utils import cli
+    from hwr_utils.__main__ import main
 
     def die() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -218,7 +218,7 @@ def _child(request: dict[str, Any]) -> None:
 
     if request["where"] and request.get("rank") in (None, os.environ.get("RANK")):
         _patch(request["where"], wait if request["gate"] else die, request["count"])
-    sys.exit(cli.main(request["argv"]))
+    sys.exit(main(request["argv"]))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import torch
 
 from helpers import TINY, tiny, train_argv
 from hwr_utils import cli, data, files, models, runs, training
+from hwr_utils.__main__ import main
 from hwr_utils.results import frame
 
 
@@ -78,7 +79,7 @@ def test_a_run_that_does_not_end_is_told(
         raise raised
 
     monkeypatch.setattr(models, "predict_logits", fail)
-    assert cli.main(train_argv(tiny(), root, tmp_path)) == code
+    assert main(train_argv(tiny(), root, tmp_path)) == code
     assert told in capsys.readouterr().err
 
 

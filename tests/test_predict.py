@@ -214,8 +214,8 @@ class Refuse:
         if name.split(".")[0] not in allowed | set(sys.stdlib_module_names):
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Refuse())
-from hwr_utils import cli
-status = cli.main(sys.argv[1:])
+from hwr_utils.__main__ import main
+status = main(sys.argv[1:])
 assert "torch" not in sys.modules
 sys.exit(status)
 """

@@ -449,10 +449,10 @@ def test_training_needs_no_library_of_the_book(root: Path, tmp_path: Path) -> No
 import sys
 for name in "fastjsonschema scipy sklearn matplotlib seaborn papermill nbformat nbclient yaml mplfonts".split():
     sys.modules[name] = None
-from hwr_utils.cli import main
+from hwr_utils.__main__ import main
 sys.exit(main(sys.argv[1:]) or 10 * main(["notebook", "run"]))
 """
     argv = train_argv(tiny(epochs=1), root, tmp_path)
     done = subprocess.run([sys.executable, "-c", code, *argv], env=environment(), capture_output=True, text=True)
     assert find(tiny(epochs=1), tmp_path) is not None
-    assert done.returncode == 20 and "papermill is not installed. It is in `pip install" in done.stderr
+    assert done.returncode == 20 and "papermill is not installed. Run `pip install" in done.stderr
