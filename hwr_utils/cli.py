@@ -190,20 +190,16 @@ def _predict(pictures: list[str], model: str, top_k: int, json_: bool) -> None:
 def _completion(shell: str) -> None:
     import shtab
 
-    parser = _parser()
-    groups = next(action.choices for action in parser._actions if isinstance(action.choices, dict))
-    for action in (action for group in groups.values() for action in group._actions):
-        if action.type in (Path, _run_folder) or action.metavar in ("IMAGE", "SOURCE") or action.dest == "model":
-            action.complete = shtab.FILE
-    print(shtab.complete(parser, shell))
+    print(shtab.complete(_parser(shtab.FILE), shell))
 
 
-def _parser() -> argparse.ArgumentParser:
-    """Make the parser of what `cli.toml` lists."""
+def _parser(complete: Any = None) -> argparse.ArgumentParser:
+    """Make the parser of what `cli.toml` lists; by `complete`, shtab knows which arguments are names of files."""
     parser = argparse.ArgumentParser(
         prog="hwr", description="Train, measure and use readers of handwriting.", allow_abbrev=False
     )
-    types = {"int": int, "path": Path, "run": _run_folder, "value": notebooks.parse, "assignment": _assignment}
+    of_files: dict[str, Any] = {"path": Path, "run": _run_folder, "file": str}
+    types = of_files | {"int": int, "value": notebooks.parse, "assignment": _assignment}
     places: dict[str, dict[str, Any]] = {
         "--data-root": {"default": data.default_root(), "help": "default: $HWR_DATA_ROOT, else data/"},
         "--results-dir": {"default": files.REPOSITORY / "results", "help": "default: results/"},
@@ -218,7 +214,9 @@ def _parser() -> argparse.ArgumentParser:
                 options["type"] = types[options["type"]]
             if isinstance(options.get("metavar"), list):
                 options["metavar"] = tuple(options["metavar"])
-            made.add_argument(*flags.split(), **options)
+            action: Any = made.add_argument(*flags.split(), **options)
+            if action.type in of_files.values():
+                action.complete = complete
     return parser
 
 
