@@ -109,30 +109,26 @@ def _notebook(name: str, parameter: list[list[str]], output: Path | None, each: 
 def _runs(results_dir: Path, filter: list[str], missing: str | None, format: str | None, remove: bool) -> None:
     from hwr_utils import results
 
-    if remove and (format or missing or not filter):
-        raise InputError(
-            "--remove takes the names or folders of the runs to remove, and no filter, for instance "
-            "`hwr runs custom-mine-simple_cnn-quick-s0-01234567 --remove`."
-        )
+    if remove:  # runs that have not ended, and damaged ones too
+        place = results_dir.absolute()
+        found = {path.parent for kind in ("record.json", "checkpoint.pt*") for path in place.glob(f"*/{kind}")}
+        chosen = {place / name if name == Path(name).name else Path(name).absolute() for name in filter}
+        if format or missing or not chosen or not chosen <= found:  # before any is removed
+            told = f"{min(chosen - found)} is none" if chosen - found else "give some, and no --format or --missing"
+            raise InputError(
+                f"--remove takes names or folders of runs in {results_dir}, as `hwr runs` lists them: {told}."
+            )
+        for folder in sorted(chosen):
+            with files.only_one(results_dir / ".locks" / f"{folder.name}.lock", f"training {folder.name}"):
+                folder.unlink() if folder.is_symlink() else shutil.rmtree(folder)
+            print(f"{folder}: removed")
+        return
     if missing:
         from hwr_utils import grid
 
         for job in grid.missing(missing, results_dir):
             if all(text in job.command for text in filter):
                 print(job.command)
-        return
-    if remove:  # runs that have not ended, and damaged ones too
-        place = results_dir.absolute()
-        found = {path.parent for kind in ("record.json", "checkpoint.pt*") for path in place.glob(f"*/{kind}")}
-        chosen = {place / name if name == Path(name).name else Path(name).absolute() for name in filter}
-        if strange := sorted(chosen - found):  # before any is removed
-            raise InputError(
-                f"{strange[0]} is no run in {results_dir}. `hwr runs` lists the names of those that ended."
-            )
-        for folder in sorted(chosen):
-            with files.only_one(results_dir / ".locks" / f"{folder.name}.lock", f"training {folder.name}"):
-                folder.unlink() if folder.is_symlink() else shutil.rmtree(folder)
-            print(f"{folder}: removed")
         return
     table = results.frame(results_dir, filter)
     if table.empty:
