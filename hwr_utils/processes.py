@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
-from hwr_utils.errors import InputError
+from hwr_utils.errors import InputError, writing
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -27,12 +27,8 @@ def run(
     A `step` is a function of a module, or a `functools.partial` of one: it is pickled. The first error stops the rest;
     an InputError where a process was killed. Returns the results in the items' order.
     """
-    try:
-        pool = ProcessPoolExecutor(workers or os.cpu_count(), initializer=_end_with_parent)
-    except OSError as error:  # a semaphore could not be made
-        raise InputError(
-            f"no processes can work together here: /dev/shm: {error.strerror}. Make it writable."
-        ) from error
+    with writing("/dev/shm/semaphores"):  # by which processes agree
+        pool = ProcessPoolExecutor(workers, initializer=_end_with_parent)
     with pool:
         try:
             return list(tqdm(pool.map(step, items), total=len(items), unit=unit, desc=title))
