@@ -27,15 +27,6 @@ INK = 64  # the level above which a pixel counts as ink when the character is cr
 WIDE, GAP, PIECE = 1.5, 0.1, 0.5
 
 
-def from_file(path: str | Path, size: int = 28, margin: int = 4) -> NDArray[np.uint8]:
-    """Return the character in a picture file as `fit` does.
-
-    Raises an InputError where the file is missing, damaged, of none of `FORMATS`, or larger than `MAX_PIXELS` or
-    `MAX_SIDE`.
-    """
-    return fit(read_gray(path), size, margin)
-
-
 def fit(gray: NDArray[np.uint8], size: int = 28, margin: int = 4) -> NDArray[np.uint8]:
     """Return (H, W) as `prepare` does, centred by its box; an image of this size keeps its place and its light."""
     if gray.shape == (size, size):
@@ -47,7 +38,7 @@ def from_picture(path: str | Path, size: int, margin: int, centre: str) -> NDArr
     """Return the character in a picture as `prepare` does, whatever border, light and ruled lines are around it.
 
     A picture whose ink already lies as in the dataset's images is not moved or scaled. Raises an InputError as
-    `from_file`, or where the picture shows nothing.
+    `read_gray`, or where the picture shows nothing.
     """
     gray = read_gray(path)
     if np.ptp(gray) >= MIN_CONTRAST:
@@ -138,7 +129,11 @@ def _without_lines(ink: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def read_gray(path: str | Path) -> NDArray[np.uint8]:
-    """Decode a picture file into (H, W) uint8, upright, in the polarity it has; errors as `from_file`."""
+    """Decode a picture file into (H, W) uint8, upright, in the polarity it has.
+
+    Raises an InputError where the file is missing, damaged, of none of `FORMATS`, or larger than `MAX_PIXELS` or
+    `MAX_SIDE`.
+    """
     with reading(path, "a picture", "Check its name, save it anew as PNG, or remove it."):
         return decode(Path(path).read_bytes(), path)
 
@@ -172,8 +167,7 @@ def decode(content: bytes, where: object) -> NDArray[np.uint8]:
         if frames > 1:
             raise InputError(f"{where} has {frames} pages or frames, and one was expected. Save one alone.")
         gray = to_gray(ImageOps.exif_transpose(image))
-    factor = max(1, max(gray.shape) // ENOUGH)
-    return np.asarray(Image.fromarray(gray).reduce(factor)) if factor > 1 else gray
+    return np.asarray(Image.fromarray(gray).reduce(max(1, max(gray.shape) // ENOUGH)))
 
 
 def to_gray(image: Image.Image) -> NDArray[np.uint8]:

@@ -85,7 +85,7 @@ def test_blank_paper_stays_blank(level: int) -> None:
 
 def save(path: Path, image: Image.Image, **options: object) -> np.ndarray:
     image.save(path, **options)
-    return preprocessing.from_file(path)
+    return preprocessing.fit(preprocessing.read_gray(path))
 
 
 def rgba(colour: int, alpha: np.ndarray) -> Image.Image:
@@ -165,7 +165,7 @@ def test_any_damage_gives_an_image_or_an_input_error(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            assert preprocessing.from_file(path).shape == (28, 28)
+            assert preprocessing.fit(preprocessing.read_gray(path)).shape == (28, 28)
     except InputError as error:
         assert str(path) in str(error)
 
@@ -226,7 +226,7 @@ def test_uneven_light_and_ruled_lines_are_taken_out(tmp_path: Path) -> None:
     for paper in (light * (1 - letter()), 240 * (1 - ink), light * (1 - ink)):
         assert close(picture(tmp_path, paper), wanted, 90)
         assert np.abs(picture(tmp_path, paper).astype(int) - wanted).mean() < 6
-        learned = preprocessing.from_file(tmp_path / "picture.png")  # training pictures are prepared like this, too
+        learned = preprocessing.fit(preprocessing.read_gray(tmp_path / "picture.png"))  # as training pictures are
         assert np.abs(learned.astype(int) - preprocessing.to_square(letter(1).astype(np.uint8) * 255)).mean() < 6
 
 

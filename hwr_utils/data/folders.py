@@ -70,7 +70,7 @@ def read(path: Path) -> tuple[NDArray[np.uint8], list[str], str]:
             raise InputError(f"the folder {folder} has characters in its name that cannot be shown. Rename it.")
         for file in listing(folder):
             try:
-                image = preprocessing.from_file(file)
+                image = preprocessing.fit(preprocessing.read_gray(file))
                 if np.ptp(image) < preprocessing.MIN_CONTRAST:
                     raise InputError(f"{file} is blank.")
             except InputError as error:
