@@ -149,13 +149,8 @@ def decode(content: bytes, where: object) -> NDArray[np.uint8]:
             f"{where} has far more than {MAX_PIXELS:,} pixels, which is the most. Scale it down."
         ) from error
     except UnidentifiedImageError as error:
-        found = kind(content)
-        found += (
-            ", damaged" if any(f" {name} " in found.upper() for name in FORMATS) else ", and no picture of these kinds"
-        )
-        raise InputError(
-            f"{where} is {found}: {', '.join(FORMATS)} were expected. Save it as PNG, or remove it."
-        ) from error
+        told = f"an undamaged picture was expected, in one of the formats {', '.join(FORMATS)}"
+        raise InputError(f"{where} is {kind(content)}; {told}. Save it as PNG, or remove it.") from error
     with image:
         width, height = image.size  # known from the header, before anything is decoded
         if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
@@ -277,9 +272,8 @@ def centre_mass(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def resize(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
     """Scale (H, W) uint8 to (height, width): linear between pixels when it grows, averaging when it shrinks."""
     wide = image.astype(np.float64)  # once: NumPy multiplies mixed types a third slower
-    values: NDArray[np.float64] = _weights(image.shape[0], height) @ wide @ _weights(image.shape[1], width).T
-    values += 0.5  # means of 0 to 255, so that cutting off the rest rounds them, halves up
-    return values.astype(np.uint8)
+    means: NDArray[np.float64] = _weights(image.shape[0], height) @ wide @ _weights(image.shape[1], width).T
+    return (means + 0.5).astype(np.uint8)  # the rest is cut off, so this rounds them, halves up
 
 
 def _round(values: NDArray[np.floating]) -> NDArray[np.uint8]:
