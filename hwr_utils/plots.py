@@ -20,23 +20,10 @@ from hwr_utils.results import Run
 # Okabe and Ito's colours, told apart with any colour vision
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 
-
 # The package mplfonts only ships the file: its own activation would rewrite the user's matplotlib configuration.
-_FONT = Path(mplfonts.__file__).parent / "fonts" / "NotoSansCJKsc-Regular.otf"
-font_manager.fontManager.addfont(_FONT)
-_STYLE = {
-    "font.family": font_manager.FontProperties(fname=_FONT).get_name(),
-    "axes.unicode_minus": False,
-    "figure.facecolor": "white",
-    "figure.dpi": 110,
-    "savefig.dpi": 110,
-    "figure.constrained_layout.use": True,
-    "font.size": 11,
-    "axes.titlesize": 12,
-    "axes.titlelocation": "left",
-    "legend.framealpha": 1,  # the handles of a legend would else be taken for data
-}
-sns.set_theme(style="whitegrid", palette=[BLUE, ORANGE, GREEN, RED], rc=_STYLE)  # of all figures, once this is imported
+font_manager.fontManager.addfont(Path(mplfonts.__file__).parent / "fonts" / "NotoSansCJKsc-Regular.otf")
+sns.set_theme(style="whitegrid", palette=[BLUE, ORANGE, GREEN, RED])  # of all figures, once this is imported
+plt.style.use(Path(__file__).with_suffix(".mplstyle"))
 
 
 def plain(text: str, figure: bool = False) -> str:
