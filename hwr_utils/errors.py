@@ -3,31 +3,13 @@
 `reading` and `writing` are the one place where what libraries raise about a file becomes a sentence.
 """
 
+import tomllib
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-# the first bytes of files that people give by mistake, and what such a file is; the longest come first
-_BEGINNINGS = {
-    b"\x89HDF\r\n": "an HDF5 or MATLAB file",
-    b"\x93NUMPY": "a NumPy file",
-    b"7z\xbc\xaf": "a 7-Zip archive",
-    b"version https": "a pointer of Git LFS, which `git lfs pull` replaces by the file",
-    b"\x89PNG": "a PNG picture",
-    b"Rar!": "a RAR archive",
-    b"ALZ\1": "an ALZ archive",
-    b"PAR1": "a Parquet file",
-    b"GIF8": "a GIF picture",
-    b"%PDF": "a PDF document",
-    b"PK": "a zip archive",
-    b"\xff\xd8": "a JPEG picture",
-    b"\x1f\x8b": "a gzip file",
-    b"BM": "a BMP picture",
-    b"II*\0": "a TIFF picture",
-    b"MM\0*": "a TIFF picture",
-    b"<": "a web page (as a server sends instead of a file), an SVG drawing or other XML",
-}
+_BEGINNINGS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
 
 
 def kind(content: bytes) -> str:
@@ -38,7 +20,8 @@ def kind(content: bytes) -> str:
         return "a HEIC or AVIF picture"
     if content.startswith(b"RIFF"):
         return "a WebP picture" if content[8:12] == b"WEBP" else "a sound or a film"
-    known = (name for start, name in _BEGINNINGS.items() if content.lstrip(b"\xef\xbb\xbf \r\n").startswith(start))
+    beginning = content.lstrip(b"\xef\xbb\xbf \r\n")[:16].decode("latin-1")
+    known = (name for start, name in _BEGINNINGS.items() if beginning.startswith(start))
     return next(known, f"of an unknown kind (its first bytes are {content[:4].hex()})")
 
 
