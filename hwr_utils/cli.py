@@ -99,7 +99,7 @@ def _compare(runs: list[Path]) -> None:
 def _notebook(name: str, parameter: list[list[str]], output: Path | None, each: list[str] | None, svg: bool) -> None:
     values, figures = dict(parameter), "svg" if svg else "png"
     if each is None:
-        print(notebooks.execute(name, values, output, figures=figures))
+        print(notebooks.execute(name, values, output, figures))
     else:
         folder = output or notebooks.OUTPUT / Path(name).stem
         notebooks.execute_each(name, each[0], each[1:], values, folder, figures)

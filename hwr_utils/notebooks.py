@@ -105,22 +105,18 @@ def _safe(told: str, more: str = "") -> str:
 
 
 def execute(
-    name: str | Path,
-    values: Mapping[str, Any],
-    output: str | Path | None = None,
-    progress: bool = True,
-    kernel: Any = None,
-    figures: str = "png",
+    name: str | Path, values: Mapping[str, Any], output: Path | None = None, figures: str = "png", kernel: Any = None
 ) -> Path:
     """Run a notebook with the values of some parameters, and write it executed, in one step when all has run.
 
-    It goes to `output`, or to `_build/notebooks/<notebook>-<parameters>.ipynb`. The kernel of an AsyncKernelManager
-    that is given goes on afterwards. Figures are drawn as "png" or "svg". Raises an InputError as `check` does, and
-    where a cell failed or the kernel died: what has run is kept beside `output`, as `*.failed.ipynb`.
+    It goes to `output`, or to `_build/notebooks/<notebook>-<parameters>.ipynb`. Figures are drawn as "png" or "svg".
+    The kernel of an AsyncKernelManager that is given goes on afterwards, and then no bar is shown. Raises an InputError
+    as `check` does, and where a cell failed or the kernel died: what has run is kept beside `output`, as
+    `*.failed.ipynb`.
     """
     path = find(name)
     checked = check(path, values)
-    output = Path(output) if output is not None else OUTPUT / f"{label(path, checked)}.ipynb"
+    output = output or OUTPUT / f"{label(path, checked)}.ipynb"
     failed = output.with_name(f"{output.stem}.failed.ipynb")
 
     import nbformat
@@ -136,7 +132,7 @@ def execute(
                 checked,
                 kernel_name="python3",
                 # what is left cannot be told from the number of cells
-                progress_bar=progress and {"desc": path.stem, "bar_format": "{l_bar}{bar}| {n}/{total} [{elapsed}]"},
+                progress_bar=not kernel and {"desc": path.stem, "bar_format": "{l_bar}{bar}| {n}/{total} [{elapsed}]"},
                 extra_arguments=[*options, f"--InlineBackend.figure_formats={{{figures!r}}}"],
                 # of many short ones the draft need not be written after every cell
                 **({"km": kernel, "request_save_on_cell_execute": False} if kernel else {}),
@@ -181,12 +177,7 @@ def _kernel() -> tuple[list[str], dict[str, str]]:
 
 
 def execute_each(
-    name: str | Path,
-    parameter: str,
-    each: Sequence[Any],
-    values: Mapping[str, Any],
-    folder: Path,
-    figures: str = "png",
+    name: str | Path, parameter: str, each: Sequence[Any], values: Mapping[str, Any], folder: Path, figures: str
 ) -> None:
     """Run a notebook once for each value of a parameter, with other `values`, and write it as `<value>.ipynb`.
 
@@ -201,8 +192,7 @@ def execute_each(
     kernel = AsyncKernelManager()
     try:
         for value in each:
-            given = {**values, parameter: value}
-            execute(name, given, folder / f"{_safe(str(value))}.ipynb", progress=False, kernel=kernel, figures=figures)
+            execute(name, {**values, parameter: value}, folder / f"{_safe(str(value))}.ipynb", figures, kernel)
     finally:
         if kernel.has_kernel:
             run_sync(kernel.shutdown_kernel)(now=True)

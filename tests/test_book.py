@@ -290,7 +290,7 @@ def test_hostile_names_are_shown_and_not_obeyed_and_a_warning_fails_the_build(
     record["environment"]["device_name"] = HOSTILE_NAME
     files.write_json(folder / "record.json", record)
     executed = notebooks.execute(
-        "run", {"run_id": folder.name, "results_dir": str(folder.parent)}, tmp_path / "run.ipynb", progress=False
+        "run", {"run_id": folder.name, "results_dir": str(folder.parent)}, tmp_path / "run.ipynb"
     )
     build.copy_notebook(executed, folder.with_suffix(".ipynb"), build.run_title(Run(folder, record)))
 

@@ -108,7 +108,7 @@ def test_a_failing_cell_is_named_and_what_ran_is_kept(tiny: Path, tmp_path: Path
     before = dict(os.environ)
     for seed, told in ((13, "In [3] failed: AssertionError: thirteen"), (14, "the kernel died")):
         with pytest.raises(InputError) as caught:
-            notebooks.execute(tiny, {"seed": seed}, output, progress=False)
+            notebooks.execute(tiny, {"seed": seed}, output)
         assert "tiny.ipynb" in str(caught.value) and told in str(caught.value)
         kept = tmp_path / "done.failed.ipynb"
         assert str(kept) in str(caught.value)
@@ -142,7 +142,7 @@ def test_text_becomes_what_a_parameter_takes(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be shown"):
         notebooks.check(path, {"name": "caf\udce9"})
     with pytest.raises(InputError, match="--each seed 1 2"):
-        notebooks.execute_each(path, "seed", [], {}, tmp_path)
+        notebooks.execute_each(path, "seed", [], {}, tmp_path, "png")
 
 
 def test_a_default_that_must_be_computed_is_refused(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_other_text_stays_text_and_gives_a_file_name(text: str) -> None:
 def test_the_performance_notebook_measures_where_it_is_asked_to(tmp_path: Path) -> None:
     """Time one round on few images; the record holds what was timed, and both loops had the same loss."""
     values = {"images": 128, "rounds": 1, "workers": 0, "device": "cpu", "results_dir": str(tmp_path)}
-    output = notebooks.execute("06_performance", values, tmp_path / "done.ipynb", progress=False)
+    output = notebooks.execute("06_performance", values, tmp_path / "done.ipynb")
     record = json.loads((tmp_path / "benchmarks" / "training-simple_cnn-cpu.json").read_text())
     assert (record["config"]["images"], record["config"]["steps"], record["config"]["rounds"]) == (128, 2, 1)
     seconds = {name: record[name]["seconds"][0] for name in ("usual", "ours")}
