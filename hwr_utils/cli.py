@@ -64,9 +64,8 @@ def _import_images(sources: list[str], out: Path) -> None:
     from hwr_utils.data import convert
 
     counts = convert.import_images(sources, out)
-    place = out.absolute()
-    told = "It is" if place.parent.name == "custom" else "Move it into custom/ of the data root, and it is"
-    print(f"{out}: {counts['train']:,} training and {counts['test']:,} test images. {told} custom:{place.name}.")
+    told = f"In custom/ of the data root it is custom:{out.absolute().name}"
+    print(f"{out}: {counts['train']:,} training and {counts['test']:,} test images. {told}.")
 
 
 def _synthesize(name: str, data_root: Path, seed: int, **sizes: Any) -> None:
