@@ -6,7 +6,6 @@ It is plain arithmetic, so that the playground can do the same in JavaScript, an
 import io
 import warnings
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -283,11 +282,6 @@ def _round(values: NDArray[np.floating]) -> NDArray[np.uint8]:
 
 def _weights(old: int, new: int) -> NDArray[np.float64]:
     """Return the (new, old) weights of a triangle filter, scaled to the larger of input and output pixels."""
-    return _kept_weights(old, new) if old * new <= 2**14 else _kept_weights.__wrapped__(old, new)
-
-
-@lru_cache(512)  # of at most 64 MB; large pictures are few, and their weights would fill the memory
-def _kept_weights(old: int, new: int) -> NDArray[np.float64]:
     step = old / new
     centres = (np.arange(new) + 0.5) * step
     distance = np.abs(np.arange(old) + 0.5 - centres[:, None]) / max(step, 1.0)
