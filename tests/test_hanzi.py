@@ -32,7 +32,7 @@ def test_same_seed_gives_same_bytes_on_every_machine() -> None:
 def test_every_character_of_level_1_has_strokes() -> None:
     strokes = medians.read("".join(gnt.LEVEL_1))
     assert len(strokes.first) == 3756 and (np.diff(strokes.first) > 0).all()
-    assert strokes.paths.shape == (len(strokes.owner), medians.POINTS, 2)
+    assert strokes.paths.shape == (strokes.first[-1], medians.POINTS, 2)
     assert strokes.paths.min() >= 0 and strokes.paths.max() <= 1
     counts = dict(zip(strokes.characters, np.diff(strokes.first), strict=True))
     assert [counts[character] for character in "一人国语鼎"] == [1, 2, 8, 9, 12]

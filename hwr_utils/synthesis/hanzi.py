@@ -130,15 +130,12 @@ def mouse(seed: int, writer: int) -> Hand:
 @functools.lru_cache(maxsize=4)
 def _in_lines(strokes: Strokes, square: bool) -> Strokes:
     """Return the strokes of characters as straight lines, see `straight`; each line between two corners is a stroke."""
-    paths: list[Floats] = []
-    counts, parts = [], []
+    paths, first = [], [0]
     for a, b in itertools.pairwise(strokes.first):
-        lines = [line for stroke in straight(list(strokes.paths[a:b]), square) for line in itertools.pairwise(stroke)]
-        paths += [np.linspace(*line, POINTS) for line in lines]
-        counts.append(len(lines))
-        parts.append(medians.halves(np.array(paths[-len(lines) :])))
-    owner, first = np.repeat(np.arange(len(counts)), counts), np.concatenate([[0], np.cumsum(counts)])
-    return replace(strokes, paths=np.array(paths), owner=owner, first=first, part=np.concatenate(parts))
+        for stroke in straight(list(strokes.paths[a:b]), square):
+            paths += [np.linspace(*line, POINTS) for line in itertools.pairwise(stroke)]
+        first.append(len(paths))
+    return replace(strokes, paths=np.array(paths), first=np.array(first))
 
 
 @functools.lru_cache(maxsize=128)
@@ -147,28 +144,30 @@ def batch(strokes: Strokes, start: int, stop: int) -> Batch:
 
     The result is the same for all writers and is cached, so nobody may change it.
     """
-    a, b = strokes.first[start], strokes.first[stop]
-    paths, owner = strokes.paths[a:b], strokes.owner[a:b] - start
+    first = strokes.first[start : stop + 1] - strokes.first[start]
+    paths = strokes.paths[strokes.first[start] : strokes.first[stop]]
+    samples = np.split(paths, first[1:-1])
+    owner = np.repeat(np.arange(len(samples)), np.diff(first))
     joinable = np.append(owner[1:] == owner[:-1], False)
     after = np.append(paths[1:, 0], paths[-1:, -1], axis=0)
     gap = np.sqrt(((after - paths[:, -1]) ** 2).sum(-1)) * joinable
     inner = np.sqrt((np.diff(paths, axis=1) ** 2).sum(-1))
     length = np.concatenate([inner, np.repeat(gap[:, None] / (JOIN + 1), JOIN + 1, axis=1)], axis=1)
-    extent = np.array([np.ptp(paths[owner == n].reshape(-1, 2), axis=0).max() for n in range(stop - start)])
+    extent = np.array([np.ptp(sample, axis=(0, 1)).max() for sample in samples])
     pixels = SIDE * length / extent[owner][:, None]
     # strokes may grow when they are bent; their lengths after that decide how much ink each point holds
     count = np.where(length > 0, np.ceil(pixels / SPACING), 0).astype(np.int64).ravel()
     segment = np.repeat(np.arange(count.size), count)
     within = np.arange(len(segment)) - np.repeat(np.cumsum(count) - count, count)
     offset = (within + 0.5) / count[segment]
-    half = 2 * owner + strokes.part[a:b]
-    many = np.maximum(np.bincount(half, minlength=2 * (stop - start)), 1)
+    half = 2 * owner + np.concatenate([medians.halves(sample) for sample in samples])
+    many = np.maximum(np.bincount(half, minlength=2 * len(samples)), 1)
     middle = [np.bincount(half, paths[..., axis].mean(1), len(many)) / many for axis in (0, 1)]
     stroke, step = segment // (POINTS + JOIN), segment % (POINTS + JOIN)
     return SimpleNamespace(
         paths=paths,  # (s, POINTS, 2) of the strokes
         owner=owner,  # (s,) the sample of each stroke
-        first=strokes.first[start:stop] - a,  # (samples,) the first stroke of each
+        first=first[:-1],  # (samples,) the first stroke of each
         half=half,  # (s,) twice the sample, plus the stroke's half
         middle=np.stack(middle, axis=1),  # (2 * samples, 2) of the halves
         joinable=joinable,  # (s,) is the next stroke of the same sample?

@@ -6,7 +6,6 @@ Make Me a Hanzi, under the Arphic Public License. The set-up (`make setup`) inst
 """
 
 import functools
-import itertools
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,9 +30,7 @@ class Strokes:
 
     characters: str  # as many as were asked for, in that order
     paths: Floats  # (S, POINTS, 2) x and y in the unit square, y downwards
-    owner: Ints  # (S,) which character a stroke is of
     first: Ints  # (len(characters) + 1,) the first stroke of each character, and S at the end
-    part: Ints  # (S,) 0 or 1: the half of the character that a stroke belongs to, in the order of writing
     sha256: str  # of the medians that were read, 64 hexadecimal digits
 
 
@@ -42,13 +39,9 @@ def read(characters: str, package: Path = PACKAGE) -> Strokes:
     """Read the strokes of characters; an InputError where the package lacks one, is damaged or not there."""
     found = [_medians(character, package) for character in characters]
     text = json.dumps(found, separators=(",", ":"))
-    counts = [len(medians) for medians in found]
-    first = np.concatenate([[0], np.cumsum(counts)])
     paths = (_resample([stroke for medians in found for stroke in medians]) * (1, -1) + (0, TOP)) / GRID
-    part = np.concatenate([halves(paths[a:b]) for a, b in itertools.pairwise(first)])
-    return Strokes(
-        characters, paths, np.repeat(np.arange(len(counts)), counts), first, part, files.sha256(text.encode())
-    )
+    first = np.cumsum([0, *map(len, found)])
+    return Strokes(characters, paths, first, files.sha256(text.encode()))
 
 
 def verify(package: Path = PACKAGE) -> None:
