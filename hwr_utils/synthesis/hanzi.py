@@ -204,7 +204,7 @@ def in_a_hand(strokes: list[Floats], seed: int, writer: int) -> list[Floats]:
     unit, habits = medians.unit(strokes), hand(seed, writer)
     moved = _vary_strokes(unit, Chance(keys_of(seed, writer, 3, np.arange(len(unit)))), habits)
     owner, chance = np.zeros(len(unit), np.int64), Chance(keys_of(seed, writer, 4))
-    return list(np.stack(_pose(moved[..., 0], moved[..., 1], owner, chance, habits), axis=-1))
+    return list(_pose(moved, owner, chance, habits))
 
 
 def draw_from_font(seed: int, writer: int, sheet: str, characters: str) -> list[NDArray[np.uint8] | None]:
@@ -233,14 +233,14 @@ def _bend(glyphs: list[NDArray[np.uint8]], chance: Chance, hand: Hand) -> NDArra
         top, left = (side - height) // 2, (side - width) // 2
         sheet[top : top + height, left : left + width] = (255 - glyph) / np.float32(255)
     line = 0.5 + (np.arange(WIDE) + 0.5 - WIDE / 2) / SIDE
-    x, y = (np.tile(axis.ravel(), (n, 1)) for axis in np.meshgrid(line, line))
+    pixels = np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)
     # beyond the glyph's square the terms of degree 3 would turn back and show it again, so there they stay
-    inside = np.clip(x, 0, 1), np.clip(y, 0, 1)
-    posed = _pose(*inside, np.arange(n), chance, hand)
-    x, y = (p + 2 * (v - i) for p, v, i in zip(posed, (x, y), inside, strict=True))
-    x, y = (np.clip(np.rint((side + SIDE * v) / 2 * SCALE) / SCALE - 0.5, 0, side - 2) for v in (x, y))
-    column, row = x.astype(np.int64), y.astype(np.int64)
-    right, down = (x - column).astype(np.float32), (y - row).astype(np.float32)
+    inside = np.clip(pixels, 0, 1)
+    posed = _pose(np.tile(inside, (n, 1, 1)), np.arange(n), chance, hand) + 2 * (pixels - inside)
+    place = np.clip(np.rint((side + SIDE * posed) / 2 * SCALE) / SCALE - 0.5, 0, side - 2)
+    corner = place.astype(np.int64)
+    column, row = np.moveaxis(corner, -1, 0)
+    right, down = np.moveaxis((place - corner).astype(np.float32), -1, 0)
     flat, first = paper.ravel(), (np.arange(n)[:, None] * side + row) * side + column
     upper = flat[first] * (1 - right) + flat[first + 1] * right
     lower = flat[first + side] * (1 - right) + flat[first + side + 1] * right
@@ -257,20 +257,19 @@ def _draw_batch(batch: Batch, hand: Hand, seed: int, writer: int) -> list[NDArra
     paths = _vary_strokes(batch.paths, by_stroke, hand)
     paths = _vary_halves(paths, batch, by_sample, hand)
     control, joined = _join(paths, batch, by_stroke, hand)
-    x, y = _pose(control[..., 0], control[..., 1], batch.owner, by_sample, hand)
-    x, y = (values.ravel() for values in _fit(x, y, batch, SIDE - 2 * hand.pen))
+    control = _pose(control, batch.owner, by_sample, hand)
+    path = _fit(control, batch, SIDE - 2 * hand.pen).reshape(-1, 2)
 
-    dx, dy = np.diff(x, append=0), np.diff(y, append=0)
+    way = np.diff(path, axis=0, append=path[-1:])
     pressure = _press(by_stroke, hand).ravel()
     change = np.diff(pressure, append=0)
-    length = np.sqrt(dx * dx + dy * dy)
-    ink = length + hand.fall * dy
+    ink = np.sqrt((way**2).sum(1)) + hand.fall * way[:, 1]
     stroke = batch.segment // (POINTS + JOIN)
     kept = (batch.progress <= 1) | joined[stroke]
     segment, offset = batch.segment[kept], batch.offset[kept]
     weight = ink[segment] * batch.share[kept] * np.maximum(pressure[segment] + offset * change[segment], 0.05)
-    place = (x[segment] + offset * dx[segment], y[segment] + offset * dy[segment])
-    image = _lay_ink(*place, weight, batch.sample[kept], by_sample, hand)
+    place = path[segment] + offset[:, None] * way[segment]
+    image = _lay_ink(place, weight, batch.sample[kept], by_sample, hand)
     return [_crop(gray) for gray in np.rint(255 - 255 * np.minimum(image, 1)).astype(np.uint8)]
 
 
@@ -335,58 +334,47 @@ def _press(chance: Chance, hand: Hand) -> Floats:
     return pressure
 
 
-def _pose(x: Floats, y: Floats, owner: Ints, chance: Chance, hand: Hand) -> tuple[Floats, Floats]:
-    """Warp, squeeze, slant and turn whole characters; x and y are (s, POINTS + JOIN)."""
-    x, y = 2 * x - 1, 2 * y - 1
+def _pose(path: Floats, owner: Ints, chance: Chance, hand: Hand) -> Floats:
+    """Warp, squeeze, slant and turn whole characters, whose points are a path (s, P, 2)."""
+    x, y = (2 * path[..., axis] - 1 for axis in (0, 1))
     warp = hand.warp + 0.035 * hand.looseness * chance.bell(7, 2)
     terms = (x * x, x * y, y * y, x * x * x, x * x * y, x * y * y, y * y * y)
     to_x, to_y = (sum(warp[owner, n, axis, None] * term for n, term in enumerate(terms)) for axis in (0, 1))
     x, y = x + to_x, y + to_y
-
     wide, slant, rise = (
         (mean + deviation * hand.looseness * chance.bell())[owner][:, None]
         for mean, deviation in ((1 + hand.aspect, 0.15), (hand.slant, 0.04), (hand.rise, 0.04))
     )
-    return wide * x - slant * y, y - rise * x
+    return np.stack([wide * x - slant * y, y - rise * x], axis=-1)
 
 
-def _fit(x: Floats, y: Floats, batch: Batch, side: float) -> tuple[Floats, Floats]:
+def _fit(path: Floats, batch: Batch, side: float) -> Floats:
     """Scale characters to `side` pixels, the longer way, in the middle of the canvas, in steps of 1/SCALE pixel."""
-    low, high = (
-        [end.reduceat(end.reduce(values[:, :POINTS], axis=1), batch.first) for values in (x, y)]
-        for end in (np.minimum, np.maximum)
-    )
-    scale = side / np.maximum(np.maximum(high[0] - low[0], high[1] - low[1]), 0.1)
-    shift = [CANVAS / 2 - scale * (a + b) / 2 for a, b in zip(low, high, strict=True)]
-    x, y = (v * scale[batch.owner][:, None] + s[batch.owner][:, None] for v, s in zip((x, y), shift, strict=True))
+    strokes = path[:, :POINTS]
+    low, high = np.minimum.reduceat(strokes.min(1), batch.first), np.maximum.reduceat(strokes.max(1), batch.first)
+    scale = side / np.maximum((high - low).max(1, keepdims=True), 0.1)
+    shift = CANVAS / 2 - scale * (low + high) / 2
+    moved = path * scale[batch.owner][:, None] + shift[batch.owner][:, None]
     # a join that is warped may leave the box of the strokes, but must not leave the canvas
-    x, y = (np.clip(np.rint(values * SCALE) / SCALE, 4, CANVAS - 4) for values in (x, y))
-    return x, y
+    return np.clip(np.rint(moved * SCALE) / SCALE, 4, CANVAS - 4)
 
 
 PAPER = 0.09  # what is fainter is paper
-NIB = ((-1, 0), (1, 0), (0, -1), (0, 1))  # where a pen touches the paper, in radii
+NIB = np.array([(-1, 0), (1, 0), (0, -1), (0, 1)])  # where a pen touches the paper, in radii
 
 
-def _lay_ink(x: Floats, y: Floats, weight: Floats, sample: Ints, chance: Chance, hand: Hand) -> NDArray[np.float32]:
-    """Return (n, CANVAS, CANVAS) float32 from 0 for paper to 1 for full ink."""
+def _lay_ink(place: Floats, weight: Floats, sample: Ints, chance: Chance, hand: Hand) -> NDArray[np.float32]:
+    """Share the weight of points (m, 2) among pixels; return (n, CANVAS, CANVAS), 0 for paper to 1 for full ink."""
     weight = np.rint(weight * SCALE) / SCALE
     n = len(chance.keys)
-    place = np.empty((len(NIB), 4, len(x)), np.int64)
-    share = np.empty(place.shape)
-    for touch, (right, down) in enumerate(NIB):
-        px, py = (np.rint((v + d * 0.75 * hand.pen) * SCALE) / SCALE - 0.5 for v, d in ((x, right), (y, down)))
-        column, row = px.astype(np.int64), py.astype(np.int64)
-        fx, fy = px - column, py - row
-        place[touch, 0] = (sample * CANVAS + row) * CANVAS + column
-        for corner, step in enumerate((1, CANVAS, CANVAS + 1), 1):
-            np.add(place[touch, 0], step, out=place[touch, corner])
-        lower, upper = weight * fy, weight * (1 - fy)
-        np.multiply(upper, fx, out=share[touch, 1])
-        np.subtract(upper, share[touch, 1], out=share[touch, 0])
-        np.multiply(lower, fx, out=share[touch, 3])
-        np.subtract(lower, share[touch, 3], out=share[touch, 2])
-    total = np.bincount(place.ravel(), share.ravel(), n * CANVAS * CANVAS)
+    touched = np.rint((place + 0.75 * hand.pen * NIB[:, None]) * SCALE) / SCALE - 0.5
+    corner = touched.astype(np.int64)
+    (right, down), (column, row) = np.moveaxis(touched - corner, -1, 0), np.moveaxis(corner, -1, 0)
+    first = (sample * CANVAS + row) * CANVAS + column
+    lower, upper = weight * down, weight * (1 - down)
+    pixels = np.stack([first, first + 1, first + CANVAS, first + CANVAS + 1])
+    shares = np.stack([upper * (1 - right), upper * right, lower * (1 - right), lower * right])
+    total = np.bincount(pixels.ravel(), shares.ravel(), n * CANVAS * CANVAS)
     noise = chance.noise(CANVAS * CANVAS).reshape(n, CANVAS, CANVAS).astype(np.float32)
     flow, grain = np.float32(hand.flow / (1 + 0.5 * hand.pen)), np.float32(hand.grain / 127.5)
     image = total.astype(np.float32).reshape(n, CANVAS, CANVAS) * flow
