@@ -39,18 +39,13 @@ def _files(sheet: Path) -> dict[int, Path]:
     return found
 
 
-@functools.cache
-def checksum(sheet: str, modules: Path = MODULES) -> str:
-    """Return the SHA-256 of the names and contents of a font's files; errors as `draw`."""
-    paths = sorted(set(_files(modules / sheet).values()))
-    with reading(modules / sheet, "a font with its files", AGAIN):
-        return files.sha256("".join(f"{path.name} {files.sha256(path)}\n" for path in paths).encode())
-
-
 def verify(sheets: Mapping[str, str] = HANZI, modules: Path = MODULES) -> None:
-    """Raise an InputError where one of the fonts is missing, or does not have the checksum that `sheets` gives it."""
+    """Raise an InputError where a font is missing, or its files do not have the checksum that `sheets` gives it."""
     for sheet, expected in sheets.items():
-        if (found := checksum(sheet, modules)) != expected:
+        paths = sorted(set(_files(modules / sheet).values()))
+        with reading(modules / sheet, "a font with its files", AGAIN):
+            found = files.sha256("".join(f"{path.name} {files.sha256(path)}\n" for path in paths).encode())
+        if found != expected:
             raise InputError(
                 f"the files of the font {modules / sheet} have the checksum {found[:12]}, expected {expected[:12]}: "
                 f"they are altered, or of another version. {AGAIN}"
