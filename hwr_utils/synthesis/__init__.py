@@ -57,9 +57,10 @@ def draw(name: str, n: int, seed: int, split: str = "train") -> tuple[NDArray[np
     images (n, 28, 28) uint8, upright, 0 for paper to 255 for ink, and their labels (n,) int64, shuffled and balanced.
     """
     recipes.known("synthetic dataset ", name, NAMES)
-    batches = -(-n // drawing.BATCH)
-    labels = drawing.draw_labels(name, batches * drawing.BATCH, seed, split)
-    runs = np.split(labels, batches)
+    batches, classes = -(-n // drawing.BATCH), len(data.CATALOG[name].classes)
+    order = drawing.stream(name, seed, split, purpose=0).random((-(-batches * drawing.BATCH // classes), classes))
+    labels = np.argsort(order, axis=1, kind="stable").reshape(-1)  # each row holds every class once
+    runs = np.split(labels[: batches * drawing.BATCH], batches)
     images = [drawing.draw_batch(name, run, seed, split, number) for number, run in enumerate(runs)]
     return np.concatenate(images)[:n], labels[:n]
 

@@ -80,13 +80,6 @@ def between(rng: np.random.Generator, limits: tuple[float, float], count: int) -
     return limits[0] + (limits[1] - limits[0]) * rng.random(count)
 
 
-def draw_labels(name: str, n: int, seed: int, split: str) -> Ints:
-    """Return labels (n,): each run of as many labels as there are classes holds every class once, shuffled."""
-    classes = len(CATALOG[name].classes)
-    order = stream(name, seed, split, purpose=0).random((-(-n // classes), classes))
-    return np.argsort(order, axis=1, kind="stable").reshape(-1)[:n]
-
-
 @functools.lru_cache(maxsize=8)
 def writers(name: str, seed: int, split: str) -> dict[str, Floats]:
     """Return the habits of a split's writers: arrays whose first axis is the writer."""
