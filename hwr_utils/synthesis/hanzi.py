@@ -8,8 +8,11 @@ whole batches: coordinates and weights are rounded before, so that their sums ar
 
 import functools
 import itertools
+import tomllib
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +29,9 @@ BATCH = 64  # samples drawn together
 JOIN = 6  # points between two strokes that are joined
 SPACING = 0.7  # pixels between two points of ink, at most, unless a stroke has grown
 SCALE = 1024  # coordinates, and amounts of ink, are rounded to 1 / SCALE
+
+_TABLES: dict[str, Any] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
+HABITS, PRINT_TO_HAND = _TABLES["habits"], np.array(_TABLES["print_to_hand"])
 
 Keys = NDArray[np.uint64]
 Hand = SimpleNamespace  # see `hand`
@@ -76,34 +82,8 @@ class Chance:
         return self._next(count // 8).astype("<u8").view(np.uint8)
 
 
-# What nearly all hands do to the shapes of print, as coefficients of `_pose`'s terms in x: they shorten what sticks
-# out, more so on the right, and keep the upper part wide. It shows in the mean images of real and drawn characters.
-PRINT_TO_HAND = ((-0.08, 0), (-0.08, 0), (0, 0), (-0.14, 0), (0, 0), (0, 0), (0, 0))
-
-# A writer's habits in the order of the random numbers: "uniform" between two numbers, or "bell" with a mean and a
-# deviation. Lengths are parts of the character's longer side, unless another unit is named.
-HABITS = {
-    "pen": ("uniform", 0.3, 2.1),  # radius in pixels
-    "edge": ("uniform", 0.06, 0.22),  # share of each neighbour when the ink is blurred
-    "soft": ("uniform", 0, 0.14),  # the same when the image is scaled
-    "flow": ("uniform", 0.6, 1.5),  # how soon ink is full
-    "grain": ("uniform", 0.2, 1.2),  # of the paper, which the ink skips
-    "press": ("uniform", 0.1, 0.34),  # variation of the ink among and along strokes
-    "fall": ("bell", 0.15, 0.12),  # how much heavier strokes downwards are than others
-    "taper": ("uniform", 0, 0.8),  # how much of the ink is gone at a stroke's end
-    "haste": ("uniform", 0, 1),  # joins strokes and rounds their corners; it is the greater one of two such numbers
-    "again": ("uniform", 0, 1),
-    "thread": ("uniform", 0.2, 0.8),  # ink of what joins two strokes
-    "looseness": ("uniform", 0.6, 1.4),  # of all chance variation
-    "reach": ("uniform", -0.2, 0.02),  # how much shorter strokes are than in print, as a part of their length
-    "slant": ("bell", -0.02, 0.08),  # tangent of the angle at which the upper end leans to the right
-    "rise": ("bell", 0.1, 0.08),  # of horizontal strokes to the right
-    "aspect": ("bell", -0.12, 0.12),  # logarithm of width to height
-}
-
-
 def hand(seed: int, writer: int) -> Hand:
-    """Return the habits of a writer of a seed by the names in `HABITS`; writers count from 0.
+    """Return the habits of a writer of a seed by the names in hanzi.toml; writers count from 0.
 
     Besides, `spread` (2, 2) is how much larger each half of a character is in x and y, and `warp` (7, 2) are the
     coefficients of the terms in `_pose`.
@@ -113,7 +93,7 @@ def hand(seed: int, writer: int) -> Hand:
         drawn = chance.uniform()[0] if kind == "uniform" else chance.bell()[0]
         habits[name] = float(first + (second - first if kind == "uniform" else second) * drawn)
     habits["haste"] = max(habits["haste"], habits.pop("again"))
-    spread, warp = 0.08 * chance.bell(2, 2)[0], np.array(PRINT_TO_HAND) + 0.035 * chance.bell(7, 2)[0]
+    spread, warp = 0.08 * chance.bell(2, 2)[0], PRINT_TO_HAND + 0.035 * chance.bell(7, 2)[0]
     return SimpleNamespace(**habits, spread=spread, warp=warp)
 
 
@@ -121,9 +101,9 @@ def mouse(seed: int, writer: int) -> Hand:
     """Return the habits of a writer who draws straight lines of even ink with a mouse, as `hand`."""
     habits = hand(seed, writer)
     habits.haste, habits.taper, habits.fall, habits.reach, habits.press, habits.grain = 0, 0, 0, 0, 0.05, 0.2
-    for name in ("looseness", "slant", "spread", "warp"):
+    habits.rise -= HABITS["rise"][1]
+    for name in ("looseness", "slant", "rise", "spread", "warp"):
         setattr(habits, name, 0.25 * getattr(habits, name))
-    habits.rise = 0.25 * (habits.rise - HABITS["rise"][1])
     return habits
 
 
