@@ -6,8 +6,9 @@ rounded before the ink is laid, and after that each operation is one that IEEE 7
 """
 
 import functools
+import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -40,23 +41,9 @@ GRAIN, SPECKS = 0.25, 0.12  # greatest range of the noise in the ink and on the 
 PAPER = 0.08  # what is fainter than this is paper
 
 
-@dataclass(frozen=True)
-class Sheet:
-    """What a dataset draws, and how it lays a character into an image."""
-
-    section: str  # of strokes.json
-    box: float  # side in pixels of the square that the ink fills, its aspect kept
-    by_mass: bool  # is the centre of mass at the middle of the image, as in MNIST, or that of the box?
-    pen: tuple[float, float]  # least and greatest radius of a writer's pen in pixels
-    edge: tuple[float, float]  # least and greatest width in pixels of the rim where a stroke fades into paper
-    slant: tuple[float, float]  # mean and standard deviation among writers: most hands lean to the right
-
-
-SHEETS = {
-    "digits-synthetic": Sheet("digits", 20, True, (0.75, 1.9), (0.8, 1.6), (0.12, 0.24)),
-    "letters-synthetic": Sheet("letters", 23, False, (0.9, 2.3), (1.2, 2.6), (0.15, 0.25)),
-    "hiragana-synthetic": Sheet("hiragana", 24, False, (0.75, 1.9), (0.8, 1.8), (0.05, 0.1)),
-}
+# what each dataset draws, and how it lays a character into an image
+_TABLES = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
+SHEETS = {name: SimpleNamespace(**values) for name, values in _TABLES.items()}
 
 
 def stream(name: str, seed: int, split: str, purpose: int, number: int = 0) -> np.random.Generator:
@@ -228,7 +215,7 @@ def copy(name: str, seed: int, per_font: int) -> tuple[NDArray[np.uint8], NDArra
     return np.stack(images), np.array(labels, np.int64)
 
 
-def _ink(image: NDArray[np.uint8], number: int, sheet: Sheet) -> NDArray[np.uint8]:
+def _ink(image: NDArray[np.uint8], number: int, sheet: SimpleNamespace) -> NDArray[np.uint8]:
     """Draw a glyph (H, W), white on black, with the pen of a hand, as the dataset has its images."""
     glyph = Image.fromarray(preprocessing.to_square(image, hanzi.SIDE + 2 * ROOM, ROOM))
     glyph = glyph.filter(ImageFilter.MaxFilter(1 + 2 * (number % 3))).filter(ImageFilter.BoxBlur(number // 3 % 3))
