@@ -40,6 +40,9 @@ REACH = 0.04  # of each stroke's ends, drawn too far or cut short
 GRAIN, SPECKS = 0.25, 0.12  # greatest range of the noise in the ink and on the paper, as a part of full ink
 PAPER = 0.08  # what is fainter than this is paper
 
+COPIES_VERSION = 1  # of the copies of fonts: raise it when the same seed comes to give other images
+ROOM = 12  # pixels around a glyph of `hanzi.SIDE`, into which a wide pen reaches
+
 
 # what each dataset draws, and how it lays a character into an image
 _TABLES = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
@@ -183,12 +186,6 @@ def lay_ink(path: Floats, radius: Floats, pressure: Floats, edge: Floats) -> NDA
     sharpness = (radius / edge).astype(np.float32)[:, None, None]
     inside = np.clip((1 - np.sqrt(nearest)) * sharpness + 0.5, 0, 1)
     return inside * inside * (3 - 2 * inside)
-
-
-# Copies of fonts
-
-COPIES_VERSION = 1  # raise it when the same seed comes to give other images
-ROOM = 12  # pixels around a glyph of `hanzi.SIDE`, into which a wide pen reaches
 
 
 def fonts_of(name: str) -> Mapping[str, str]:

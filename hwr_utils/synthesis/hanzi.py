@@ -29,6 +29,8 @@ BATCH = 64  # samples drawn together
 JOIN = 6  # points between two strokes that are joined
 SPACING = 0.7  # pixels between two points of ink, at most, unless a stroke has grown
 SCALE = 1024  # coordinates, and amounts of ink, are rounded to 1 / SCALE
+PAPER = 0.09  # what is fainter is paper
+NIB = np.array([(-1, 0), (1, 0), (0, -1), (0, 1)])  # where a pen touches the paper, in radii
 
 _TABLES: dict[str, Any] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
 HABITS, PRINT_TO_HAND = _TABLES["habits"], np.array(_TABLES["print_to_hand"])
@@ -337,10 +339,6 @@ def _fit(path: Floats, batch: Batch, side: float) -> Floats:
     moved = path * scale[batch.owner][:, None] + shift[batch.owner][:, None]
     # a join that is warped may leave the box of the strokes, but must not leave the canvas
     return np.clip(np.rint(moved * SCALE) / SCALE, 4, CANVAS - 4)
-
-
-PAPER = 0.09  # what is fainter is paper
-NIB = np.array([(-1, 0), (1, 0), (0, -1), (0, 1)])  # where a pen touches the paper, in radii
 
 
 def _lay_ink(place: Floats, weight: Floats, sample: Ints, chance: Chance, hand: Hand) -> NDArray[np.float32]:
