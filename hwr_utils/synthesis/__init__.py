@@ -184,7 +184,6 @@ def _plan(seed: int, writers: int, classes: int | str | None, per_font: int, mic
 
 def _write_gnt(folder: Path, manifest: dict[str, Any], processes: int | None) -> dict[str, str]:
     """Draw hanzi into gnt/, a file a writer, see `hands`, and import that into arrays/; return its checksum."""
-    (folder / "gnt").mkdir()
     step = functools.partial(_write_file, folder / "gnt", manifest["seed"], manifest["characters"])
     everyone = list(hands(**manifest).items())
     paths = pool.run(step, everyone, "drawing", "writer", processes)
