@@ -212,12 +212,10 @@ def build(classes: list[list[Variant]]) -> SimpleNamespace:
         matrices = [spline(points, corners) for points, corners in variant]
         ends = np.cumsum([lengths(m @ points)[-1] for m, (points, _) in zip(matrices, variant, strict=True)])
         # each stroke gets its share of the points; rounding the cumulated lengths keeps the sum
-        stops = np.round(ends / ends[-1] * POINTS).astype(int)
-        column = 0
-        for number, ((points, _), matrix, stop) in enumerate(zip(variant, matrices, stops, strict=True)):
-            rows = slice(stops[number - 1] if number else 0, stop)
-            here = slice(column, column + len(points))
-            column = here.stop
+        stops = [0, *np.round(ends / ends[-1] * POINTS).astype(int)]
+        columns = np.cumsum([0, *(len(points) for points, _ in variant)])
+        for number, ((points, _), matrix) in enumerate(zip(variant, matrices, strict=True)):
+            rows, here = slice(*stops[number : number + 2]), slice(*columns[number : number + 2])
             shapes.control[g, here], shapes.stroke[g, here] = points, number
             shapes.middle[g, here] = (points.min(0) + points.max(0)) / 2
             shapes.along[g, here] = lengths(points) / lengths(points)[-1]
