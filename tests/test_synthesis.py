@@ -121,11 +121,11 @@ def test_bad_input_is_refused(name: str, change: dict[str, Any], message: str, t
 
 
 def test_fonts_add_hands_to_the_training_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fonts, "LATIN", dict(list(fonts.LATIN.items())[:5]))
+    monkeypatch.setitem(fonts.TABLES, "latin", dict(list(fonts.TABLES["latin"].items())[:5]))
     for name, per_class in (("letters-synthetic", {0: 2, 25: 2}), ("hiragana-synthetic", {0: 1})):
         folder = synthesis.write(name, tmp_path, n_train=COUNTS[name], n_test=COUNTS[name], per_font=1)
         dataset = load(name, tmp_path)
-        sheets = drawing.fonts_of(name)
+        sheets = fonts.TABLES[drawing.SHEETS[name].fonts]
         assert dataset.drawn is not None and dataset.drawn["fonts"] == sheets and dataset.drawn["per_font"] == 1
         counts = np.bincount(dataset.train_labels)
         assert all(counts[label] == 1 + n * len(sheets) for label, n in per_class.items())

@@ -126,7 +126,7 @@ def write(name: str, data_root: str | Path, seed: int = 0, processes: int | None
         digest, n = files.sha256(FILE), {size: values[size] for size in ("n_train", "n_test")}
         manifest = {"dataset": name, "version": VERSION, "strokes_sha256": digest, "seed": seed, **n}
         if values["per_font"]:
-            sheets = drawing.fonts_of(name)
+            sheets = fonts.TABLES[drawing.SHEETS[name].fonts]
             fonts.verify(sheets)
             manifest |= {"per_font": values["per_font"], "fonts": sheets, "copies_version": drawing.COPIES_VERSION}
         needed = sum(n.values()) * (data.SIZE**2 + 1)

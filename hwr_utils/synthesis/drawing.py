@@ -7,7 +7,6 @@ rounded before the ink is laid, and after that each operation is one that IEEE 7
 
 import functools
 import tomllib
-from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -188,11 +187,6 @@ def lay_ink(path: Floats, radius: Floats, pressure: Floats, edge: Floats) -> NDA
     return inside * inside * (3 - 2 * inside)
 
 
-def fonts_of(name: str) -> Mapping[str, str]:
-    """Return the style sheets and checksums of the fonts that write a dataset's characters."""
-    return fonts.KANA if name.startswith("hiragana") else fonts.LATIN
-
-
 def copy(name: str, seed: int, per_font: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Copy the characters of a dataset of `SHEETS` from each of its fonts in `per_font` hands with different pens.
 
@@ -202,7 +196,7 @@ def copy(name: str, seed: int, per_font: int) -> tuple[NDArray[np.uint8], NDArra
     sheet = SHEETS[name]
     variants = {c: label for label, one in enumerate(CATALOG[name].classes) for c in dict.fromkeys((one, one.lower()))}
     images, labels = [], []
-    for place, font in enumerate(fonts_of(name)):
+    for place, font in enumerate(fonts.TABLES[sheet.fonts]):
         for number in range(per_font):
             drawn = hanzi.draw_from_font(seed, 1_000 * place + number, font, "".join(variants))
             for image, label in zip(drawn, variants.values(), strict=True):

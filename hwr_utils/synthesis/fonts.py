@@ -20,8 +20,8 @@ from hwr_utils.errors import InputError, reading
 
 MODULES = files.REPOSITORY / "node_modules"
 AGAIN = "Remove node_modules, and run `make setup`."
-_TABLES: dict[str, dict[str, str]] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
-HANZI, LATIN, KANA = (_TABLES[script] for script in ("hanzi", "latin", "kana"))
+TABLES: dict[str, dict[str, str]] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
+HANZI = TABLES["hanzi"]
 PIXELS = 64  # the font's size, in pixels of its square
 NOWHERE = "\U0010fffe"  # is no character, so every font draws its sign for a missing one
 FACE = re.compile(r"url\(['\"]?([^)]+?\.woff2?)['\"]?\).*?unicode-range:\s*([^;}]+)", re.DOTALL)
