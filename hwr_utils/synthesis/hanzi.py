@@ -172,10 +172,9 @@ def draw(seed: int, writer: int, characters: str, lines: bool = False) -> list[N
     strokes, habits = medians.read(characters), hand(seed, writer)
     if lines:
         strokes, habits = _in_lines(strokes, square=writer % 2 == 1), mouse(seed, writer)
-    images: list[NDArray[np.uint8]] = []
-    for start in range(0, len(characters), BATCH):
-        images += _draw_batch(batch(strokes, start, min(start + BATCH, len(characters))), habits, seed, writer)
-    return images
+    starts = range(0, len(characters), BATCH)
+    batches = (batch(strokes, start, min(start + BATCH, len(characters))) for start in starts)
+    return [image for prepared in batches for image in _draw_batch(prepared, habits, seed, writer)]
 
 
 def in_a_hand(strokes: list[Floats], seed: int, writer: int) -> list[Floats]:

@@ -62,8 +62,7 @@ def unit(strokes: list[Floats]) -> Floats:
     """Return strokes (M, 2) as (s, POINTS, 2): points at equal distances, all within the unit square, aspect kept."""
     paths = _resample([stroke.tolist() for stroke in strokes])
     low, high = paths.min((0, 1)), paths.max((0, 1))
-    moved: Floats = (paths - (low + high) / 2) / max((high - low).max(), 1e-9) + 0.5
-    return moved
+    return (paths - (low + high) / 2) / max(float((high - low).max()), 1e-9) + 0.5
 
 
 def _medians(character: str, package: Path) -> list[list[list[int]]]:
