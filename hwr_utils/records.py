@@ -50,44 +50,41 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def validate(record: Any, path: Path) -> None:
-    """Raise an InputError where a record is of another version or breaks the schema of its kind.
+def validate(record: Mapping[str, Any], path: Path) -> None:
+    """Raise an InputError where a record is of another version, breaks the schema of its kind or contradicts itself.
 
     The name of its file says which kind it is: `record.json`, `quantization.json` or `evaluation.<dataset>.json`.
     """
-    version = record.get("schema_version") if isinstance(record, dict) else type(record).__name__
-    if version != SCHEMA_VERSION:
-        raise InputError(f"{path}: schema_version is {version!r}, expected {SCHEMA_VERSION}. {REMEDY}")
+    try:
+        _check(record, path.name.partition(".")[0])
+    except ValueError as error:
+        value = getattr(error, "value", {})  # the schema library tells where it is wrong, and not what is there
+        found = "" if isinstance(value, dict | list) else f", found {value!r}"
+        raise InputError(f"{path}: {str(error).rstrip('.')}{found}. {REMEDY}") from error
+
+
+def _check(record: Mapping[str, Any], kind: str) -> None:
+    if record.get("schema_version") != SCHEMA_VERSION:
+        raise ValueError(f"schema_version is {record.get('schema_version')!r}, expected {SCHEMA_VERSION}")
     # The schema library comes with the book's tools. A bare CUDA machine has none and writes records all the same;
     # they are validated when they are read where the book is built.
     with suppress(ImportError):
-        import fastjsonschema
-
-        try:
-            _validator(path.name.partition(".")[0])(record)
-        except fastjsonschema.JsonSchemaValueException as error:
-            found = "" if isinstance(error.value, dict | list) else f", found {error.value!r}"
-            raise InputError(f"{path}: {error.message.replace('data', 'record', 1)}{found}. {REMEDY}") from error
-    if "config" in record:
-        given = record["config"]
-        try:
-            recipes.known("architecture ", of := given["architecture"], recipes.MODEL_OPTIONS)
-            base, values = recipes.base(given["recipe"], of), given["training"] | given["model"]
-            recipes.configure(given["dataset"], of, base, given["seed"], **values)
-        except InputError as error:
-            raise InputError(f"{path}: {str(error).rstrip('.')}. {REMEDY}") from error
+        _validator(kind)(record, name_prefix="record")
+    if given := record.get("config"):
+        recipes.known("architecture ", of := given["architecture"], recipes.MODEL_OPTIONS)
+        base, values = recipes.base(given["recipe"], of), given["training"] | given["model"]
+        recipes.configure(given["dataset"], of, base, given["seed"], **values)
     tests = {part: record[part] for part in ("test", "test_last_epoch") if part in record} | {"evaluation": record}
     tests |= {f"test of {one['format']}": one["test"] for one in record.get("formats", [])}
     for part, test in tests.items():
         if "correct" in test and not math.isclose(test["accuracy"], test["correct"] / test["n"], abs_tol=1e-9):
-            told = f"{part}: accuracy is {test['accuracy']}, and {test['correct']} of {test['n']} are right"
-            raise InputError(f"{path}: {told}. {REMEDY}")
+            raise ValueError(f"{part}: accuracy is {test['accuracy']}, and {test['correct']} of {test['n']} are right")
     if "per_class" in record and record["correct"] != sum(one["correct"] for one in record["per_class"]):
-        raise InputError(f"{path}: {record['correct']} are right, and per_class counts others. {REMEDY}")
+        raise ValueError(f"{record['correct']} are right, and per_class counts others")
 
 
 @cache
-def _validator(kind: str) -> Callable[[Any], Any]:
+def _validator(kind: str) -> Callable[..., Any]:
     import fastjsonschema  # jsonschema would do, and take seconds to import
 
     schema = json.loads(Path(__file__).with_name(f"{kind}.schema.json").read_text(encoding="utf-8"))
