@@ -248,14 +248,12 @@ def repetitions(
         one, other = paired(*runs)
         row = {"n": len(one), "won": (one & ~other).sum(), "lost": (other & ~one).sum()}
         for prefix, part in (("", "test"), ("last_", "test_last_epoch")):
-            row[f"{prefix}first"], row[f"{prefix}second"] = (run.record[part]["accuracy"] for run in runs)
+            rates = [run.record[part]["accuracy"] for run in runs]
+            odds = [evaluation.log_odds(rate, len(one)) for rate in rates]
+            row |= {f"{prefix}first": rates[0], f"{prefix}second": rates[1]}
+            row |= {f"{prefix}points": 100 * (rates[0] - rates[1]), f"{prefix}log_odds": odds[0] - odds[1]}
         rows[seed] = row
-    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("seed")
-    for prefix in ("", "last_"):
-        rates = [table[f"{prefix}{side}"] for side in ("first", "second")]
-        odds = [evaluation.log_odds(rate, table["n"]) for rate in rates]
-        table[f"{prefix}points"], table[f"{prefix}log_odds"] = 100 * (rates[0] - rates[1]), odds[0] - odds[1]
-    return table
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("seed")
 
 
 def facts(dataset: str, results_dir: str | Path | None = None) -> dict[str, Any]:
