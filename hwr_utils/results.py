@@ -1,9 +1,5 @@
-"""Read what runs have left: one run, all of them as one table, and the command that makes one that is missing.
+"""Read what runs have left: one run, all of them as one table, and the command that makes one that is missing."""
 
-This module only reads records; the module `runs` writes them. Nothing here imports torch.
-"""
-
-import difflib
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -80,11 +76,10 @@ class Run:
 
 
 def open_run(folder: Path) -> Run:
-    """Return the run of a folder; an InputError where it has no record, or a damaged one, or is not there."""
+    """Return the run of a folder; an InputError where it is not there, or its record is missing or damaged."""
     if not folder.exists():
         names = [path.parent.name for path in folder.parent.glob("*/record.json")]
-        near = "".join(f" Did you mean {name}?" for name in difflib.get_close_matches(folder.name, names, 1))
-        raise InputError(f"{folder.parent} holds no run {folder.name!r}; `hwr runs` lists what it holds.{near}")
+        recipes.known("run ", folder.name, names, f" in {folder.parent} (`hwr runs` lists them)")
     return Run(folder, records.read(folder / "record.json"))
 
 

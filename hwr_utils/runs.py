@@ -18,7 +18,7 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import nn
 
-from hwr_utils import data, distributed, evaluation, files, models, recipes, records, results, training
+from hwr_utils import data, distributed, evaluation, files, models, records, results, training
 from hwr_utils.data import catalog, splits, variants
 from hwr_utils.errors import InputError, MissingFiles, reading
 from hwr_utils.recipes import RunConfig
@@ -129,19 +129,16 @@ def initial_weights(config: RunConfig, classes: Sequence[str], results_dir: Path
         network = training.build(config, len(classes))
         last = models.layer_table(network, config.training["image_size"]).layer.iloc[-1]
         shapes = {layer: tensor.shape for layer, tensor in network.state_dict().items()}
-    kept, recorded = [], sorted(path.parent.name for path in results_dir.glob("*/record.json"))
+    kept = []
     for name in config.origins:
-        recipes.known("init=", name, recorded)
         run = results.open_run(results_dir / name)
         found = load_safetensors(weights(run))
         if run.classes != list(classes):
             found = {layer: tensor for layer, tensor in found.items() if not layer.startswith(f"{last}.")}
         if any(tensor.shape != shapes.get(layer) for layer, tensor in found.items()):
-            raise InputError(
-                f"init={name} is a network of another shape: {run.config.architecture} with image_size="
-                f"{run.config.training['image_size']} and {dict(run.config.model)}. Train one of the same, or without "
-                "init."
-            )
+            given = f"image_size={run.config.training['image_size']} and {dict(run.config.model)}"
+            told = f"init={name} is a network of another shape: {run.config.architecture} with {given}"
+            raise InputError(f"{told}. Train one of the same, or without init.")
         kept.append(found)
     shared = set.intersection(*map(set, kept))
     # whole numbers have no mean, such as a count of batches: the first run's are taken
