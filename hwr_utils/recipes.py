@@ -13,6 +13,7 @@ from hwr_utils.errors import InputError
 _TABLES = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 MODEL_OPTIONS: dict[str, dict[str, Any]] = _TABLES["model_options"]  # architecture -> option -> default
 RECIPES: dict[str, dict[str, dict[str, Any]]] = _TABLES["recipes"]  # recipe -> architecture -> values
+WORDS: dict[str, str] = _TABLES["words"]  # "name=value" -> how a page says it
 
 
 @dataclass(frozen=True)

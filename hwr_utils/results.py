@@ -140,18 +140,11 @@ def load_all(results_dir: str | Path | None = None) -> list[Run]:
 
 def variant(config: RunConfig) -> str:
     """Say in words how a config departs from its architecture's and recipe's defaults; empty where it does not."""
-    words = {
-        "dropout=True": "with dropout",
-        "pooling=avg4": "with corner pooling",
-        "split=writer": "split by writers",
-        "split=official": "on the published test set",
-        "split=folds": "in five folds",
-    }
     found = changes(config)
     if config.origins:  # of these runs' names, the seed and the hash tell enough
         found["init"] = "+".join("-".join(name.split("-")[-2:]) for name in config.origins)
     said = (f"{name}={value}" for name, value in found.items())
-    return ", ".join(words.get(change, change) for change in said)
+    return ", ".join(recipes.WORDS.get(change, change) for change in said)
 
 
 def frame(results_dir: str | Path | None = None, parts: Iterable[str] = ()) -> pd.DataFrame:
