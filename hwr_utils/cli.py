@@ -24,8 +24,7 @@ def _assignment(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals:
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE, for instance epochs=3")
-    rule = recipes.PARAMETERS.get(name)
-    return name, notebooks.parse(value, rule.type if rule else None)
+    return name, notebooks.parse(value, recipes.PARAMETERS.get(name, {}).get("type"))
 
 
 def _run_folder(text: str) -> Path:

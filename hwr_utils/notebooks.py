@@ -58,7 +58,7 @@ def check(path: Path, values: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in values.items():
         recipes.known(f"{path.name}: parameter ", name, known)
         default = known[name]
-        named = recipes.PARAMETERS[name].type if name in recipes.PARAMETERS else str
+        named = recipes.PARAMETERS[name]["type"] if name in recipes.PARAMETERS else str
         wanted = named if default is None else type(default)
         if isinstance(value, str):
             value = parse(value, wanted)

@@ -13,27 +13,12 @@ from hwr_utils.errors import InputError
 _TABLES = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 MODEL_OPTIONS: dict[str, dict[str, Any]] = _TABLES["model_options"]  # architecture -> option -> default
 RECIPES: dict[str, dict[str, dict[str, Any]]] = _TABLES["recipes"]  # recipe -> architecture -> values
+
 WORDS: dict[str, str] = _TABLES["words"]  # "name=value" -> how a page says it
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """What one parameter of a run may be, and what it means."""
-
-    type: type
-    meaning: str
-    low: float | None = None  # both bounds are allowed
-    high: float = 0
-    choices: tuple[str, ...] | list[str] = ()
-    default: Any = None  # its value where a recipe names none
-
-
-PARAMETERS = {
-    name: Parameter(**rule | {"type": {"int": int, "float": float, "str": str}[rule["type"]]})
-    for name, rule in _TABLES["parameters"].items()
-}
-MANY = 40  # more valid names than these are not listed in a message
-DEFAULTS = {name: rule.default for name, rule in PARAMETERS.items()}
+PARAMETERS: dict[str, dict[str, Any]] = _TABLES["parameters"]  # name -> type, meaning, and low and high, or choices
+for _rule in PARAMETERS.values():
+    _rule["type"] = {"int": int, "float": float, "str": str}[_rule["type"]]
+DEFAULTS = {name: rule.get("default") for name, rule in PARAMETERS.items()}
 
 
 @dataclass(frozen=True)
@@ -74,7 +59,7 @@ def known(what: str, name: Any, valid: Iterable[str], place: str = "") -> None:
     if name not in valid:
         close = difflib.get_close_matches(str(name).lower(), valid, n=1, cutoff=0.5)
         near = f"; did you mean {close[0]!r}?" if close else ""
-        told = f"one of {', '.join(valid)}" if 0 < len(valid) <= MANY else f"one of {len(valid)} names"
+        told = f"one of {', '.join(valid)}" if 0 < len(valid) <= 40 else f"one of {len(valid)} names"
         raise InputError(f"{what}{name!r} is unknown{place}, expected {told}{near}")
 
 
@@ -95,11 +80,11 @@ def configure(dataset: str, architecture: str, recipe: str = "paper", seed: int 
     if type(seed) is not int or not 0 <= seed < 2**32:
         raise InputError(f"seed={seed!r} is not a whole number from 0 to 4294967295.")
     training, model = dict(made[recipe]), dict(MODEL_OPTIONS[architecture])
-    options = {name: Parameter(type(default), f"an option of {architecture}") for name, default in model.items()}
     for name, value in overrides.items():
-        known("parameter ", name, PARAMETERS | options, f" for {architecture}")
+        known("parameter ", name, PARAMETERS | model, f" for {architecture}")
+        rule = PARAMETERS.get(name) or {"type": type(model[name]), "meaning": f"an option of {architecture}"}
         if value is not None:
-            (model if name in model else training)[name] = _checked(name, value, (PARAMETERS | options)[name])
+            (model if name in model else training)[name] = _checked(name, value, rule)
     if training["init"]:  # a folder names its run, too
         training["init"] = "+".join(Path(origin).name for origin in training["init"].split("+"))
     if training["patience"] and not training["validation_fraction"]:
@@ -115,14 +100,15 @@ def configure(dataset: str, architecture: str, recipe: str = "paper", seed: int 
     return RunConfig(dataset, architecture, recipe, seed, model, training)
 
 
-def _checked(name: str, value: Any, rule: Parameter) -> Any:
+def _checked(name: str, value: Any, rule: Mapping[str, Any]) -> Any:
     given = type(value)  # not isinstance, for which True is an int
-    if given is not rule.type and not (rule.type is float and given is int):
+    if given is not rule["type"] and not (rule["type"] is float and given is int):
         how = {bool: "true or false", int: "such as 10", float: "such as 0.001 or 1e-4", str: "in a profile in quotes"}
-        wanted = f"{rule.type.__name__}, {how[rule.type]}: {rule.meaning}"
+        wanted = f"{rule['type'].__name__}, {how[rule['type']]}: {rule['meaning']}"
         raise InputError(f"{name}={value!r} is of type {given.__name__}, expected {wanted}")
-    if rule.choices:
-        known(f"{name}=", value, rule.choices)
-    if rule.low is not None and not rule.low <= value <= rule.high:  # NaN is in no range
-        raise InputError(f"{name}={value!r} is out of range, expected {rule.low:g} to {rule.high:g}: {rule.meaning}")
-    return rule.type(value)
+    if "choices" in rule:
+        known(f"{name}=", value, rule["choices"])
+    if "low" in rule and not rule["low"] <= value <= rule["high"]:  # NaN is in no range
+        span = f"{rule['low']:g} to {rule['high']:g}"
+        raise InputError(f"{name}={value!r} is out of range, expected {span}: {rule['meaning']}")
+    return rule["type"](value)

@@ -79,4 +79,4 @@ def test_a_value_is_kept_as_it_is_or_refused(name: str, value: Any) -> None:
     assert kept == value
     if name in PARAMETERS:
         rule = PARAMETERS[name]
-        assert type(kept) is rule.type and (rule.type is str or rule.low <= kept <= rule.high)
+        assert type(kept) is rule["type"] and (rule["type"] is str or rule["low"] <= kept <= rule["high"])
