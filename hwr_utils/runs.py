@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock  # torch brings it
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import nn
@@ -247,10 +246,7 @@ def _train(config: RunConfig, dataset: data.Dataset, folder: Path, execution: tr
             **({"validation": chosen} if len(validation) else {}),
             "run_id": folder.name,
         }
-        records.validate(record, folder / "record.json")
         files.write_bytes(folder / "model.safetensors", content)
-        with FileLock(folder.parent / ".locks" / "log.lock"):
-            records.log(folder.parent, record)
         arrays = _arrays(dataset, validation, ranked.astype(np.uint16), scores.astype(np.float16))
         records.write(folder, record, arrays)
     processes.agree(True)  # the others wait for the record
