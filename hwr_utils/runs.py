@@ -23,6 +23,7 @@ from hwr_utils.errors import InputError, MissingFiles, reading
 from hwr_utils.recipes import RunConfig
 from hwr_utils.results import Run
 
+PACKAGE = Path(__file__).parent
 MAX_GALLERY = 60
 
 
@@ -276,6 +277,10 @@ def describe_environment(execution: training.Execution) -> dict[str, Any]:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{name}, {os.cpu_count()} cores"
+    revision, git = "unknown", partial(subprocess.check_output, cwd=PACKAGE, stderr=subprocess.DEVNULL, text=True)
+    with suppress(OSError, subprocess.CalledProcessError):
+        changed = git(["git", "status", "--porcelain", "--", "."])
+        revision = git(["git", "rev-parse", "HEAD"]).strip() + ("-modified" if changed else "")
     return {
         "device": device.type,
         "device_name": name,
@@ -287,24 +292,13 @@ def describe_environment(execution: training.Execution) -> dict[str, Any]:
         "numpy": np.__version__,
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
-        "git_revision": _git_revision(),
+        # the environment tells it to machines that have the files but no git
+        "git_revision": os.environ.get("HWR_GIT_REVISION") or revision,
         "source_hash": source_hash(),
     }
 
 
-def _git_revision() -> str:
-    if given := os.environ.get("HWR_GIT_REVISION"):  # for machines that have the files but no git
-        return given
-    run = partial(subprocess.check_output, cwd=Path(__file__).parent, stderr=subprocess.DEVNULL, text=True)
-    try:
-        revision, changed = run(["git", "rev-parse", "HEAD"]), run(["git", "status", "--porcelain", "--", "."])
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return revision.strip() + ("-modified" if changed else "")
-
-
 def source_hash() -> str:
     """Return the SHA-256 of the package's sources; equal hashes mean the same code."""
-    package = Path(__file__).parent
-    paths = sorted(path for path in package.rglob("*") if path.suffix in (".py", ".toml"))
-    return files.sha256("".join(f"{path.relative_to(package)} {files.sha256(path)}\n" for path in paths).encode())
+    paths = sorted(path for path in PACKAGE.rglob("*") if path.suffix in (".py", ".toml"))
+    return files.sha256("".join(f"{path.relative_to(PACKAGE)} {files.sha256(path)}\n" for path in paths).encode())
