@@ -70,10 +70,9 @@ class Profile:
             "datasets": " ".join(name for name in self.data if not catalog.entry(name).imported),
         }
         for config in [job.config for job in self.jobs if job.config.architecture in page][:1]:
-            values |= {"dataset": config.dataset, "seed": config.seed}
-            values |= {"recipe": recipes.base(config.recipe, config.architecture)}
-            # all of them, because the chapter's own defaults may depart from the recipe
-            values |= dict(config.model) | config.to_dict()["training"]
+            base = recipes.base(config.recipe, config.architecture)
+            # with all of its values, because the chapter's own defaults may depart from the recipe
+            values |= vars(config) | {"recipe": base} | dict(config.model) | config.to_dict()["training"]
         known = notebooks.parameters(notebooks.find(page))
         return {name: value for name, value in values.items() if name in known}
 
@@ -104,9 +103,8 @@ class _Loader(yaml.BaseLoader):
 def read(profile: str) -> Profile:
     """Read `config/<profile>.yaml` and check all of it, before anything runs.
 
-    Raises:
-        InputError: an unknown profile, key, architecture, dataset, chapter or parameter (the nearest valid one is
-            given), a value of a wrong type or out of range, or an experiment that book/plan.md does not describe.
+    Raises an InputError for an unknown profile, key, architecture, dataset, chapter or parameter (the nearest valid one
+    is given), a value of a wrong type or out of range, or an experiment that book/plan.md does not describe.
     """
     known = {path.stem: path for path in sorted(CONFIG.glob("*.yaml"))}
     recipes.known("profile ", profile, known)
@@ -160,8 +158,7 @@ def missing(profile: str, results_dir: str | Path | None = None) -> list[Job]:
 def runnable(jobs: list[Job], gpu: bool) -> tuple[list[Job], list[str]]:
     """Return the runs that can be made, with a GPU or without, and why the others wait, a sentence for each reason.
 
-    Raises:
-        InputError: the files of a dataset are there, and damaged.
+    Raises an InputError where the files of a dataset are there, and damaged.
     """
     able = [job for job in jobs if gpu or not job.device.startswith("cuda")]
     reasons = [f"{len(jobs) - len(able)} runs wait for a CUDA GPU."] if len(able) < len(jobs) else []
@@ -176,9 +173,8 @@ def runnable(jobs: list[Job], gpu: bool) -> tuple[list[Job], list[str]]:
 
 
 def draw(profile: str, dataset: str) -> None:
-    """Draw a dataset of a profile, and remove what was recorded of other images under its name; errors as `read`."""
+    """Draw a dataset that a profile draws, and remove what was recorded of other images under its name."""
     plan = read(profile)
-    recipes.known(f"profile {profile!r}: dataset ", dataset, plan.data)
     synthesis.write(dataset, plan.data_root, **plan.data[dataset])
     drawn = data.checksums(dataset, plan.data_root)
     shutil.rmtree(plan.results / "datasets" / dataset, ignore_errors=True)
