@@ -42,7 +42,6 @@ def only_one(lock: Path, doing: str) -> AbstractContextManager[Any]:
     from filelock import FileLock, Timeout
 
     with writing(lock):
-        lock.parent.mkdir(parents=True, exist_ok=True)
         try:
             return FileLock(lock).acquire(timeout=0)
         except Timeout as error:
