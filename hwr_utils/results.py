@@ -122,8 +122,7 @@ def find(
     """
     wanted = config.to_dict()
     found = [run for run in load_all(results_dir) if run.record["config"] == wanted]
-    if data_files is not None:
-        found = [run for run in found if run.record["dataset"]["files"] == dict(data_files)]
+    found = [run for run in found if data_files in (None, run.record["dataset"]["files"])]
     if len(found) > 1:
         names = ", ".join(run.folder.name for run in found)
         raise InputError(
