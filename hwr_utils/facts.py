@@ -61,9 +61,7 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         seen[split] = [image.tobytes() for image in images]
         complexity = perimetric_complexity(images)
         if np.isnan(complexity).all():
-            raise InputError(
-                f"{dataset.name}: no {split} image has a pixel of {INK} or more of 255: too faint to measure."
-            )
+            raise InputError(f"{dataset.name}: no {split} image has a pixel of {INK} or more of 255: too faint.")
         mean, deviation = (round(float(of(complexity)), 4) for of in (np.nanmean, np.nanstd))
         found[split] = {
             "n": len(images),

@@ -88,9 +88,7 @@ def configure(dataset: str, architecture: str, recipe: str = "paper", seed: int 
     if training["init"]:  # a folder names its run, too
         training["init"] = "+".join(Path(origin).name for origin in training["init"].split("+"))
     if training["patience"] and not training["validation_fraction"]:
-        raise InputError(
-            f"patience={training['patience']} needs a validation_fraction: without one nothing is held out to stop by."
-        )
+        raise InputError(f"patience={training['patience']} needs a validation_fraction, by which to stop.")
     if training["pool_size"] and training["split"] != "folds":
         raise InputError(f"pool_size={training['pool_size']} belongs to cross-validation. Add split=folds.")
     if training["swap"] and training["split"] != "half":

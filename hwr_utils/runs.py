@@ -45,10 +45,8 @@ def load_or_train(
     if run := results.find(config, results_dir, found):
         return run
     if os.environ.get("HWR_TRAIN") == "never":
-        raise InputError(
-            f"{results_dir} has no record of this run, and HWR_TRAIN=never forbids training it. To make it, run: "
-            + results.command(config)
-        )
+        told = "has no record of this run, and HWR_TRAIN=never forbids training it. To make it, run"
+        raise InputError(f"{results_dir} {told}: {results.command(config)}")
     return train_run(config, results_dir, root, device)
 
 
@@ -159,7 +157,7 @@ def training_split(dataset: data.Dataset, config: RunConfig) -> tuple[np.ndarray
     labels, spare = dataset.train_labels, np.arange(0) if dataset.spare is None else dataset.spare
     if not len(labels):
         raise InputError(
-            f"{dataset.name} has test images alone. Test a run on them: `hwr evaluate RUN --on {dataset.name}`."
+            f"{dataset.name} has test images alone. To test a run: `hwr evaluate RUN --on {dataset.name}`."
         )
     train, validation = np.setdiff1d(np.arange(len(labels)), spare), np.arange(0)
     if fraction:
@@ -184,9 +182,7 @@ def _train(config: RunConfig, dataset: data.Dataset, folder: Path, execution: tr
     # outputs of the network for classes that no image has: torchvision has 27 for EMNIST-letters
     spare = (config.training["n_outputs"] or len(dataset.classes)) - len(dataset.classes)
     if spare < 0:
-        raise InputError(
-            f"n_outputs is less than the {len(dataset.classes)} classes of {dataset.name}. Use more, or none."
-        )
+        raise InputError(f"n_outputs is less than {dataset.name}'s {len(dataset.classes)} classes. Use more, or none.")
     classes = [*dataset.classes, *["N/A"] * spare]
     train, validation = training_split(dataset, config)
     test_set = (dataset.test_images, dataset.test_labels)
