@@ -11,9 +11,7 @@ SONG_TABLE_1: dict[str, list[int]] = _TABLES["song_table_1"]  # dataset -> train
 # accuracies (0..1): a row for each dataset, a column for each of the study's names of their networks
 SONG_TABLE_2 = pd.DataFrame(_TABLES["song_table_2"]).T.sort_index().sort_index(axis=1).rename_axis("dataset")
 KMNIST_KERAS: dict[str, float] = _TABLES["kmnist_keras"]  # dataset -> accuracy (0..1)
-# On handwritten Chinese characters, offline, at the 3,755 classes of GB 2312 level 1, a row each: who (the authors, and
-# what reads the characters), accuracy (0..1, of a single network where it is one), test (the test images), megabytes
-# (10^6 bytes of the model as published; NaN where the source gives none), citation (key in the bibliography), year.
+# on handwritten Chinese characters, a row each: the columns that literature.toml explains, and year
 HANZI = pd.DataFrame([_TABLES["kim"], *_TABLES["hanzi"], *_TABLES["compact"]])
 HANZI["year"] = HANZI["citation"].str.extract(r"(\d{4})", expand=False).astype(int)
 KIM = HANZI.iloc[0]
