@@ -89,10 +89,9 @@ def configure(dataset: str, architecture: str, recipe: str = "paper", seed: int 
         training["init"] = "+".join(Path(origin).name for origin in training["init"].split("+"))
     if training["patience"] and not training["validation_fraction"]:
         raise InputError(f"patience={training['patience']} needs a validation_fraction, by which to stop.")
-    if training["pool_size"] and training["split"] != "folds":
-        raise InputError(f"pool_size={training['pool_size']} belongs to cross-validation. Add split=folds.")
-    if training["swap"] and training["split"] != "half":
-        raise InputError(f"swap={training['swap']} takes images of the other half of a test set. Add split=half.")
+    for name, split in (("pool_size", "folds"), ("swap", "half")):
+        if training[name] and training["split"] != split:
+            raise InputError(f"{name}={training[name]} needs split={split}, and split is {training['split']}.")
     if training != made[recipe]:  # the values name the run, not the way they were asked for
         recipe = next((name for name, values in made.items() if values == training), "custom")
     return RunConfig(dataset, architecture, recipe, seed, model, training)
