@@ -36,9 +36,10 @@ def _run_folder(text: str) -> Path:
 
 
 def _train(results_dir: Path, data_root: Path, device: str, precision: str | None, set: Any, **run: Any) -> None:
-    from hwr_utils import runs
+    from hwr_utils import runs, training
 
-    made = runs.train_run(recipes.configure(**run | dict(set)), results_dir, data_root, device, precision)
+    execution = training.choose_execution(device, precision)
+    made = runs.train_run(recipes.configure(**run | dict(set)), results_dir, data_root, execution)
     test = made.record["test"]
     if os.environ.get("RANK", "0") == "0":  # of several processes one talks
         told = f"{made.folder}: test accuracy {test['accuracy']:.4f} ({test['correct']} of {test['n']})"

@@ -22,6 +22,7 @@ from hwr_utils.data import catalog, splits, variants
 from hwr_utils.errors import InputError, MissingFiles, reading
 from hwr_utils.recipes import RunConfig
 from hwr_utils.results import Run
+from hwr_utils.training import Execution
 
 PACKAGE = Path(__file__).parent
 MAX_GALLERY = 60
@@ -32,8 +33,8 @@ def load_or_train(
 ) -> Run:
     """Return the run of a config: from its record where there is one, else by training it.
 
-    Without folders, records are in `results.RESULTS_DIR` and datasets in `data.default_root()`. Errors as `train_run`,
-    and an InputError where there is no record, and the environment has HWR_TRAIN=never.
+    Without folders, records are in `results.RESULTS_DIR` and datasets in `data.default_root()`. Errors as `train_run`
+    and `training.choose_execution`; and an InputError where there is no record and the environment has HWR_TRAIN=never.
     """
     results_dir, root = Path(results_dir or results.RESULTS_DIR), Path(data_root or data.default_root())
     found = None
@@ -47,24 +48,17 @@ def load_or_train(
     if os.environ.get("HWR_TRAIN") == "never":
         told = "has no record of this run, and HWR_TRAIN=never forbids training it. To make it, run"
         raise InputError(f"{results_dir} {told}: {results.command(config)}")
-    return train_run(config, results_dir, root, device)
+    return train_run(config, results_dir, root, training.choose_execution(device))
 
 
-def train_run(
-    config: RunConfig,
-    results_dir: str | Path,
-    data_root: str | Path,
-    device: str = "auto",
-    precision: str | None = None,
-) -> Run:
+def train_run(config: RunConfig, results_dir: str | Path, data_root: str | Path, execution: Execution) -> Run:
     """Train, evaluate and record one run; resume it where a checkpoint of it is found.
 
     Under torchrun the processes train it together, and the first of them writes it down, into a `results_dir` that all
-    of them can read. For `device` and `precision` see `training.choose_execution`. Errors as there and as
-    `training.fit`, `data.load`, `training_split` and `initial_weights`; and an InputError where the network does not
-    have such an option, the results folder cannot be written, or another process is training this run.
+    of them can read. For the `execution` see `training.choose_execution`. Errors as `training.fit`, `data.load`,
+    `training_split` and `initial_weights`; and an InputError where the network does not have such an option, the
+    results folder cannot be written, or another process is training this run.
     """
-    execution = training.choose_execution(device, precision)
     with torch.device("meta"):  # without weights: tells of an impossible option before the data is read
         network = training.build(config, 2)
         try:
@@ -173,7 +167,7 @@ def training_split(dataset: data.Dataset, config: RunConfig) -> tuple[np.ndarray
     return train, validation
 
 
-def _train(config: RunConfig, dataset: data.Dataset, folder: Path, execution: training.Execution) -> None:
+def _train(config: RunConfig, dataset: data.Dataset, folder: Path, execution: Execution) -> None:
     """Train and evaluate a run, and leave its record in a folder that this process holds the lock of."""
     processes, image_size = execution.processes, config.training["image_size"]
     if processes.first:
@@ -266,7 +260,7 @@ def _arrays(
     return {"predictions": predictions, "errors": errors}
 
 
-def describe_environment(execution: training.Execution) -> dict[str, Any]:
+def describe_environment(execution: Execution) -> dict[str, Any]:
     """Return the `environment` of a record: the machine, the versions, the revision of the code."""
     device, precision, name = execution.device, execution.precision, platform.processor() or platform.machine()
     with suppress(OSError):  # Linux alone has it

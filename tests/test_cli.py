@@ -23,16 +23,17 @@ def test_arguments_reach_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
         raise cli.InputError("enough")
 
     monkeypatch.setattr(runs, "train_run", watch)
+    monkeypatch.setattr(training, "choose_execution", lambda *how: how)
     argv = ["train", "--dataset", "custom:easy", "--recipe", "quick", "--seed", "3", "--device", "cuda:1"]
     argv += ["--precision", "bfloat16"]
     argv += [word for name, value in (TINY | {"classes": "012"}).items() for word in ("--set", f"{name}={value}")]
     assert cli.main([*argv, "--data-root", "d", "--results-dir", "r"]) == 2
-    assert given == [tiny(seed=3, classes="012"), Path("r"), Path("d"), "cuda:1", "bfloat16"]
+    assert given == [tiny(seed=3, classes="012"), Path("r"), Path("d"), ("cuda:1", "bfloat16")]
     given.clear()
     assert cli.main(["train", "--dataset", "mnist"]) == 2
-    config, results, data_root, *how = given
+    config, results, data_root, how = given
     assert (config.architecture, config.recipe, config.seed) == ("simple_cnn", "paper", 0)
-    assert (results, data_root, how) == (files.REPOSITORY / "results", data.default_root(), ["auto", None])
+    assert (results, data_root, how) == (files.REPOSITORY / "results", data.default_root(), ("auto", None))
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from hwr_utils import records, runs
 from hwr_utils.distributed import Processes, parallel
 from hwr_utils.errors import InputError
 from hwr_utils.results import Run
-from hwr_utils.training import choose_execution
+from hwr_utils.training import Execution, choose_execution
 
 PLAIN = tiny(epochs=2, batch_size=17, dropout=False)
 
@@ -45,7 +45,7 @@ def only_run(results: Path) -> Run:
 @pytest.fixture(scope="module")
 def one(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Return the run of one process."""
-    return runs.train_run(PLAIN, tmp_path_factory.mktemp("one"), root, "cpu")
+    return runs.train_run(PLAIN, tmp_path_factory.mktemp("one"), root, Execution())
 
 
 def test_processes_that_share_a_batch_do_what_one_does_with_the_whole(root: Path, tmp_path: Path, one: Run) -> None:
@@ -76,7 +76,7 @@ def test_a_process_that_dies_stops_all_and_the_run_goes_on(root: Path, tmp_path:
     done = torchrun(root, tmp_path, where="step", count=STEPS + 3, rank="1")  # which returns: nobody hangs
     assert done.returncode != 0 and "SIGKILL" in done.stderr
     assert not list(tmp_path.glob("*/record.json"))
-    run = runs.train_run(PLAIN, tmp_path, root, "cpu")
+    run = runs.train_run(PLAIN, tmp_path, root, Execution())
     assert run.record["timing"]["sessions"] == 2
     assert np.allclose(run.history, one.history, rtol=1e-4)  # the first epoch is the two's
 

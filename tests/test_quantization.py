@@ -18,6 +18,7 @@ from hwr_utils import cli, data, files, models, preprocessing, records, results,
 from hwr_utils.device import calibration, export, quantization, recognizer
 from hwr_utils.device.export import FORMATS
 from hwr_utils.errors import InputError, InputWarning
+from hwr_utils.training import Execution
 
 CLASSIFIER = 4 * (128 * N_CLASSES + N_CLASSES)  # bytes, of its 32-bit floats
 
@@ -25,7 +26,7 @@ CLASSIFIER = 4 * (128 * N_CLASSES + N_CLASSES)  # bytes, of its 32-bit floats
 @pytest.fixture(scope="module")
 def run(root: Path, tmp_path_factory: pytest.TempPathFactory) -> results.Run:
     """Return a tiny run that has learned something."""
-    return runs.train_run(tiny(epochs=8, learning_rate=3e-3), tmp_path_factory.mktemp("results"), root, "cpu")
+    return runs.train_run(tiny(epochs=8, learning_rate=3e-3), tmp_path_factory.mktemp("results"), root, Execution())
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from helpers import STEPS, ended, start, tiny, train_argv, until
 from hwr_utils import cli, files, records
 from hwr_utils.results import Run, find
 from hwr_utils.runs import train_run
+from hwr_utils.training import Execution
 
 KILLED = -signal.SIGKILL
 
@@ -22,7 +23,7 @@ KILLED = -signal.SIGKILL
 @pytest.fixture(scope="module")
 def whole(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Return the run that nothing stopped, made in this process."""
-    return train_run(tiny(), tmp_path_factory.mktemp("whole"), root, "cpu")
+    return train_run(tiny(), tmp_path_factory.mktemp("whole"), root, Execution())
 
 
 def check_same(results_dir: Path, whole: Run) -> Run:

@@ -28,6 +28,7 @@ from hwr_utils.errors import InputError
 from hwr_utils.recipes import RunConfig, configure
 from hwr_utils.results import Run, find
 from hwr_utils.runs import load_or_train, train_run
+from hwr_utils.training import Execution
 
 SHORT = {"epochs": 2}
 
@@ -35,7 +36,7 @@ SHORT = {"epochs": 2}
 @pytest.fixture(scope="module")
 def done(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Return a run that has ended, alone in its results folder."""
-    return train_run(tiny(**SHORT), tmp_path_factory.mktemp("results"), root, "cpu")
+    return train_run(tiny(**SHORT), tmp_path_factory.mktemp("results"), root, Execution())
 
 
 @pytest.fixture
@@ -59,7 +60,7 @@ def snapshot(folder: Path) -> dict[str, bytes]:
 
 def test_a_run_may_begin_with_the_weights_of_another(done: Run, results: Path, root: Path) -> None:
     config = tiny(epochs=1, learning_rate=1e-8, init=done.folder.name)
-    run = train_run(config, results, root, "cpu")
+    run = train_run(config, results, root, Execution())
     assert run.record["test"]["loss"] == pytest.approx(done.record["test"]["loss"], abs=1e-3)
     assert run.record["config"]["training"]["init"] == done.folder.name
     assert f"init={done.folder.name}" in reading.command(config)
@@ -81,7 +82,7 @@ def test_for_other_classes_the_last_layer_begins_afresh(done: Run, results: Path
 
 
 def test_a_run_may_begin_with_the_mean_of_several(done: Run, results: Path, root: Path) -> None:
-    other = train_run(tiny(**SHORT, init=done.folder.name), results, root, "cpu")
+    other = train_run(tiny(**SHORT, init=done.folder.name), results, root, Execution())
     names = [done.folder.name, other.folder.name]
     one, two, mean = (
         runs.initial_weights(tiny(init=init), done.classes, results) for init in (*names, "+".join([names[0], *names]))
@@ -167,7 +168,7 @@ def test_the_last_epoch_is_measured_beside_the_best(
 
     monkeypatch.setattr(training, "fit", watch)
     monkeypatch.setattr(models, "predict_logits", worse)
-    run = train_run(tiny(epochs=3), tmp_path, root, "cpu")
+    run = train_run(tiny(epochs=3), tmp_path, root, Execution())
     dataset = data.load("custom:easy", root)
     for weights, key in ((kept[0].best, "test"), (kept[0].last, "test_last_epoch")):
         model = models.build("simple_cnn", N_CLASSES, 16, {"dropout": True})
@@ -180,7 +181,7 @@ def test_the_last_epoch_is_measured_beside_the_best(
 
 
 def test_the_gallery_holds_the_surest_errors(root: Path, tmp_path: Path) -> None:
-    run = train_run(tiny(epochs=1, learning_rate=1e-8), tmp_path, root, "cpu")  # which learns nothing
+    run = train_run(tiny(epochs=1, learning_rate=1e-8), tmp_path, root, Execution())  # which learns nothing
     gallery, predictions = run.gallery, run.predictions
     assert gallery is not None
     wrong = np.flatnonzero(predictions["classes"][:, 0] != predictions["labels"])
@@ -196,7 +197,7 @@ def test_images_that_may_not_be_shown_are_not_recorded(
 ) -> None:
     entry = runs.catalog.entry
     monkeypatch.setattr(runs.catalog, "entry", lambda name: replace(entry(name), pictures=False))
-    run = train_run(tiny(epochs=1), tmp_path, root, "cpu")
+    run = train_run(tiny(epochs=1), tmp_path, root, Execution())
     assert run.gallery is None and not (run.folder / "errors.npz").exists()
 
 
@@ -208,7 +209,7 @@ def test_validation_is_never_trained_on_and_never_test(
 ) -> None:
     fit = Mock(wraps=training.fit)
     monkeypatch.setattr(training, "fit", fit)
-    held_out = train_run(tiny(epochs=1), tmp_path, root, "cpu").predictions["validation_indices"]
+    held_out = train_run(tiny(epochs=1), tmp_path, root, Execution()).predictions["validation_indices"]
     dataset = data.load("custom:easy", root)
     images, labels = dataset.train_images, dataset.train_labels
 
@@ -235,7 +236,7 @@ def hanzi(seed: int = 0, **changed: Any) -> RunConfig:
 
 
 def test_where_nothing_chooses_the_last_epoch_counts(hands: Path, tmp_path: Path) -> None:
-    run = train_run(hanzi(epochs=3, learning_rate=1e-2), tmp_path, hands, "cpu")
+    run = train_run(hanzi(epochs=3, learning_rate=1e-2), tmp_path, hands, Execution())
     record = run.record
     assert (record["dataset"]["n_train"], record["dataset"]["n_validation"], record["test"]["n"]) == (128, 0, 32)
     assert "validation" not in record and record["best_epoch"] == 3 and not record["stopped_early"]
@@ -276,18 +277,18 @@ def test_train_size_is_exact_and_stratified(sizes: list[int], share: float, seed
 
 def test_a_train_size_beyond_the_data_is_told(root: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="train_size=145"):
-        train_run(tiny(train_size=145), tmp_path, root, "cpu")
-    run = train_run(tiny(train_size=144, epochs=1), tmp_path, root, "cpu")
+        train_run(tiny(train_size=145), tmp_path, root, Execution())
+    run = train_run(tiny(train_size=144, epochs=1), tmp_path, root, Execution())
     assert run.record["dataset"]["n_train"] == 144
 
 
 def test_spare_outputs_are_classes_without_images(root: Path, tmp_path: Path) -> None:
-    run = train_run(tiny(n_outputs=6, **SHORT), tmp_path, root, "cpu")
+    run = train_run(tiny(n_outputs=6, **SHORT), tmp_path, root, Execution())
     assert run.classes == ["0", "1", "2", "3", "N/A", "N/A"]
     assert run.confusion.shape == (6, 6)
     assert run.predictions["classes"].shape == (40, 6)
     with pytest.raises(InputError, match="n_outputs"):
-        train_run(tiny(n_outputs=3), tmp_path, root, "cpu")
+        train_run(tiny(n_outputs=3), tmp_path, root, Execution())
 
 
 # names
@@ -301,7 +302,7 @@ def test_a_runs_name_knows_no_place_and_no_machine(
     for path in (root / "custom" / "easy").iterdir():
         idx.write_idx(other / path.stem, idx.read_idx(path), compress=False)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 16)
-    run = train_run(tiny(**SHORT), tmp_path / "other results", tmp_path / "elsewhere", "auto")
+    run = train_run(tiny(**SHORT), tmp_path / "other results", tmp_path / "elsewhere", training.choose_execution())
     assert run.record["environment"]["threads"] == 16
     assert run.folder.name == done.folder.name
     assert run.record["config"] == done.record["config"]
@@ -350,8 +351,8 @@ def test_a_record_that_exists_is_not_trained_again(
 ) -> None:
     before = snapshot(results)
     monkeypatch.setattr(training, "fit", never)
-    for ask in (load_or_train, train_run):
-        run = ask(tiny(**SHORT), results, root)
+    config = tiny(**SHORT)
+    for run in (load_or_train(config, results, root), train_run(config, results, root, Execution())):
         assert run is not None and run.record == done.record
     assert snapshot(results) == before
 
@@ -380,7 +381,7 @@ def test_two_records_of_one_config_need_the_data_to_decide(
     done: Run, results: Path, root: Path, tmp_path: Path
 ) -> None:
     write_easy(tmp_path, seed=1)
-    other = train_run(tiny(**SHORT), results, tmp_path, "cpu")
+    other = train_run(tiny(**SHORT), results, tmp_path, Execution())
     config = tiny(**SHORT)
     with pytest.raises(InputError, match="answer to one config on different data") as caught:
         find(config, results)
@@ -410,7 +411,7 @@ def test_a_full_disk_loses_nothing(
     with monkeypatch.context() as patch:
         patch.setattr(files.os, "fsync", Mock(side_effect=calls))
         with pytest.raises(InputError, match=f"cannot write .*{name}: No space left on device"):
-            train_run(config, results, root, "cpu")
+            train_run(config, results, root, Execution())
     after = snapshot(results)
     assert {name: after[name] for name in before} == before
     assert find(config, results) is None
@@ -418,7 +419,7 @@ def test_a_full_disk_loses_nothing(
 
     if number > 2:  # all epochs are in the checkpoint
         monkeypatch.setattr(training, "train_one_epoch", never)
-    run = train_run(config, results, root, "cpu")
+    run = train_run(config, results, root, Execution())
     assert run.record["timing"]["sessions"] == (1 if number == 1 else 2)
     assert {path.name for path in run.folder.iterdir()} == {path.name for path in done.folder.iterdir()}
 
@@ -431,7 +432,7 @@ def test_a_record_that_is_damaged_is_told_and_left(results: Path, root: Path, mo
     path.write_text(json.dumps(record))
     before = snapshot(results)
     for attempt in (
-        lambda: train_run(tiny(**SHORT), results, root, "cpu"),
+        lambda: train_run(tiny(**SHORT), results, root, Execution()),
         lambda: load_or_train(tiny(**SHORT), results, root),
         lambda: load_or_train(tiny(seed=5), results, root),
     ):

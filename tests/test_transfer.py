@@ -12,6 +12,7 @@ from helpers import describe_network, easy_images, tiny, write_easy, write_netwo
 from hwr_utils import cli, data, files, preprocessing, records, runs
 from hwr_utils.device import transfer
 from hwr_utils.errors import InputError
+from hwr_utils.training import Execution
 
 N_TEST = 40  # images of custom:other, ten of each class
 
@@ -19,7 +20,7 @@ N_TEST = 40  # images of custom:other, ten of each class
 @pytest.fixture(scope="module")
 def made(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a run whose exported file is a network that looks where the bar of an easy image is."""
-    run = runs.train_run(tiny(epochs=1), tmp_path_factory.mktemp("results"), root, "cpu")
+    run = runs.train_run(tiny(epochs=1), tmp_path_factory.mktemp("results"), root, Execution())
     weights = np.zeros((4, 28, 28), np.float32)
     for label in range(4):
         weights[label, 3 + 6 * label : 7 + 6 * label, 4:24] = 0.5
