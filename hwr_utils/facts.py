@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hwr_utils import data, files, records, results
+from hwr_utils import data, files, records
 from hwr_utils.data import Dataset, catalog, gnt, hwdb
 from hwr_utils.errors import InputError
 from hwr_utils.synthesis import medians
@@ -15,19 +15,18 @@ INK = 128  # the level from which a pixel counts as ink
 COLUMNS, ROWS = 12, 10  # characters of an import that its sheet shows, and images of each
 
 
-def record(name: str, results_dir: str | Path | None = None, data_root: str | Path | None = None) -> Path:
-    """Count and measure a dataset from its files, and write its record anew; return the record's folder.
+def record(name: str, results_dir: Path, data_root: Path) -> Path:
+    """Count and measure a dataset from its files, and write its record anew, in `datasets/<name>/` of `results_dir`.
 
-    It is `datasets/<name>/` in `results_dir`; without folders, `results.RESULTS_DIR` and `data.default_root()` are
-    taken. An InputError where the files are missing or damaged, or it cannot be written, keeps an older record.
+    Returns that folder. An InputError where the files are missing or damaged, or it cannot be written, keeps an older
+    record.
     """
-    root = Path(data_root or data.default_root())
-    folder = Path(results_dir or results.RESULTS_DIR) / "datasets" / name.replace(":", "-")
-    if (samples := data.open_import(name, root)) is not None:
+    folder = results_dir / "datasets" / name.replace(":", "-")
+    if (samples := data.open_import(name, data_root)) is not None:
         found, images, labels = describe_import(name, samples), samples.images, samples.labels
         shown = _spread(np.unique(labels), COLUMNS)
     else:
-        dataset = data.load(name, root)
+        dataset = data.load(name, data_root)
         found, images, labels = describe(dataset), dataset.train_images, dataset.train_labels
         shown = np.arange(len(dataset.classes))
     if catalog.entry(name).pictures:
