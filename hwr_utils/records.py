@@ -145,9 +145,9 @@ def read(path: Path) -> dict[str, Any]:
     return record
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object; an InputError where the file is missing or holds none."""
-    with reading(path, "a record in JSON", REMEDY):
+def read_json(path: Path, remedy: str = REMEDY) -> dict[str, Any]:
+    """Read a JSON object; an InputError, with the remedy, where the file is missing or holds none."""
+    with reading(path, "a record in JSON", remedy):
         value = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
         if not isinstance(value, dict):
             raise ValueError(f"found a {type(value).__name__}, expected an object")
