@@ -1,6 +1,5 @@
 """What determines a run: its config, by the recipes and the parameters of `recipes.toml`."""
 
-import dataclasses
 import difflib
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -40,7 +39,7 @@ class RunConfig:
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values, keys in a fixed order, without parameters at their default."""
         training = {name: value for name, value in sorted(self.training.items()) if value != DEFAULTS[name]}
-        return dataclasses.asdict(self) | {"model": dict(sorted(self.model.items())), "training": training}
+        return vars(self) | {"model": dict(sorted(self.model.items())), "training": training}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "RunConfig":
