@@ -45,8 +45,7 @@ def only_one(lock: Path, doing: str) -> AbstractContextManager[Any]:
         try:
             return FileLock(lock).acquire(timeout=0)
         except Timeout as error:
-            told = "Wait until it is done, or stop it, and run your command again"
-            raise InputError(f"another process is {doing}. {told}.") from error
+            raise InputError(f"another process is {doing}. Stop it, or wait, and run your command again.") from error
 
 
 @contextmanager
