@@ -50,16 +50,8 @@ class Profile:
     data: dict[str, dict[str, Any]]  # dataset to draw -> its seed and sizes
     jobs: list[Job]
     pages: list[str]  # chapters to execute, by name
-
-    @property
-    def results(self) -> Path:
-        """The folder of the records. A profile that draws its data has one of its own."""
-        return OUT / "results" if self.data else results.RESULTS_DIR
-
-    @property
-    def data_root(self) -> Path:
-        """The folder of the datasets."""
-        return OUT / "data" if self.data else data.default_root()
+    results: Path  # the folder of the records; a profile that draws its data has one of its own
+    data_root: Path  # the folder of the datasets
 
     def parameters(self, page: str) -> dict[str, Any]:
         """Return what a chapter is executed with: the folders, and the first run of the network in its name."""
@@ -122,7 +114,8 @@ def read(profile: str) -> Profile:
             pages = [notebooks.find(name).stem for name in content.get("pages", [])]
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
-    return Profile(drawn, jobs, pages)
+    places = (OUT / "results", OUT / "data") if drawn else (results.RESULTS_DIR, data.default_root())
+    return Profile(drawn, jobs, pages, *places)
 
 
 def _jobs(block: Any) -> Iterator[Job]:
