@@ -58,9 +58,7 @@ def most_confused(confusion: np.ndarray, classes: Sequence[str], k: int = 10) ->
     )
 
 
-def summarise_test(
-    labels: np.ndarray, ranked: np.ndarray, losses: np.ndarray, n_classes: int
-) -> dict[str, float | int]:
+def summarise_test(labels: np.ndarray, ranked: np.ndarray, losses: np.ndarray, n_classes: int) -> dict[str, float]:
     """Compute the figures that a record keeps of one evaluation: counts, rates in 0..1 and the mean loss.
 
     Of N images it takes (N,) labels, (N, k) likeliest classes, best first, and (N,) cross-entropies in nats.

@@ -141,7 +141,7 @@ def _check_plan(experiment: str) -> None:
             raise InputError(f"experiment {experiment!r}: its section of {PLAN} has no row {row!r}. Write it first.")
 
 
-def missing(profile: str, results_dir: str | Path | None = None) -> list[Job]:
+def missing(profile: str, results_dir: results.Folder = None) -> list[Job]:
     """Return the runs of a profile without a record in `results_dir`, or where its records go; see `read`."""
     plan = read(profile)
     recorded = [record["config"] for _, record in records.read_all(results_dir or plan.results)]

@@ -17,6 +17,7 @@ from hwr_utils.errors import InputError, reading
 from hwr_utils.recipes import RunConfig
 
 RESULTS_DIR = files.REPOSITORY / "results"
+Folder = str | Path | None  # None stands for the default one, such as `RESULTS_DIR`
 
 
 @dataclass(frozen=True)
@@ -112,9 +113,7 @@ def drawing(record: Mapping[str, Any]) -> str:
     return shlex.join(["hwr", "synthesize", drawn["dataset"], *words]) + version
 
 
-def find(
-    config: RunConfig, results_dir: str | Path | None = None, data_files: Mapping[str, str] | None = None
-) -> Run | None:
+def find(config: RunConfig, results_dir: Folder = None, data_files: Mapping[str, str] | None = None) -> Run | None:
     """Return the recorded run of a config, or None if there is none.
 
     With `data_files`, the checksums of the data, only a run on exactly that data counts. Raises an InputError where a
@@ -132,7 +131,7 @@ def find(
     return found[0] if found else None
 
 
-def load_all(results_dir: str | Path | None = None) -> list[Run]:
+def load_all(results_dir: Folder = None) -> list[Run]:
     """Return every ended run under `results_dir` (None: `RESULTS_DIR`), in the order of their names."""
     return [Run(folder, record) for folder, record in records.read_all(results_dir or RESULTS_DIR)]
 
@@ -146,7 +145,7 @@ def variant(config: RunConfig) -> str:
     return ", ".join(recipes.WORDS.get(change, change) for change in said)
 
 
-def frame(results_dir: str | Path | None = None, parts: Iterable[str] = ()) -> pd.DataFrame:
+def frame(results_dir: Folder = None, parts: Iterable[str] = ()) -> pd.DataFrame:
     """Return one row a run whose id has all `parts`, ready to filter, group and join; the id is the index.
 
     Columns: dataset, architecture, recipe, options (`variant`), experiment (the id without seed: rows that share it are
@@ -214,9 +213,7 @@ def paired(first: Run, second: Run) -> tuple[np.ndarray, np.ndarray]:
     return one["classes"][:, 0] == one["labels"], other["classes"][:, 0] == other["labels"]
 
 
-def repetitions(
-    first: RunConfig, second: RunConfig, seeds: Iterable[int], results_dir: str | Path | None = None
-) -> pd.DataFrame:
+def repetitions(first: RunConfig, second: RunConfig, seeds: Iterable[int], results_dir: Folder = None) -> pd.DataFrame:
     """Compare two experiments on the same test images: a row for each seed or fold, which is the index.
 
     Columns: first and second (accuracy, 0..1), n (test images), won and lost (those that the first alone reads right,
@@ -243,16 +240,16 @@ def repetitions(
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("seed")
 
 
-def facts(dataset: str, results_dir: str | Path | None = None) -> dict[str, Any]:
+def facts(dataset: str, results_dir: Folder = None) -> dict[str, Any]:
     """Return what `facts.record` has measured of a dataset; an InputError, with the command, where nothing has."""
     again = f"Measure the dataset: hwr describe {dataset}"
     return records.read_json(_measured(dataset, results_dir) / "facts.json", again)
 
 
-def samples(dataset: str, results_dir: str | Path | None = None) -> np.ndarray:
+def samples(dataset: str, results_dir: Folder = None) -> np.ndarray:
     """Return the recorded sheet of a dataset's images, (C, K, H, W) uint8, white on black. Errors as `read_arrays`."""
     return records.read_arrays(_measured(dataset, results_dir) / "samples.npz")["samples"]
 
 
-def _measured(dataset: str, results_dir: str | Path | None) -> Path:
+def _measured(dataset: str, results_dir: Folder) -> Path:
     return Path(results_dir or RESULTS_DIR) / "datasets" / dataset.replace(":", "-")

@@ -21,16 +21,14 @@ from hwr_utils import data, distributed, evaluation, files, models, records, res
 from hwr_utils.data import catalog, splits, variants
 from hwr_utils.errors import InputError, MissingFiles, reading
 from hwr_utils.recipes import RunConfig
-from hwr_utils.results import Run
+from hwr_utils.results import Folder, Run
 from hwr_utils.training import Execution
 
 PACKAGE = Path(__file__).parent
 MAX_GALLERY = 60
 
 
-def load_or_train(
-    config: RunConfig, results_dir: str | Path | None = None, data_root: str | Path | None = None, device: str = "auto"
-) -> Run:
+def load_or_train(config: RunConfig, results_dir: Folder = None, data_root: Folder = None, device: str = "auto") -> Run:
     """Return the run of a config: from its record where there is one, else by training it.
 
     Without folders, records are in `results.RESULTS_DIR` and datasets in `data.default_root()`. Errors as `train_run`
@@ -243,9 +241,7 @@ def _train(config: RunConfig, dataset: data.Dataset, folder: Path, execution: Ex
     processes.agree(True)  # the others wait for the record
 
 
-def _arrays(
-    dataset: data.Dataset, validation: np.ndarray, ranked: np.ndarray, scores: np.ndarray
-) -> dict[str, dict[str, np.ndarray]]:
+def _arrays(dataset: data.Dataset, validation: np.ndarray, ranked: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
     """Return what `Run.predictions` and, where images may be shown, `Run.gallery` read."""
     labels = dataset.test_labels.astype(np.uint16)
     numbers = {"validation_indices": validation, "writers": dataset.test_writers, "test_indices": dataset.test_indices}
