@@ -48,14 +48,9 @@ def most_confused(confusion: np.ndarray, classes: Sequence[str], k: int = 10) ->
     both = np.triu(confusion + confusion.T, 1)
     order = np.argsort(both, axis=None, kind="stable")[::-1][:k]
     first, second = np.unravel_index(order[both.flat[order] > 0], both.shape)
-    return pd.DataFrame(
-        {
-            "pair": [f"{classes[a]} {classes[b]}" for a, b in zip(first, second, strict=True)],
-            "errors": both[first, second],
-            "first_as_second": confusion[first, second],
-            "second_as_first": confusion[second, first],
-        }
-    )
+    pairs = [f"{classes[a]} {classes[b]}" for a, b in zip(first, second, strict=True)]
+    counts = {"errors": both, "first_as_second": confusion, "second_as_first": confusion.T}
+    return pd.DataFrame({"pair": pairs} | {name: found[first, second] for name, found in counts.items()})
 
 
 def summarise_test(labels: np.ndarray, ranked: np.ndarray, losses: np.ndarray, n_classes: int) -> dict[str, float]:
