@@ -70,6 +70,8 @@ def train_run(config: RunConfig, results_dir: str | Path, data_root: str | Path,
     with distributed.join(execution.device) as processes, ExitStack() as held:
         if processes.first:
             held.enter_context(files.only_one(lock, f"training {folder.name}"))
+            for path in folder.glob(f".*{files.UNFINISHED}"):  # of a process that was killed
+                path.unlink(missing_ok=True)
         if not processes.agree((folder / "record.json").exists()):
             _train(config, dataset, folder, replace(execution, processes=processes))
         if processes.first:  # a process that was killed right after its record left one
@@ -168,9 +170,6 @@ def training_split(dataset: data.Dataset, config: RunConfig) -> tuple[np.ndarray
 def _train(config: RunConfig, dataset: data.Dataset, folder: Path, execution: Execution) -> None:
     """Train and evaluate a run, and leave its record in a folder that this process holds the lock of."""
     processes, image_size = execution.processes, config.training["image_size"]
-    if processes.first:
-        for path in folder.glob(f".*{files.UNFINISHED}"):  # of a process that was killed
-            path.unlink(missing_ok=True)
     # outputs of the network for classes that no image has: torchvision has 27 for EMNIST-letters
     spare = (config.training["n_outputs"] or len(dataset.classes)) - len(dataset.classes)
     if spare < 0:
