@@ -124,10 +124,8 @@ def find(config: RunConfig, results_dir: Folder = None, data_files: Mapping[str,
     found = [run for run in found if data_files in (None, run.record["dataset"]["files"])]
     if len(found) > 1:
         names = ", ".join(run.folder.name for run in found)
-        raise InputError(
-            f"{results_dir or RESULTS_DIR}: {names} answer to one config on different data, and the data is not there "
-            "to decide. Delete those that are out of date, or put the data under the data root."
-        )
+        told = "answer to one config on different data. Delete those that are out of date, or put the data in its place"
+        raise InputError(f"{results_dir or RESULTS_DIR}: {names} {told}.")
     return found[0] if found else None
 
 
@@ -206,10 +204,10 @@ def paired(first: Run, second: Run) -> tuple[np.ndarray, np.ndarray]:
     if first.record["dataset"]["files"] != second.record["dataset"]["files"] or not all(
         np.array_equal(one[name], other[name]) for name in {"labels", "test_indices"} & one.keys() & other.keys()
     ):
-        raise InputError(
-            f"{first.folder.name} and {second.folder.name} were tested on different images, so they cannot be compared "
-            "image by image. Compare runs on one dataset with one split and, where the split is drawn, one seed."
+        told = (
+            "were tested on different images. Compare runs on one dataset with one split and, if it is drawn, one seed"
         )
+        raise InputError(f"{first.folder.name} and {second.folder.name} {told}.")
     return one["classes"][:, 0] == one["labels"], other["classes"][:, 0] == other["labels"]
 
 
