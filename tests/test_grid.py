@@ -1,13 +1,15 @@
 """A profile is checked before anything runs, and tells which of its runs have no valid record."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
 from helpers import write_easy
-from hwr_utils import cli, data, grid, notebooks, recipes, records, results
+from hwr_utils import cli, data, files, grid, notebooks, recipes, records, results
 from hwr_utils.errors import InputError
 
 PROFILE = """
@@ -39,7 +41,6 @@ def profiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("dataset: digits-synthetic", "dataset: hiragana-synthetic", "'hiragana-synthetic'"),
         ("epochs: 1", "epochs: 0", "epochs=0"),
         ("epochs: 1", "epochs: 1, epochs: 2", "twice"),
-        ("epochs: 1", "experiment: E99", "E99"),
         (PROFILE, "a: [", "is damaged"),
     ],
 )
@@ -68,14 +69,13 @@ def test_a_chapter_is_given_the_first_run_of_its_network(profiles: Path) -> None
     assert given["results_dir"] == str(grid.OUT / "results")
 
 
-def test_an_experiment_is_planned_before_it_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_experiment_is_planned_before_it_is_run() -> None:
     """What the plan must say of one experiment is not taken from the next."""
-    text = grid.PLAN.read_text(encoding="utf-8")
-    start = text.index("\n| Margin | ", text.index("\n## E2:"))
-    monkeypatch.setattr(grid, "PLAN", tmp_path / "plan.md")
-    grid.PLAN.write_text(text[:start] + text[text.index("\n", start + 1) :], encoding="utf-8")
-    with pytest.raises(InputError, match=r"'E2': .*'Margin'"):
-        grid.read("plan")
+    plan = (files.REPOSITORY / "book" / "plan.md").read_text(encoding="utf-8")
+    sections = {part.partition(":")[0]: part for part in plan.split("\n## ")}
+    for block in yaml.safe_load((grid.CONFIG / "plan.yaml").read_text(encoding="utf-8"))["train"]:
+        for row in ("Margin", "Stopping rule"):
+            assert re.search(rf"^\| {row} \|.*\w.*\|$", sections[block["experiment"]], re.M), block["experiment"]
 
 
 def test_runs_wait_for_a_gpu_and_for_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
