@@ -72,24 +72,6 @@ class Profile:
         return all((self.data_root / entry.folders[0] / file).exists() for file in entry.stored)
 
 
-class _Loader(yaml.BaseLoader):
-    """Reads values as the command line does, and refuses a key that is given twice.
-
-    YAML itself would read 1e-4 as text and 010 as 8, and would keep the last of two equal keys without a word.
-    """
-
-    def construct_scalar(self, node: yaml.ScalarNode) -> Any:
-        """Read a value; in quotes it is text."""
-        return notebooks.parse(node.value, str if node.style in ("'", '"') else None)
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Read a mapping; an InputError where a key is there twice."""
-        found = super().construct_mapping(node, deep)
-        if len(found) < len(node.value):
-            raise InputError(f"line {node.start_mark.line + 1}: a key is there twice. Keep one of the two.")
-        return found
-
-
 def read(profile: str) -> Profile:
     """Read `config/<profile>.yaml` and check all of it, before anything runs.
 
@@ -101,10 +83,14 @@ def read(profile: str) -> Profile:
     path = known[profile]
     with reading(path, "a profile as quick.yaml explains it", "Mend it."):
         try:
-            content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+            # the values are read as those of the command line: YAML would take 1e-4 for a text, and 010 for 8
+            content = yaml.load(path.read_text(encoding="utf-8"), yaml.BaseLoader)
             for key in content:
                 recipes.known("key ", key, ("data", "train", "pages"))
-            drawn = {name: synthesis.checked(name, **sizes) for name, sizes in content.get("data", {}).items()}
+            drawn = {}
+            for name, sizes in content.get("data", {}).items():
+                values = {size: notebooks.parse(text) for size, text in sizes.items()}
+                drawn[name] = synthesis.checked(name, **values)
             jobs = [job for block in content.get("train", []) for job in _jobs(block)]
             for job in jobs:
                 if drawn:
@@ -122,7 +108,8 @@ def _jobs(block: Any) -> Iterator[Job]:
         raise InputError(f"train: found {block!r}, expected `architecture`, `dataset` and parameters of a run.")
     block.pop("experiment", None)  # names the section of book/plan.md that says how the runs are judged
     for values in product(*(value if isinstance(value, list) else [value] for value in block.values())):
-        named = dict(zip(block, values, strict=True))
+        types = [recipes.PARAMETERS.get(name, {}).get("type") for name in block]
+        named = dict(zip(block, map(notebooks.parse, values, types), strict=True))
         catalog.entry(named["dataset"])
         device = named.pop("device", "auto")
         yield Job(recipes.configure(**named), device)

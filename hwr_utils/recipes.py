@@ -99,7 +99,7 @@ def configure(dataset: str, architecture: str, recipe: str = "paper", seed: int 
 def _checked(name: str, value: Any, rule: Mapping[str, Any]) -> Any:
     given = type(value)  # not isinstance, for which True is an int
     if given is not rule["type"] and not (rule["type"] is float and given is int):
-        how = {bool: "true or false", int: "such as 10", float: "such as 0.001 or 1e-4", str: "in a profile in quotes"}
+        how = {bool: "true or false", int: "such as 10", float: "such as 0.001 or 1e-4", str: "in quotes"}
         wanted = f"{rule['type'].__name__}, {how[rule['type']]}: {rule['meaning']}"
         raise InputError(f"{name}={value!r} is of type {given.__name__}, expected {wanted}")
     if "choices" in rule:
