@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from hwr_utils import files, recipes
+from hwr_utils import files
 from hwr_utils.errors import InputError, reading
 from hwr_utils.recipes import RunConfig
 
@@ -70,10 +70,6 @@ def _check(record: Mapping[str, Any], kind: str) -> None:
     # they are validated when they are read where the book is built.
     with suppress(ImportError):
         _validator(kind)(record, name_prefix="record")
-    if given := record.get("config"):
-        recipes.known("architecture ", of := given["architecture"], recipes.MODEL_OPTIONS)
-        base, values = recipes.base(given["recipe"], of), given["training"] | given["model"]
-        recipes.configure(given["dataset"], of, base, given["seed"], **values)
     tests = {part: record[part] for part in ("test", "test_last_epoch") if part in record} | {"evaluation": record}
     tests |= {f"test of {one['format']}": one["test"] for one in record.get("formats", [])}
     for part, test in tests.items():
