@@ -3,7 +3,6 @@
 import csv
 import dataclasses
 import json
-import math
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -91,11 +90,10 @@ def test_a_record_comes_back_with_its_arrays(tmp_path: Path) -> None:
 DAMAGED: list[tuple[Any, str]] = [
     (json.dumps(example()).encode()[:-1], "is damaged"),
     (b"[]", "found a list"),
-    (changed(example(), "test", "loss", value=math.nan), "NaN"),
     (changed(example(), "test", "accuracy", value=1.01), "record.test.accuracy"),
     (changed(example(), "run_id", value="../outside"), "record.run_id"),
     ({name: value for name, value in example().items() if name != "test"}, r"must contain \['test'\]"),
-    (changed(example(), "schema_version", value=2), "schema_version is 2"),
+    (changed(example(), "schema_version", value=2), "record.schema_version .*found 2"),
 ]
 
 
