@@ -75,7 +75,7 @@ def _validator(kind: str) -> Callable[..., Any]:
 
 
 def write(folder: Path, record: Mapping[str, Any], arrays: Mapping[str, Mapping[str, np.ndarray]]) -> None:
-    """Write a run's arrays, by the stem of their `.npz`, its line of `log.csv`, and then its record, each in one step.
+    """Write a run's line of `log.csv`, its arrays, by the stem of their `.npz`, and then its record, each in one step.
 
     The log, beside the folders of the runs, keeps every run that was made; its last column says why one was replaced.
     Raises an InputError where the record breaks the schema, or the folder cannot be written.
@@ -83,13 +83,13 @@ def write(folder: Path, record: Mapping[str, Any], arrays: Mapping[str, Mapping[
     from filelock import FileLock  # which imports asyncio, and readers of records need no lock
 
     validate(record, folder / "record.json")
-    for stem, content in arrays.items():
-        write_arrays(folder / f"{stem}.npz", content)
     path, test = folder.parent / "log.csv", record["test"]
     with FileLock(folder.parent / ".locks" / "log.lock"):
         text = path.read_text(encoding="utf-8") if path.exists() else "run,created,accuracy,n,replaced\n"
         row = f"{record['run_id']},{record['created']},{test['accuracy']:.6f},{test['n']},\n"
         files.write_text(path, text + row)
+    for stem, content in arrays.items():
+        write_arrays(folder / f"{stem}.npz", content)
     files.write_json(folder / "record.json", record)
 
 
