@@ -3,6 +3,7 @@
 `reading` and `writing` are the one place where what libraries raise about a file becomes a sentence.
 """
 
+import re
 import tomllib
 import warnings
 from collections.abc import Iterator
@@ -14,14 +15,8 @@ _BEGINNINGS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8
 
 def kind(content: bytes) -> str:
     """Say what a file is, by how its content begins; for messages."""
-    if not content:
-        return "empty"
-    if content[4:8] == b"ftyp":
-        return "a HEIC or AVIF picture"
-    if content.startswith(b"RIFF"):
-        return "a WebP picture" if content[8:12] == b"WEBP" else "a sound or a film"
-    beginning = content.lstrip(b"\xef\xbb\xbf \r\n")[:16].decode("latin-1")
-    known = (name for start, name in _BEGINNINGS.items() if beginning.startswith(start))
+    beginning = content[:64].decode("latin-1")
+    known = (name for start, name in _BEGINNINGS.items() if re.match(start, beginning, re.DOTALL))
     return next(known, f"of an unknown kind (its first bytes are {content[:4].hex()})")
 
 
