@@ -118,7 +118,7 @@ def _jobs(block: Any) -> Iterator[Job]:
 def missing(profile: str, results_dir: results.Folder = None) -> list[Job]:
     """Return the runs of a profile without a record in `results_dir`, or where its records go; see `read`."""
     plan = read(profile)
-    recorded = [record["config"] for _, record in records.read_all(results_dir or plan.results)]
+    recorded = [run.record["config"] for run in results.load_all(results_dir or plan.results)]
     return [job for job in plan.jobs if job.config.to_dict() not in recorded]
 
 
@@ -145,9 +145,9 @@ def draw(profile: str, dataset: str) -> None:
     synthesis.write(dataset, plan.data_root, **plan.data[dataset])
     drawn = data.checksums(dataset, plan.data_root)
     shutil.rmtree(plan.results / "datasets" / dataset, ignore_errors=True)
-    for folder, record in records.read_all(plan.results):
-        if record["config"]["dataset"] == dataset and record["dataset"]["files"] != drawn:
-            shutil.rmtree(folder)
+    for run in results.load_all(plan.results):
+        if run.config.dataset == dataset and run.record["dataset"]["files"] != drawn:
+            shutil.rmtree(run.folder)
 
 
 if __name__ == "__main__":  # for the Snakefile

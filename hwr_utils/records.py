@@ -9,7 +9,7 @@ kind of record has a schema beside this module. Reading needs no torch, so that 
 import io
 import json
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
@@ -141,13 +141,3 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """Read one `.npz` of a run folder, without pickle; an InputError where it is missing or damaged."""
     with reading(path, "a NumPy archive", REMAKE), path.open("rb") as file, np.load(file, allow_pickle=False) as found:
         return dict(found)
-
-
-def read_all(results_dir: str | Path, parts: Iterable[str] = ()) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Yield (folder, record) of the ended runs under `results_dir` whose names have all `parts`, ordered by name.
-
-    Errors as `read`. One bad record stops the reader: a table with a run silently left out would be a wrong table.
-    """
-    for path in sorted(Path(results_dir).glob("*/record.json")):
-        if all(part in path.parent.name for part in parts):
-            yield path.parent, read(path)

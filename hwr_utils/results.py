@@ -124,9 +124,14 @@ def find(config: RunConfig, results_dir: Folder = None, data_files: Mapping[str,
     return found[0] if found else None
 
 
-def load_all(results_dir: Folder = None) -> list[Run]:
-    """Return every ended run under `results_dir` (None: `RESULTS_DIR`), in the order of their names."""
-    return [Run(folder, record) for folder, record in records.read_all(results_dir or RESULTS_DIR)]
+def load_all(results_dir: Folder = None, parts: Iterable[str] = ()) -> list[Run]:
+    """Return the ended runs under `results_dir` whose names have all `parts`, in the order of their names.
+
+    Errors as `records.read`. One bad record stops the reader: a table with a run silently left out would be wrong.
+    """
+    places = sorted(Path(results_dir or RESULTS_DIR).glob("*/record.json"))
+    named = [path for path in places if all(part in path.parent.name for part in parts)]
+    return [Run(path.parent, records.read(path)) for path in named]
 
 
 def variant(config: RunConfig) -> str:
@@ -155,8 +160,7 @@ def frame(results_dir: Folder = None, parts: Iterable[str] = ()) -> pd.DataFrame
             "experiment": records.run_id(replace(config, seed=0), record["dataset"]["files"]),
             "seed": config.seed,
             "fold": config.seed % FOLDS if config.training["split"] == "folds" else None,
-            "split": config.training["split"],
-            "image_size": config.training["image_size"],
+            **{name: config.training[name] for name in ("split", "image_size")},
             "epochs": len(record["history"]),
             "classes": len(record["dataset"]["classes"]),
             "n_train": record["dataset"]["n_train"],
@@ -167,10 +171,10 @@ def frame(results_dir: Folder = None, parts: Iterable[str] = ()) -> pd.DataFrame
             "device": record["environment"]["device"],
             "published": record["dataset"]["published"],
             "created": record["created"][:10],
-            "folder": folder,
+            "folder": run.folder,
         }
-        for folder, record in records.read_all(results_dir or RESULTS_DIR, parts)
-        for config in [RunConfig.from_dict(record["config"])]
+        for run in load_all(results_dir, parts)
+        for record, config in [(run.record, run.config)]
     ]
     return pd.DataFrame(rows).set_index("run") if rows else pd.DataFrame()
 

@@ -130,7 +130,7 @@ def test_font_has_the_characters_of_the_book(book: Path, pages: dict[str, str]) 
 
 def test_the_table_of_runs_is_that_of_the_records(pages: dict[str, str]) -> None:
     page = parse(pages["book/runs.html"])
-    found = [record for _, record in records.read_all(RESULTS)]
+    found = [run.record for run in results.load_all(RESULTS)]
     for row, record in zip(table_rows(page, "accuracy (%)"), found, strict=True):
         test = record["test"]
         low, high = evaluation.wilson_interval(test["correct"], test["n"])

@@ -12,10 +12,10 @@ import torch
 
 import helpers
 from helpers import LIMIT, STEPS, environment, tiny, train_argv, write_easy
-from hwr_utils import records, runs
+from hwr_utils import runs
 from hwr_utils.distributed import Processes, parallel
 from hwr_utils.errors import InputError
-from hwr_utils.results import Run
+from hwr_utils.results import Run, load_all
 from hwr_utils.training import Execution, choose_execution
 
 PLAIN = tiny(epochs=2, batch_size=17, dropout=False)
@@ -38,8 +38,8 @@ def torchrun(root: Path, results: Path, **stop: Any) -> "subprocess.CompletedPro
 
 
 def only_run(results: Path) -> Run:
-    (found,) = records.read_all(results)
-    return Run(*found)
+    (found,) = load_all(results)
+    return found
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ import archive
 from hwr_utils import evaluation, files, records, results
 from hwr_utils.data import catalog
 from hwr_utils.errors import InputError
-from hwr_utils.recipes import RunConfig, configure
+from hwr_utils.recipes import configure
 from hwr_utils.records import run_id
 
 RESULTS = files.REPOSITORY / "results"
@@ -77,10 +77,10 @@ def test_a_record_comes_back_with_its_arrays(tmp_path: Path) -> None:
     arrays = {"labels": np.arange(5, dtype=np.uint16), "scores": np.linspace(0, 1, 6, dtype=np.float16).reshape(2, 3)}
     records.write(tmp_path / "run", example(), {"predictions": arrays})
     assert {path.name for path in (tmp_path / "run").iterdir()} == {"record.json", "predictions.npz"}
-    ((folder, record),) = records.read_all(tmp_path)
+    (run,) = results.load_all(tmp_path)
+    folder, record = run.folder, run.record
     assert (folder, record) == (tmp_path / "run", example())
-    config = RunConfig.from_dict(record["config"])
-    assert run_id(config, dict(reversed(record["dataset"]["files"].items()))) == record["run_id"]
+    assert run_id(run.config, dict(reversed(record["dataset"]["files"].items()))) == record["run_id"]
     found = records.read_arrays(folder / "predictions.npz")
     assert set(found) == set(arrays)
     for name, array in arrays.items():
@@ -107,7 +107,7 @@ def test_what_is_no_record_gets_neither_in_nor_out(tmp_path: Path, content: Any,
         content = json.dumps(content).encode()
     files.write_bytes(path, content)
     with pytest.raises(InputError, match=message) as caught:
-        list(records.read_all(tmp_path))
+        results.load_all(tmp_path)
     assert str(path) in str(caught.value)
     assert path.read_bytes() == content
 
@@ -128,8 +128,8 @@ def test_damaged_arrays_are_refused(tmp_path: Path, damage: Callable[[bytes], by
 
 
 def test_committed_records_agree_with_themselves() -> None:
-    for folder, record in records.read_all(RESULTS):
-        config = RunConfig.from_dict(record["config"])
+    for run in results.load_all(RESULTS):
+        folder, record, config = run.folder, run.record, run.config
         assert run_id(config, record["dataset"]["files"]) == record["run_id"] == folder.name
         assert config.dataset == record["dataset"]["name"]
         assert [row["epoch"] for row in record["history"]] == list(range(1, len(record["history"]) + 1))
@@ -156,7 +156,7 @@ def test_committed_records_agree_with_themselves() -> None:
 def test_every_run_stays_in_the_log() -> None:
     log = (RESULTS / "log.csv").read_text(encoding="utf-8").splitlines()
     rows = {row["run"]: row for row in csv.DictReader(log)}
-    recorded = {folder.name: record for folder, record in records.read_all(RESULTS)}
+    recorded = {run.folder.name: run.record for run in results.load_all(RESULTS)}
     assert set(recorded) <= set(rows), "a record that the log lacks"
     for name, row in rows.items():
         if name in recorded:
@@ -185,10 +185,10 @@ def test_an_edited_accuracy_is_noticed() -> None:
 
 
 def test_a_record_that_its_predictions_do_not_give_is_noticed() -> None:
-    folder, record = next(records.read_all(RESULTS))
-    edited = record | {"test": record["test"] | {"accuracy": 0.999, "correct": 999, "n": 1000}}
+    run = results.load_all(RESULTS)[0]
+    edited = run.record | {"test": run.record["test"] | {"accuracy": 0.999, "correct": 999, "n": 1000}}
     with pytest.raises(InputError, match="gives"):
-        archive.verify(edited, records.read_arrays(folder / "predictions.npz"), "x")
+        archive.verify(edited, records.read_arrays(run.folder / "predictions.npz"), "x")
 
 
 def test_repetitions_are_compared_on_the_same_images_or_not_at_all() -> None:

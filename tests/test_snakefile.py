@@ -17,7 +17,7 @@ import pytest
 
 import slurm
 from helpers import LIMIT, copy_checkout, until
-from hwr_utils import records
+from hwr_utils import records, results
 
 PROFILE = """
 data:
@@ -84,7 +84,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     assert (run / "checkpoint.pt").exists() and not (run / "record.json").exists()
 
     made.run("runs", "--cores", "2")
-    assert len(list(records.read_all(made.results))) == 2
+    assert len(results.load_all(made.results)) == 2
     return made
 
 
@@ -170,7 +170,5 @@ def test_on_slurm_a_job_killed_for_time_is_submitted_again_and_goes_on(tmp_path:
         printed, _ = process.communicate(timeout=LIMIT)
         assert process.returncode == 0, printed
         assert sorted(slurm_jobs("JobState")) == ["COMPLETED", "COMPLETED", "TIMEOUT"]
-    sessions = {
-        record["config"]["dataset"]: record["timing"]["sessions"] for _, record in records.read_all(checkout.results)
-    }
+    sessions = {run.config.dataset: run.record["timing"]["sessions"] for run in results.load_all(checkout.results)}
     assert sessions == {"digits-synthetic": 1, "letters-synthetic": 2}

@@ -11,7 +11,7 @@ import pytest
 
 import archive
 import environment as set_up
-from hwr_utils import files, records
+from hwr_utils import files, results
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -114,5 +114,5 @@ def test_the_archive_of_records_is_whole_and_always_the_same(tmp_path: Path) -> 
     inside = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert sums.keys() == inside - {"SHA256SUMS"}
     assert all(files.sha256((folder / name).read_bytes()) == digest for name, digest in sums.items())
-    assert len(list(records.read_all(folder / "results"))) == n > 0
+    assert len(results.load_all(folder / "results")) == n > 0
     assert {"README.md", "LICENSE-text", "hwr_utils/record.schema.json"} <= inside

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from hwr_utils import __version__, evaluation, files, records
+from hwr_utils import __version__, evaluation, files, records, results
 from hwr_utils.errors import InputError
 
 ROOT = files.REPOSITORY
@@ -40,9 +40,8 @@ def write(out: Path) -> int:
     Raises:
         InputError: a record is damaged or does not follow from its predictions, or this is no git checkout.
     """
-    found = list(records.read_all(ROOT / "results"))
-    for folder, record in found:
-        verify(record, records.read_arrays(folder / "predictions.npz"), folder)
+    for run in results.load_all(ROOT / "results"):
+        verify(run.record, records.read_arrays(run.folder / "predictions.npz"), run.folder)
     try:
         listed = subprocess.run(
             ["git", "ls-files", "-z", "results", *BESIDE], cwd=ROOT, capture_output=True, check=True
