@@ -15,6 +15,7 @@ from IPython.display import HTML, display
 from matplotlib import font_manager
 from matplotlib.figure import Figure
 
+from hwr_utils import records
 from hwr_utils.results import Run
 
 # Okabe and Ito's colours, told apart with any colour vision
@@ -107,8 +108,8 @@ def confusion(run: Run) -> Figure | None:
 
 def gallery(run: Run) -> Figure | None:
     """Show the 24 errors the model was surest of, as "true→predicted"; None where the images may not be shown."""
-    content = run.gallery
-    if content is None or len(content["index"]) == 0:
+    path = run.folder / "errors.npz"
+    if not path.exists() or len((content := records.read_arrays(path))["index"]) == 0:
         return None
     n = min(24, len(content["index"]))
     columns = min(12, n)

@@ -58,12 +58,6 @@ class Run:
                 raise ValueError(f"found {len(right)} and {right.sum()}")
         return found
 
-    @cached_property
-    def gallery(self) -> dict[str, np.ndarray] | None:
-        """The surest errors: images (K, H, W), index, labels, predicted, scores; None where they may not be shown."""
-        path = self.folder / "errors.npz"
-        return records.read_arrays(path) if path.exists() else None
-
     @property
     def confusion(self) -> np.ndarray:
         """The (C, C) confusion matrix of the test set; rows are true classes."""

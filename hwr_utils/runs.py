@@ -241,7 +241,7 @@ def _train(config: RunConfig, dataset: data.Dataset, folder: Path, execution: Ex
 
 
 def _arrays(dataset: data.Dataset, validation: np.ndarray, ranked: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
-    """Return what `Run.predictions` and, where images may be shown, `Run.gallery` read."""
+    """Return what `Run.predictions` and, where images may be shown, `plots.gallery` read."""
     labels = dataset.test_labels.astype(np.uint16)
     numbers = {"validation_indices": validation, "writers": dataset.test_writers, "test_indices": dataset.test_indices}
     predictions: dict[str, np.ndarray] = {"labels": labels, "classes": ranked, "scores": scores}
