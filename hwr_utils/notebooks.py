@@ -58,18 +58,12 @@ def check(path: Path, values: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in values.items():
         recipes.known(f"{path.name}: parameter ", name, known)
         default = known[name]
-        named = recipes.PARAMETERS[name]["type"] if name in recipes.PARAMETERS else str
-        wanted = named if default is None else type(default)
+        wanted = recipes.PARAMETERS.get(name, {"type": str})["type"] if default is None else type(default)
         if isinstance(value, str):
             value = parse(value, wanted)
-        if wanted is float and type(value) is int:
-            value = float(value)
-        # not isinstance: True would pass for an int
-        if type(value) is not wanted and not (value is None and default is None):
-            raise InputError(
-                f"{path.name}: {name}={value!r} is of type {type(value).__name__}, expected {wanted.__name__}; "
-                f"its default is {default!r}."
-            )
+        if value is not None or default is not None:
+            rule = {"type": wanted, "meaning": f"its default is {default!r}"}
+            value = recipes.checked(f"{path.name}: {name}", value, rule)
         if isinstance(value, str) and not value.isprintable():  # this also refuses bytes that are not UTF-8
             raise InputError(f"{path.name}: {name}={value!r} has characters that cannot be shown. Give other ones.")
         checked[name] = value

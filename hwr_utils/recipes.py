@@ -83,7 +83,7 @@ def configure(dataset: str, architecture: str, recipe: str = "paper", seed: int 
         known("parameter ", name, PARAMETERS | model, f" for {architecture}")
         rule = PARAMETERS.get(name) or {"type": type(model[name]), "meaning": f"an option of {architecture}"}
         if value is not None:
-            (model if name in model else training)[name] = _checked(name, value, rule)
+            (model if name in model else training)[name] = checked(name, value, rule)
     if training["init"]:  # a folder names its run, too
         training["init"] = "+".join(Path(origin).name for origin in training["init"].split("+"))
     if training["patience"] and not training["validation_fraction"]:
@@ -96,11 +96,12 @@ def configure(dataset: str, architecture: str, recipe: str = "paper", seed: int 
     return RunConfig(dataset, architecture, recipe, seed, model, training)
 
 
-def _checked(name: str, value: Any, rule: Mapping[str, Any]) -> Any:
+def checked(name: str, value: Any, rule: Mapping[str, Any]) -> Any:
+    """Return a value as the type of its rule, a row of `PARAMETERS`; an InputError where it breaks the rule."""
     given = type(value)  # not isinstance, for which True is an int
     if given is not rule["type"] and not (rule["type"] is float and given is int):
-        how = {bool: "true or false", int: "such as 10", float: "such as 0.001 or 1e-4", str: "in quotes"}
-        wanted = f"{rule['type'].__name__}, {how[rule['type']]}: {rule['meaning']}"
+        how = {bool: ", true or false", int: ", such as 10", float: ", such as 0.001 or 1e-4", str: ", in quotes"}
+        wanted = f"{rule['type'].__name__}{how.get(rule['type'], '')}: {rule['meaning']}"
         raise InputError(f"{name}={value!r} is of type {given.__name__}, expected {wanted}")
     if "choices" in rule:
         known(f"{name}=", value, rule["choices"])
