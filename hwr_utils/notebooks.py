@@ -3,6 +3,7 @@
 import ast
 import os
 import re
+import shutil
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -34,17 +35,13 @@ def parameters(path: Path) -> dict[str, Any]:
 
     Raises an InputError where it is no notebook, or a default is more than a literal value.
     """
+    import nbformat
     import papermill  # takes a second or two
 
     remedy = "Mend its cell tagged `parameters`: lines such as `seed = 0  # what it means`."
     with reading(path, "a notebook with parameters", remedy):
-        found = papermill.inspect_notebook(_for_papermill(path))
+        found = papermill.inspect_notebook(nbformat.read(path, 4))  # type: ignore[no-untyped-call]
         return {name: ast.literal_eval(one["default"]) for name, one in found.items()}
-
-
-def _for_papermill(path: Path) -> str:
-    """Escape the braces in a path: papermill would take them for places to fill with parameters."""
-    return str(path).replace("{", "{{").replace("}", "}}")
 
 
 def check(path: Path, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -118,10 +115,10 @@ def execute(
 
     options, environment = _kernel()
     with tempfile.TemporaryDirectory() as scratch, patch.dict(os.environ, environment):
-        draft = Path(scratch) / "notebook.ipynb"
+        draft = shutil.copyfile(path, Path(scratch) / "notebook.ipynb")  # papermill would fill in braces in its path
         try:
             notebook = papermill.execute_notebook(
-                _for_papermill(path),
+                draft,
                 draft,
                 checked,
                 kernel_name="python3",
@@ -132,7 +129,7 @@ def execute(
                 **({"km": kernel, "request_save_on_cell_execute": False} if kernel else {}),
             )
         except (papermill.PapermillExecutionError, RuntimeError) as error:  # a DeadKernelError is one of these
-            files.write_bytes(failed, (draft if draft.exists() else path).read_bytes())
+            files.write_bytes(failed, draft.read_bytes())
             told = f"the kernel died: {error}"
             if isinstance(error, papermill.PapermillExecutionError):
                 told = f"the cell In [{error.exec_count}] failed: {error.ename}: {error.evalue}"
