@@ -40,13 +40,9 @@ class DeviceError(RuntimeError):
     """The GPU failed while it trained; says when, what is kept and how to go on."""
 
 
-class InputWarning(UserWarning):
-    """Something about the input that a user should know, although the work goes on."""
-
-
 def warn(message: str) -> None:
-    """Warn about the input, in words as those of an `InputError`."""
-    warnings.warn(InputWarning(printable(message)), stacklevel=3)
+    """Warn of what a user should know about the input although the work goes on, in words as an `InputError`."""
+    warnings.warn(printable(message), stacklevel=3)
 
 
 @contextmanager

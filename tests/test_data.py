@@ -28,7 +28,7 @@ from helpers import write_easy
 from hwr_utils import cli, data, facts, files, results, runs, synthesis
 from hwr_utils.data import CATALOG, Dataset, convert, folders, idx, variants
 from hwr_utils.data.splits import fold_numbers, stratified_split
-from hwr_utils.errors import InputError, InputWarning, MissingFiles
+from hwr_utils.errors import InputError, MissingFiles
 from hwr_utils.recipes import configure
 
 Real = Callable[[str], Dataset]
@@ -234,22 +234,22 @@ def test_own_idx_files(tmp_path: Path, prefix: str, compress: bool) -> None:
 
 def test_labels_that_do_not_begin_at_0_name_their_classes(tmp_path: Path) -> None:
     folder = write_set(tmp_path / "custom/mine", train_labels=np.arange(20) % 10 + 1, test_labels=np.arange(10) + 1)
-    with pytest.warns(InputWarning, match="labels are 1 to 10"):
+    with pytest.warns(UserWarning, match="labels are 1 to 10"):
         found = data.load("custom:mine", tmp_path)
     assert found.classes == tuple(map(str, range(1, 11))) and found.test_labels.tolist() == list(range(10))
     (folder / "classes.txt").write_text("\n".join("あいうえおかきくけこ"), "utf-8")
-    with pytest.warns(InputWarning, match="called あ, い, う"):
+    with pytest.warns(UserWarning, match="called あ, い, う"):
         found = data.load("custom:mine", tmp_path)
     assert found.classes[0] == "あ" and found.train_labels.tolist() == [*range(10)] * 2
     (folder / "classes.txt").write_text("\n".join("ABCDEFGHIJKLMNOP"))  # is label 1 A or B?
-    with pytest.warns(InputWarning, match="without a training image: A,"):
+    with pytest.warns(UserWarning, match="without a training image: A,"):
         assert data.load("custom:mine", tmp_path).classes[1] == "B"
 
 
 def test_classes_without_images_are_named(tmp_path: Path) -> None:
     folder = write_set(tmp_path / "custom/mine", test_labels=np.zeros(10))
     (folder / "classes.txt").write_text("\n".join("0123456789ab"), "utf-8")
-    with pytest.warns(InputWarning) as told:
+    with pytest.warns(UserWarning) as told:
         data.load("custom:mine", tmp_path)
     missing = [str(one.message) for one in told]
     assert "training image: a, b." in missing[0] and "test image: 1, 2, 3, 4, 5 and 4 more." in missing[1]
@@ -260,7 +260,7 @@ def test_images_that_lie_transposed_are_told(tmp_path: Path, real: Real) -> None
     write_set(tmp_path / "custom/mine", train_images=upright, train_labels=labels)
     data.load("custom:mine", tmp_path)  # a warning would be an error
     write_set(tmp_path / "custom/mine", train_images=upright.transpose(0, 2, 1), train_labels=labels)
-    with pytest.warns(InputWarning, match="may lie transposed"):
+    with pytest.warns(UserWarning, match="may lie transposed"):
         data.load("custom:mine", tmp_path)
 
 
@@ -336,7 +336,7 @@ def test_pictures_that_cannot_be_read_are_named_and_left_out(tmp_path: Path, pic
     for name, content in (("b/2.png", b"no image"), ("labels.csv", b"1")):
         files.write_bytes(pictures / "train" / name, content)
     Image.new("L", (50, 50), 200).save(pictures / "train/が/blank.png")
-    with pytest.warns(InputWarning) as told:
+    with pytest.warns(UserWarning) as told:
         found = data.load("custom:mine", tmp_path)
     assert found.files == expected.files and len(found.train_labels) == len(expected.train_labels)
     for name in ("b/2.png", "labels.csv", "blank.png"):
@@ -348,7 +348,7 @@ def test_what_lies_beside_the_two_parts_is_no_part(tmp_path: Path, pictures: Pat
     write_picture(pictures / "train_old/b/1.png")
     (pictures / "download.zip").write_bytes(b"")  # that broke off
     (pictures / "train/b/lost.png").symlink_to("nowhere")
-    with pytest.warns(InputWarning, match="not from train_old"), pytest.warns(InputWarning, match="lost"):
+    with pytest.warns(UserWarning, match="not from train_old"), pytest.warns(UserWarning, match="lost"):
         assert data.load("custom:mine", tmp_path).files == expected
     (pictures / "train").rename(pictures / "train1")
     with pytest.raises(InputError, match="holds train1, train_old"):
@@ -457,7 +457,7 @@ def parquet(folder: Path) -> None:
         table.to_parquet(folder / f"{name}-00000-of-00001.parquet")
 
 
-@pytest.mark.filterwarnings("ignore::hwr_utils.errors.InputWarning")  # of the file without labels
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of the file without labels
 @pytest.mark.parametrize("make", [csv, csv_without_header, npz, parquet])
 def test_what_others_share_becomes_idx_files(tmp_path: Path, make: Callable[[Path], None]) -> None:
     source, out = tmp_path / "source", tmp_path / "custom/mine"

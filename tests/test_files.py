@@ -12,7 +12,7 @@ import pytest
 
 from helpers import LIMIT, environment, until
 from hwr_utils import errors, files
-from hwr_utils.errors import InputError, InputWarning
+from hwr_utils.errors import InputError
 
 
 @pytest.mark.parametrize("call", ["builtins.open", "os.fsync", "os.replace"])
@@ -131,5 +131,5 @@ def test_no_name_of_a_file_steers_the_terminal() -> None:
     name = os.fsdecode(b"\x1b[2J\xff\r\n") + "\u202eが"
     for message in (str(InputError(name)), errors.printable(name)):
         assert message == "\\x1b[2J\\udcff\\r\\n\\u202eが"
-    with pytest.warns(InputWarning, match=r"^\\x07$"):
+    with pytest.warns(UserWarning, match=r"^\\x07$"):
         errors.warn("\a")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from hwr_utils.data import gnt
-from hwr_utils.errors import InputError, InputWarning
+from hwr_utils.errors import InputError
 
 # 啊, the first character of level 1, as an image of 3x2, written down byte by byte from the format's description
 RECORD = bytes([16, 0, 0, 0, 0xB0, 0xA1, 3, 0, 2, 0, 255, 254, 253, 0, 1, 2])
@@ -140,5 +140,5 @@ def test_what_is_no_source_is_told(tmp_path: Path, name: str, content: bytes, me
         read(tmp_path / name)
     if name == "a.alz":  # beside what can be read, it is told and left out
         (tmp_path / "b.gnt").write_bytes(RECORD)
-        with pytest.warns(InputWarning, match=message):
+        with pytest.warns(UserWarning, match=message):
             assert read(tmp_path) == [("b.gnt", RECORD)]

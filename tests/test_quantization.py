@@ -17,7 +17,7 @@ from helpers import N_CLASSES, easy_images, tiny, write_easy
 from hwr_utils import cli, data, files, models, preprocessing, records, results, runs
 from hwr_utils.device import calibration, export, quantization, recognizer
 from hwr_utils.device.export import FORMATS
-from hwr_utils.errors import InputError, InputWarning
+from hwr_utils.errors import InputError
 from hwr_utils.training import Execution
 
 CLASSIFIER = 4 * (128 * N_CLASSES + N_CLASSES)  # bytes, of its 32-bit floats
@@ -182,7 +182,7 @@ def test_with_few_held_out_images_or_none_nothing_is_set(run: results.Run, recor
     test = np.zeros((4, 4), np.float32), np.zeros(4, np.int64)
     for n, source in ((0, None), (9, "validation")):
         few = np.zeros((n, 16, 16), np.uint8), np.zeros(n, np.int64)
-        with pytest.warns(InputWarning, match=f"{n} held-out images are too few"):
+        with pytest.warns(UserWarning, match=f"{n} held-out images are too few"):
             scores, used = quantization._scores(bare, nobody, {}, few, source, test)
         assert scores == {"held_out": None, "images": 0, "temperature": 1} and used == {"temperature": 1}
     records.validate(record | {"scores": scores}, Path("quantization.json"))

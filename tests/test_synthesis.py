@@ -9,7 +9,7 @@ import pytest
 
 from hwr_utils import files, synthesis
 from hwr_utils.data import idx, load
-from hwr_utils.errors import InputError, InputWarning
+from hwr_utils.errors import InputError
 from hwr_utils.synthesis import drawing, fonts
 
 COUNTS = {"digits-synthetic": 10, "letters-synthetic": 26, "hiragana-synthetic": 46}
@@ -100,10 +100,10 @@ def test_a_set_is_drawn_anew_when_it_is_damaged_or_another_is_asked_for(
     idx.write_idx(labels, np.zeros(20, np.uint8))
     assert write() == first
     for changed, other in (({"seed": 1}, "seed"), ({"n_train": 71}, "n_train, seed")):
-        with pytest.warns(InputWarning, match=f"differs in {other};"):
+        with pytest.warns(UserWarning, match=f"differs in {other};"):
             assert write(**changed)["manifest.json"] != first["manifest.json"]
     monkeypatch.setattr(synthesis, "VERSION", synthesis.VERSION + 1)
-    with pytest.warns(InputWarning, match="version"):
+    with pytest.warns(UserWarning, match="version"):
         assert json.loads(write()["manifest.json"])["version"] == synthesis.VERSION
 
 
