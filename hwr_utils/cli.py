@@ -114,9 +114,7 @@ def _runs(results_dir: Path, filter: list[str], missing: str | None, format: str
         chosen = {place / name if name == Path(name).name else Path(name).absolute() for name in filter}
         if format or missing or not chosen or not chosen <= found:  # before any is removed
             told = f"{min(chosen - found)} is none" if chosen - found else "give some, and no --format or --missing"
-            raise InputError(
-                f"--remove takes names or folders of runs in {results_dir}, as `hwr runs` lists them: {told}."
-            )
+            raise InputError(f"--remove takes names or folders of runs that `hwr runs` lists in {results_dir}: {told}.")
         for folder in sorted(chosen):
             with files.only_one(results_dir / ".locks" / f"{folder.name}.lock", f"training {folder.name}"):
                 folder.unlink() if folder.is_symlink() else shutil.rmtree(folder)
@@ -190,9 +188,8 @@ def _completion(shell: str) -> None:
 
 def _parser(complete: Any = None) -> argparse.ArgumentParser:
     """Make the parser of what `cli.toml` lists; by `complete`, shtab knows which arguments are names of files."""
-    parser = argparse.ArgumentParser(
-        prog="hwr", description="Train, measure and use readers of handwriting.", allow_abbrev=False
-    )
+    about = "Train, measure and use readers of handwriting."
+    parser = argparse.ArgumentParser(prog="hwr", description=about, allow_abbrev=False)
     of_files: dict[str, Any] = {"path": Path, "run": _run_folder, "file": str}
     types = of_files | {"int": int, "value": notebooks.parse, "assignment": _assignment}
     places: dict[str, dict[str, Any]] = {

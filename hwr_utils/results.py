@@ -197,9 +197,7 @@ def paired(first: Run, second: Run) -> tuple[np.ndarray, np.ndarray]:
     if first.record["dataset"]["files"] != second.record["dataset"]["files"] or not all(
         np.array_equal(one[name], other[name]) for name in {"labels", "test_indices"} & one.keys() & other.keys()
     ):
-        told = (
-            "were tested on different images. Compare runs on one dataset with one split and, if it is drawn, one seed"
-        )
+        told = "were tested on different images. Compare runs on one dataset and split and, if it is drawn, one seed"
         raise InputError(f"{first.folder.name} and {second.folder.name} {told}.")
     return one["classes"][:, 0] == one["labels"], other["classes"][:, 0] == other["labels"]
 
