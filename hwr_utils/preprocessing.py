@@ -264,13 +264,11 @@ def centre_mass(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def resize(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
     """Scale (H, W) uint8 to (height, width): linear between pixels when it grows, averaging when it shrinks."""
     wide = image.astype(np.float64)  # once: NumPy multiplies mixed types a third slower
-    means: NDArray[np.float64] = _weights(image.shape[0], height) @ wide @ _weights(image.shape[1], width).T
-    return (means + 0.5).astype(np.uint8)  # the rest is cut off, so this rounds them, halves up
+    return _round(_weights(image.shape[0], height) @ wide @ _weights(image.shape[1], width).T)
 
 
 def _round(values: NDArray[np.floating]) -> NDArray[np.uint8]:
-    rounded: NDArray[np.uint8] = np.floor(np.clip(values, 0, 255) + 0.5).astype(np.uint8)  # halves go up
-    return rounded
+    return np.floor(np.clip(values, 0, 255) + 0.5).astype(np.uint8)  # halves go up
 
 
 def _weights(old: int, new: int) -> NDArray[np.float64]:
