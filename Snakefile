@@ -81,7 +81,7 @@ if ASKS:
     for dataset, stamp in drawings.items():
         if not profile.is_drawn(dataset):
             stamp.unlink(missing_ok=True)
-    # a run on images that are drawn anew is checked again: it is trained if the images are not the same as before
+    # the runs on images that are drawn anew are made anew, too
     undrawn = [dataset for dataset, stamp in drawings.items() if not stamp.exists()]
     todo += [job for job in profile.jobs if job.config.dataset in undrawn and job not in todo]
     for job in todo:
@@ -102,6 +102,12 @@ def group(dataset, architecture):
 groups = {group(job.config.dataset, job.config.architecture): [] for job in profile.jobs if profile.data}
 for folder, *of in recorded:
     groups.setdefault(group(*of), []).append(folder)
+
+
+def options(sizes):
+    """Return how a dataset is drawn as options of `hwr synthesize`."""
+    named = {f"--{name.replace('_', '-')}": str(value) for name, value in sizes.items() if value is not None}
+    return shlex.join(word for option in named.items() for word in option)
 
 
 def given(values):
@@ -176,9 +182,12 @@ rule pages_of_runs:
 
 rule draw:
     output: touch(STAMPS / "data" / "{dataset}-{sizes,[0-9a-f]{8}}")
+    params: options=lambda wildcards: options(profile.data[wildcards.dataset])
     message: "Drawing {wildcards.dataset}"
     resources: seconds=6
-    shell: "{PYTHON} -m hwr_utils.grid {NAME} {wildcards.dataset}"
+    shell:  # what was recorded of other images under this name goes
+        "{PYTHON} -m hwr_utils synthesize {wildcards.dataset} {params.options} --data-root {DATA_ROOT:q}"
+        " && rm -rf {RESULTS:q}/datasets/{wildcards.dataset} {RESULTS:q}/{wildcards.dataset}-*"
 
 
 rule run:

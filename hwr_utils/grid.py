@@ -4,8 +4,6 @@ The Snakefile does what a profile says. This module checks all of it before anyt
 record yet.
 """
 
-import shutil
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
@@ -14,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from hwr_utils import data, files, notebooks, processes, recipes, records, results, synthesis
+from hwr_utils import data, files, notebooks, recipes, records, results, synthesis
 from hwr_utils.data import catalog
 from hwr_utils.errors import InputError, MissingFiles, reading
 from hwr_utils.recipes import RunConfig
@@ -137,22 +135,3 @@ def runnable(jobs: list[Job], gpu: bool) -> tuple[list[Job], list[str]]:
             reasons.append(f"{len(waiting)} runs wait for their data. {error}")
             able = [job for job in able if job not in waiting]
     return able, reasons
-
-
-def draw(profile: str, dataset: str) -> None:
-    """Draw a dataset that a profile draws, and remove what was recorded of other images under its name."""
-    plan = read(profile)
-    synthesis.write(dataset, plan.data_root, **plan.data[dataset])
-    drawn = data.checksums(dataset, plan.data_root)
-    shutil.rmtree(plan.results / "datasets" / dataset, ignore_errors=True)
-    for run in results.load_all(plan.results):
-        if run.config.dataset == dataset and run.record["dataset"]["files"] != drawn:
-            shutil.rmtree(run.folder)
-
-
-if __name__ == "__main__":  # for the Snakefile
-    processes.end_with_snakemake()
-    try:
-        draw(*sys.argv[1:])
-    except InputError as error:
-        sys.exit(f"hwr_utils.grid: error: {error}")

@@ -1,6 +1,5 @@
 """A profile is checked before anything runs, and tells which of its runs have no valid record."""
 
-import json
 import re
 import shutil
 from pathlib import Path
@@ -9,7 +8,7 @@ import pytest
 import yaml
 
 from helpers import write_easy
-from hwr_utils import cli, data, files, grid, notebooks, recipes, records, results
+from hwr_utils import cli, files, grid, notebooks, recipes, results
 from hwr_utils.errors import InputError
 
 PROFILE = """
@@ -87,28 +86,6 @@ def test_runs_wait_for_a_gpu_and_for_data(tmp_path: Path, monkeypatch: pytest.Mo
     able, reasons = grid.runnable([simple, deep, absent], gpu=False)
     assert able == [simple] and len(reasons) == 2
     assert grid.runnable([simple, deep], gpu=True) == ([simple, deep], [])
-
-
-@pytest.mark.filterwarnings("ignore:.*it is replaced")
-def test_drawing_anew_removes_what_was_recorded_of_other_images(profiles: Path) -> None:
-    """Where only the files were lost the same images are drawn again, and the records stay."""
-    grid.draw("tiny", "digits-synthetic")
-    plan = grid.read("tiny")
-    assert plan.is_drawn("digits-synthetic")
-    folder = plan.results / "a-run"
-    shutil.copytree(COMMITTED[0], folder)
-    record = records.read_json(folder / "record.json")
-    record["config"] = plan.jobs[0].config.to_dict()
-    record["dataset"]["files"] = data.checksums("digits-synthetic", plan.data_root)
-    (folder / "record.json").write_text(json.dumps(record))
-    folder = folder.rename(plan.results / records.run_id(plan.jobs[0].config, record["dataset"]["files"]))
-    next(plan.data_root.rglob("train-labels*")).unlink()
-    assert not plan.is_drawn("digits-synthetic")
-    grid.draw("tiny", "digits-synthetic")
-    assert grid.missing("tiny") == plan.jobs[1:]
-    (profiles / "tiny.yaml").write_text(PROFILE.replace("n_train: 30", "n_train: 40"))
-    grid.draw("tiny", "digits-synthetic")
-    assert not folder.exists()
 
 
 def test_the_command_line_lists_and_removes_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -135,6 +135,15 @@ def test_a_page_is_executed_again_for_its_own_record(checkout: Checkout) -> None
     assert re.findall(r"Executing the pages of the runs of (\w+)-synthetic", printed) == ["digits"]
 
 
+def test_runs_on_other_images_go_when_a_set_is_drawn_anew(checkout: Checkout) -> None:
+    (checkout.folder / "config" / "tiny.yaml").write_text(PROFILE.replace("n_train: 40", "n_train: 50"))
+    checkout.run("runs", "--cores", "2")
+    found = {
+        run.config.dataset: run.record["dataset"]["drawn"]["n_train"] for run in results.load_all(checkout.results)
+    }
+    assert found == {"digits-synthetic": 50, "letters-synthetic": 500}
+
+
 def slurm_jobs(key: str) -> list[str]:
     """Return one property of all jobs that SLURM knows."""
     shown = subprocess.run(["scontrol", "show", "job"], capture_output=True, text=True, check=True).stdout
