@@ -185,7 +185,7 @@ def in_a_hand(strokes: list[Floats], seed: int, writer: int) -> list[Floats]:
     unit, habits = medians.unit(strokes), hand(seed, writer)
     moved = _vary_strokes(unit, Chance(keys_of(seed, writer, 3, np.arange(len(unit)))), habits)
     owner, chance = np.zeros(len(unit), np.int64), Chance(keys_of(seed, writer, 4))
-    return list(_pose(moved, owner, chance, habits))
+    return list(np.moveaxis(_pose(np.moveaxis(moved, -1, 0), owner, chance, habits), 0, -1))
 
 
 def draw_from_font(seed: int, writer: int, sheet: str, characters: str) -> list[NDArray[np.uint8] | None]:
@@ -214,14 +214,13 @@ def _bend(glyphs: list[NDArray[np.uint8]], chance: Chance, hand: Hand) -> NDArra
         top, left = (side - height) // 2, (side - width) // 2
         sheet[top : top + height, left : left + width] = (255 - glyph) / np.float32(255)
     line = 0.5 + (np.arange(WIDE) + 0.5 - WIDE / 2) / SIDE
-    pixels = np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)
+    pixels = np.stack(np.meshgrid(line, line)).reshape(2, 1, -1)
     # beyond the glyph's square the terms of degree 3 would turn back and show it again, so there they stay
     inside = np.clip(pixels, 0, 1)
-    posed = _pose(np.tile(inside, (n, 1, 1)), np.arange(n), chance, hand) + 2 * (pixels - inside)
+    posed = _pose(inside, np.arange(n), chance, hand) + 2 * (pixels - inside)
     place = np.clip(np.rint((side + SIDE * posed) / 2 * SCALE) / SCALE - 0.5, 0, side - 2)
-    corner = place.astype(np.int64)
-    column, row = np.moveaxis(corner, -1, 0)
-    right, down = np.moveaxis((place - corner).astype(np.float32), -1, 0)
+    column, row = corner = place.astype(np.int64)
+    right, down = (place - corner).astype(np.float32)
     flat, first = paper.ravel(), (np.arange(n)[:, None] * side + row) * side + column
     upper = flat[first] * (1 - right) + flat[first + 1] * right
     lower = flat[first + side] * (1 - right) + flat[first + side + 1] * right
@@ -238,18 +237,18 @@ def _draw_batch(batch: Batch, hand: Hand, seed: int, writer: int) -> list[NDArra
     paths = _vary_strokes(batch.paths, by_stroke, hand)
     paths = _vary_halves(paths, batch, by_sample, hand)
     control, joined = _join(paths, batch, by_stroke, hand)
-    control = _pose(control, batch.owner, by_sample, hand)
-    path = _fit(control, batch, SIDE - 2 * hand.pen).reshape(-1, 2)
+    posed = _pose(np.moveaxis(control, -1, 0), batch.owner, by_sample, hand)
+    path = _fit(posed, batch, SIDE - 2 * hand.pen).reshape(2, -1)
 
-    way = np.diff(path, axis=0, append=path[-1:])
+    way = np.diff(path, append=path[:, -1:])
     pressure = _press(by_stroke, hand).ravel()
     change = np.diff(pressure, append=0)
-    ink = np.sqrt((way**2).sum(1)) + hand.fall * way[:, 1]
+    ink = np.sqrt((way**2).sum(0)) + hand.fall * way[1]
     stroke = batch.segment // (POINTS + JOIN)
     kept = (batch.progress <= 1) | joined[stroke]
     segment, offset = batch.segment[kept], batch.offset[kept]
     weight = ink[segment] * batch.share[kept] * np.maximum(pressure[segment] + offset * change[segment], 0.05)
-    place = path[segment] + offset[:, None] * way[segment]
+    place = path.take(segment, 1) + offset * way.take(segment, 1)
     image = _lay_ink(place, weight, batch.sample[kept], by_sample, hand)
     return [_crop(gray) for gray in np.rint(255 - 255 * np.minimum(image, 1)).astype(np.uint8)]
 
@@ -316,8 +315,8 @@ def _press(chance: Chance, hand: Hand) -> Floats:
 
 
 def _pose(path: Floats, owner: Ints, chance: Chance, hand: Hand) -> Floats:
-    """Warp, squeeze, slant and turn whole characters, whose points are a path (s, P, 2)."""
-    x, y = (2 * path[..., axis] - 1 for axis in (0, 1))
+    """Warp, squeeze, slant and turn characters of a path (2, s, P), or (2, 1, P) if all have one; return (2, s, P)."""
+    x, y = 2 * path - 1
     warp = hand.warp + 0.035 * hand.looseness * chance.bell(7, 2)
     terms = (x * x, x * y, y * y, x * x * x, x * x * y, x * y * y, y * y * y)
     to_x, to_y = (sum(warp[owner, n, axis, None] * term for n, term in enumerate(terms)) for axis in (0, 1))
@@ -326,31 +325,34 @@ def _pose(path: Floats, owner: Ints, chance: Chance, hand: Hand) -> Floats:
         (mean + deviation * hand.looseness * chance.bell())[owner][:, None]
         for mean, deviation in ((1 + hand.aspect, 0.15), (hand.slant, 0.04), (hand.rise, 0.04))
     )
-    return np.stack([wide * x - slant * y, y - rise * x], axis=-1)
+    return np.stack([wide * x - slant * y, y - rise * x])
 
 
 def _fit(path: Floats, batch: Batch, side: float) -> Floats:
     """Scale characters to `side` pixels, the longer way, in the middle of the canvas, in steps of 1/SCALE pixel."""
-    strokes = path[:, :POINTS]
-    low, high = np.minimum.reduceat(strokes.min(1), batch.first), np.maximum.reduceat(strokes.max(1), batch.first)
-    scale = side / np.maximum((high - low).max(1, keepdims=True), 0.1)
+    strokes = path[..., :POINTS]
+    low, high = (end.reduceat(end.reduce(strokes, axis=2), batch.first, axis=1) for end in (np.minimum, np.maximum))
+    scale = side / np.maximum((high - low).max(0), 0.1)
     shift = CANVAS / 2 - scale * (low + high) / 2
-    moved = path * scale[batch.owner][:, None] + shift[batch.owner][:, None]
+    moved = path * scale[batch.owner][:, None] + shift[:, batch.owner, None]
     # a join that is warped may leave the box of the strokes, but must not leave the canvas
     return np.clip(np.rint(moved * SCALE) / SCALE, 4, CANVAS - 4)
 
 
 def _lay_ink(place: Floats, weight: Floats, sample: Ints, chance: Chance, hand: Hand) -> NDArray[np.float32]:
-    """Share the weight of points (m, 2) among pixels; return (n, CANVAS, CANVAS), 0 for paper to 1 for full ink."""
+    """Share the weight of points (2, m) among pixels; return (n, CANVAS, CANVAS), 0 for paper to 1 for full ink."""
     weight = np.rint(weight * SCALE) / SCALE
     n = len(chance.keys)
-    touched = np.rint((place + 0.75 * hand.pen * NIB[:, None]) * SCALE) / SCALE - 0.5
-    corner = touched.astype(np.int64)
-    (right, down), (column, row) = np.moveaxis(touched - corner, -1, 0), np.moveaxis(corner, -1, 0)
-    first = (sample * CANVAS + row) * CANVAS + column
-    lower, upper = weight * down, weight * (1 - down)
-    pixels = np.stack([first, first + 1, first + CANVAS, first + CANVAS + 1])
-    shares = np.stack([upper * (1 - right), upper * right, lower * (1 - right), lower * right])
+    pixels = np.empty((len(NIB), 4, len(weight)), np.int64)
+    shares = np.empty(pixels.shape)
+    for touch, pixel, share in zip(NIB, pixels, shares, strict=True):
+        touched = np.rint((place + 0.75 * hand.pen * touch[:, None]) * SCALE) / SCALE - 0.5
+        corner = touched.astype(np.int64)
+        (right, down), (column, row) = touched - corner, corner
+        np.add((sample * CANVAS + row) * CANVAS + column, np.array([[0], [1], [CANVAS], [CANVAS + 1]]), out=pixel)
+        lower, upper = weight * down, weight * (1 - down)
+        share[1], share[3] = upper * right, lower * right
+        share[0], share[2] = upper - share[1], lower - share[3]
     total = np.bincount(pixels.ravel(), shares.ravel(), n * CANVAS * CANVAS)
     noise = chance.noise(CANVAS * CANVAS).reshape(n, CANVAS, CANVAS).astype(np.float32)
     flow, grain = np.float32(hand.flow / (1 + 0.5 * hand.pen)), np.float32(hand.grain / 127.5)
