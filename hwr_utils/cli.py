@@ -54,7 +54,7 @@ def _download(name: str, data_root: Path) -> None:
 def _import_hwdb(sources: list[str], out: Path, **options: Any) -> None:
     from hwr_utils.data import hwdb
 
-    manifest = hwdb.import_gnt(sources, out, hwdb.Options(**options))
+    manifest = hwdb.import_gnt(sources, out, **options)
     dropped = sum(sum(source["others"].values()) for source in manifest["sources"])
     told = f"{manifest['samples']:,} samples of {len(manifest['sources'])} files"
     print(f"{out}: {told}; {dropped:,} of other characters left out")

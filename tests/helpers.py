@@ -23,7 +23,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from hwr_utils import files, recipes
 from hwr_utils.data import gnt
-from hwr_utils.data.hwdb import Options, import_gnt
+from hwr_utils.data.hwdb import import_gnt
 from hwr_utils.data.idx import write_idx
 from hwr_utils.device import recognizer
 from hwr_utils.recipes import RunConfig
@@ -63,7 +63,7 @@ def write_hands(data_root: Path, name: str = "hands", writers: int = 10) -> str:
         images[:, [2, -3], 2:-2] = images[:, 2:-2, [2, -3]] = 255  # a frame, so that all are cropped alike
         samples = zip((gnt.encode("啊阿埃挨"[label]) for label in labels), 255 - images, strict=True)
         (sources / f"{number}.gnt").write_bytes(gnt.serialize(samples))
-    import_gnt([sources], data_root / "custom" / name, Options(size=28, margin=2), workers=1)
+    import_gnt([sources], data_root / "custom" / name, size=28, margin=2, workers=1)
     return f"custom:{name}"
 
 

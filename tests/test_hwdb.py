@@ -13,10 +13,10 @@ import pytest
 
 from hwr_utils import files
 from hwr_utils.data import gnt, hwdb
-from hwr_utils.data.hwdb import Options, import_gnt
+from hwr_utils.data.hwdb import import_gnt
 from hwr_utils.errors import InputError
 
-SMALL = Options(size=16, margin=3)
+SMALL = {"size": 16, "margin": 3}
 
 
 def bar(height: int, width: int) -> np.ndarray:
@@ -44,7 +44,7 @@ def content(out: Path) -> dict[str, Any]:
 
 
 def test_an_import_by_hand(folder: Path, tmp_path: Path) -> None:
-    manifest = import_gnt([folder], tmp_path / "out", Options(16, 3, drop_others=True))
+    manifest = import_gnt([folder], tmp_path / "out", **SMALL, drop_others=True)
     found = content(tmp_path / "out")
     assert found["manifest"] == manifest
     assert (found["images"].shape, found["images"].dtype) == ((3, 16, 16), np.uint8)
@@ -73,15 +73,15 @@ def plain(tmp_path: Path) -> Path:
 
 def test_the_same_import_is_kept_and_another_refused(plain: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()  # an empty folder is none
-    import_gnt([plain], tmp_path / "out", SMALL)
+    import_gnt([plain], tmp_path / "out", **SMALL)
     before = (tmp_path / "out" / "images.npy").stat()
-    import_gnt([plain], tmp_path / "out", SMALL)
+    import_gnt([plain], tmp_path / "out", **SMALL)
     assert (tmp_path / "out" / "images.npy").stat() == before
     with pytest.raises(InputError, match="out holds another import"):
-        import_gnt([plain], tmp_path / "out", Options(20, 3))
+        import_gnt([plain], tmp_path / "out", size=20, margin=3)
     write(plain / "0.gnt", [("啊", bar(3, 3))])
     with pytest.raises(InputError, match="out holds another import"):
-        import_gnt([plain], tmp_path / "out", SMALL)
+        import_gnt([plain], tmp_path / "out", **SMALL)
 
 
 def test_what_is_there_and_no_import_is_left_alone(plain: Path, tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_what_is_there_and_no_import_is_left_alone(plain: Path, tmp_path: Path) 
         path.write_text("mine")
     for name, told in (("mine", "is there, and is no import"), ("file", "is a file")):
         with pytest.raises(InputError, match=f"{name} {told}"):
-            import_gnt([plain], tmp_path / name, SMALL)
+            import_gnt([plain], tmp_path / name, **SMALL)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "mine", "plain"]
 
 
@@ -105,13 +105,13 @@ def test_an_import_that_fails_leaves_nothing(
     with monkeypatch.context() as patch:
         patch.setattr(hwdb, step, die)
         with pytest.raises(InputError, match="a process was killed while"):
-            import_gnt([plain], tmp_path / "out", SMALL)
+            import_gnt([plain], tmp_path / "out", **SMALL)
     assert [path.name for path in tmp_path.iterdir()] == ["plain"]
-    import_gnt([plain], tmp_path / "out", SMALL)
+    import_gnt([plain], tmp_path / "out", **SMALL)
 
 
-REFUSED: dict[str, tuple[Callable[[Path], object], Options, str]] = {
-    "size": (lambda _: None, Options(size=8), "size=8 and margin=3"),
+REFUSED: dict[str, tuple[Callable[[Path], object], dict[str, int], str]] = {
+    "size": (lambda _: None, {"size": 8}, "size=8 and margin=3"),
     "twice": (lambda plain: shutil.copy(plain / "3.gnt", plain / "6.gnt"), SMALL, r"6\.gnt has the same content as"),
     "others": (lambda plain: write(plain / "3.gnt", [("，", bar(3, 3))]), SMALL, "，.*--drop-others"),
 }
@@ -119,11 +119,11 @@ REFUSED: dict[str, tuple[Callable[[Path], object], Options, str]] = {
 
 @pytest.mark.parametrize(("harm", "options", "message"), REFUSED.values(), ids=REFUSED)
 def test_what_cannot_be_imported_is_told(
-    plain: Path, tmp_path: Path, harm: Callable[[Path], object], options: Options, message: str
+    plain: Path, tmp_path: Path, harm: Callable[[Path], object], options: dict[str, int], message: str
 ) -> None:
     harm(plain)
     with pytest.raises(InputError, match=message):
-        import_gnt([plain], tmp_path / "out", options)
+        import_gnt([plain], tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
 
 

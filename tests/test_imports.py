@@ -15,7 +15,7 @@ from hwr_utils.errors import InputError
 from hwr_utils.sources import Source
 
 CHARACTERS = "啊阿埃"
-SMALL = hwdb.Options(size=16, margin=3)
+SMALL = {"size": 16, "margin": 3}
 Make = Callable[..., Path]
 
 
@@ -36,7 +36,7 @@ def make(tmp_path: Path) -> Make:
             path = sources / part / f"{1001 + number}.gnt"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(gnt.serialize(samples))
-        hwdb.import_gnt([sources], tmp_path / name, SMALL, workers=1)
+        hwdb.import_gnt([sources], tmp_path / name, **SMALL, workers=1)
         return tmp_path
 
     return _make
@@ -164,14 +164,14 @@ def test_the_name_of_an_import_is_its_samples(make: Make, tmp_path: Path) -> Non
     """Other content, options or parts give another checksum; the place gives the same."""
     sums = [data.checksums("custom:hands", make())["samples"]]
     source = tmp_path / "sources" / "custom" / "hands"
-    hwdb.import_gnt([source / "trn_gnt", source / "tst_gnt"], tmp_path / "custom" / "moved", SMALL, workers=1)
+    hwdb.import_gnt([source / "trn_gnt", source / "tst_gnt"], tmp_path / "custom" / "moved", **SMALL, workers=1)
     assert data.checksums("custom:moved", tmp_path)["samples"] == sums[0]
-    hwdb.import_gnt([source], tmp_path / "custom" / "wide", hwdb.Options(16, 2), workers=1)
+    hwdb.import_gnt([source], tmp_path / "custom" / "wide", size=16, margin=2, workers=1)
     sums.append(data.checksums("custom:wide", tmp_path)["samples"])
     (source / "tst_gnt").rename(source / "u")
-    hwdb.import_gnt([source], tmp_path / "custom" / "parts", SMALL, workers=1)
+    hwdb.import_gnt([source], tmp_path / "custom" / "parts", **SMALL, workers=1)
     sums.append(data.checksums("custom:parts", tmp_path)["samples"])
-    hwdb.import_gnt([source / "trn_gnt"], tmp_path / "custom" / "fewer", SMALL, workers=1)
+    hwdb.import_gnt([source / "trn_gnt"], tmp_path / "custom" / "fewer", **SMALL, workers=1)
     sums.append(data.checksums("custom:fewer", tmp_path)["samples"])
     assert len(set(sums)) == 4
 

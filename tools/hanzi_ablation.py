@@ -76,7 +76,7 @@ def characters() -> str:
 def read(paths: list[Path], folder: Path, playing: str) -> tuple[np.ndarray, np.ndarray]:
     """Import GNT files once into a folder, and return images (N, 56, 56) and labels (N,) of the characters in play."""
     if not hwdb.is_import(folder):
-        hwdb.import_gnt(paths, folder, hwdb.Options(drop_others=True), workers=1)
+        hwdb.import_gnt(paths, folder, drop_others=True, workers=1)
     found = hwdb.read_import(folder)
     label = np.full(len(gnt.LEVEL_1), -1)
     label[[gnt.LEVEL_1.index(c) for c in playing]] = np.arange(len(playing))

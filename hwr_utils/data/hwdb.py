@@ -10,7 +10,7 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +26,6 @@ SCHEMA_VERSION = 1
 COLUMNS = ("images", "labels", "writers")
 AGAIN = "Remove the folder, and import it again."
 LABELS = {character: label for label, character in enumerate(gnt.LEVEL_1)}
-
-
-@dataclass(frozen=True)
-class Options:
-    """What determines an import besides its sources."""
-
-    size: int = 56  # pixels a side, 16 to 512
-    margin: int = 3  # pixels left free on each side of the ink
-    drop_others: bool = False  # leave out samples beyond the 3,755 level-1 characters; otherwise they are an error
 
 
 @dataclass(frozen=True)
@@ -78,41 +69,49 @@ def read_import(folder: str | Path) -> Import:
 
 
 def import_gnt(
-    paths: Iterable[str | Path], out: str | Path, options: Options = Options(), workers: int | None = None
+    paths: Iterable[str | Path],
+    out: str | Path,
+    size: int = 56,
+    margin: int = 3,
+    drop_others: bool = False,
+    workers: int | None = None,
 ) -> dict[str, Any]:
     """Import GNT files, folders of them and zip archives, in this order, into `out`, which appears when it is complete.
 
-    If `out` already holds the same import, it is kept. Each of the `workers` (None: one a core) holds a file in memory.
+    Images become `size` pixels a side, 16 to 512, of which `margin` are left free on each side of the ink. With
+    `drop_others`, samples beyond the 3,755 level-1 characters are left out. If `out` already holds the same import, it
+    is kept. Each of the `workers` (None: one a core) holds a file in memory.
 
     Returns:
-        The manifest: schema_version; options; samples; classes; sources (for each: name; writer; part, see
-        `Source.part`; sha256; samples, how many it has; kept, how many of them are imported; others, how many it has
-        of each other character); arrays (SHA-256 of each file).
+        The manifest: schema_version; options, which are these three; samples; classes; sources (for each: name; writer;
+        part, see `Source.part`; sha256; samples, how many it has; kept, how many of them are imported; others, how many
+        it has of each other character); arrays (SHA-256 of each file).
 
     Raises:
         InputError: a source is missing or damaged, is given twice, or holds other characters without `drop_others`;
             `out` holds something else; there is too little room; a process of the import was killed.
     """
     out = Path(out)
-    if not (16 <= options.size <= 512 and 0 <= 2 * options.margin < options.size):
+    if not (16 <= size <= 512 and 0 <= 2 * margin < size):
         raise InputError(
-            f"size={options.size} and margin={options.margin} do not go together: expected a size of 16 to 512 pixels, "
+            f"size={size} and margin={margin} do not go together: expected a size of 16 to 512 pixels, "
             "and a margin of 0 or more that leaves room for the character."
         )
     sources = [source for path in paths for source in gnt.find(path)]
     told = processes.run(_scan, sources, "reading", workers=workers)
-    _check(sources, told, options)
+    _check(sources, told, drop_others)
     kept = [one["kept"] for one in told]
-    manifest: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "options": asdict(options), "samples": sum(kept)}
+    options = {"size": size, "margin": margin, "drop_others": drop_others}
+    manifest = {"schema_version": SCHEMA_VERSION, "options": options, "samples": sum(kept)}
     manifest |= {"classes": len(gnt.LEVEL_1), "sources": told}
     if not is_import(out):
         if out.is_dir() and any(out.iterdir()):
             raise InputError(f"{out} is there, and is no import. Give another folder, or remove it.")
-        with files.new_folder(out, needed=sum(kept) * (options.size**2 + 4)) as part:
-            shape = (sum(kept), options.size, options.size)
+        with files.new_folder(out, needed=sum(kept) * (size**2 + 4)) as part:
+            shape = (sum(kept), size, size)
             np.lib.format.open_memmap(part / "images.npy", mode="w+", dtype=np.uint8, shape=shape).flush()
             jobs = list(zip(sources, told, itertools.accumulate(kept, initial=0), strict=False))
-            labels = processes.run(functools.partial(_convert, options, part), jobs, "converting", workers=workers)
+            labels = processes.run(functools.partial(_convert, size, margin, part), jobs, "converting", workers=workers)
             np.save(part / "labels.npy", np.concatenate(labels))
             np.save(part / "writers.npy", np.repeat(np.array(range(len(kept)), np.uint16), kept))
             arrays = {f"{name}.npy": files.sha256(part / f"{name}.npy") for name in COLUMNS}
@@ -139,8 +138,8 @@ def _scan(source: Source) -> dict[str, Any]:
     }
 
 
-def _check(sources: list[Source], told: list[dict[str, Any]], options: Options) -> None:
-    """Refuse sources of equal content, and those of other characters unless the options leave these out."""
+def _check(sources: list[Source], told: list[dict[str, Any]], drop_others: bool) -> None:
+    """Refuse sources of equal content, and those of other characters unless these are to be left out."""
     others, first = Counter[str](), dict[str, Source]()
     for source, one in zip(sources, told, strict=True):
         if (other := first.setdefault(one["sha256"], source)) is not source:
@@ -150,7 +149,7 @@ def _check(sources: list[Source], told: list[dict[str, Any]], options: Options) 
             )
         others.update(one["others"])
     kept = sum(one["kept"] for one in told)
-    if not kept or (others and not options.drop_others):
+    if not kept or (others and not drop_others):
         named = ", ".join(f"{name} ({count:,})" for name, count in others.most_common(5))
         raise InputError(
             f"{others.total():,} samples are of {len(others)} characters that are not among the 3,755 of GB 2312 level "
@@ -158,7 +157,7 @@ def _check(sources: list[Source], told: list[dict[str, Any]], options: Options) 
         )
 
 
-def _convert(options: Options, part: Path, job: tuple[Source, dict[str, Any], int]) -> NDArray[np.uint16]:
+def _convert(size: int, margin: int, part: Path, job: tuple[Source, dict[str, Any], int]) -> NDArray[np.uint16]:
     """Write a source's images into their place in the array, and return their labels."""
     source, told, start = job
     content = source.read("a GNT file", gnt.MAX_BYTES)
@@ -169,6 +168,6 @@ def _convert(options: Options, part: Path, job: tuple[Source, dict[str, Any], in
     labels: list[int] = []
     for code, image in gnt.parse(content, source):
         if (label := LABELS.get(gnt.decode(code))) is not None:
-            images[start + len(labels)] = preprocessing.to_square(255 - image, options.size, options.margin)
+            images[start + len(labels)] = preprocessing.to_square(255 - image, size, margin)
             labels.append(label)
     return np.array(labels, np.uint16)
