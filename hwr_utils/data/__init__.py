@@ -270,17 +270,12 @@ def _read(promise: Entry, root: Path, download: bool) -> _Whole:
         _download(promise, folder)
         promise, folder, found = _find(promise, root)
     if missing := [f"{file}.gz" for file in promise.files if file not in found]:
-        lacking = ", ".join(missing if found else promise.stored)
-        told = f"{promise.name}: {folder} lacks {lacking}.{_instead(_top(promise, folder))}"
+        told = f"{promise.name}: {folder} lacks {', '.join(missing if found else promise.stored)}."
+        top = _top(promise, folder)
+        if inside := walk(top, strict=False) if top.is_dir() else []:
+            told += f" Found in {top}: {', '.join(one.file.name for one in inside[:5])}.{packed(inside)}"
         raise MissingFiles(f"{told} {promise.advice(root)}")
     return _read_idx(promise, folder, root, found)
-
-
-def _instead(top: Path) -> str:
-    """Say what a folder holds instead of a set's files."""
-    inside = walk(top, strict=False) if top.is_dir() else []
-    told = f" Found in {top}: {', '.join(one.file.name for one in inside[:5])}." if inside else ""
-    return told + packed(inside)
 
 
 def _read_idx(promise: Entry, folder: Path, root: Path, found: dict[str, Source]) -> _Whole:
