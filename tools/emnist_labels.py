@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from hwr_utils import files, results
-from hwr_utils.data import CATALOG, idx
+from hwr_utils.data import idx
+from hwr_utils.data.catalog import CATALOG
 from hwr_utils.errors import InputError
 
 LETTERS = CATALOG["emnist-letters"].classes

@@ -12,9 +12,7 @@ from numpy.typing import NDArray
 
 from hwr_utils import preprocessing, records
 from hwr_utils.data import folders, gnt, hwdb, idx, splits
-from hwr_utils.data.catalog import CATALOG as CATALOG
-from hwr_utils.data.catalog import Entry
-from hwr_utils.data.catalog import entry as entry
+from hwr_utils.data.catalog import CATALOG, Entry, entry
 from hwr_utils.data.splits import Indices
 from hwr_utils.errors import InputError, MissingFiles, reading, warn
 from hwr_utils.files import REPOSITORY, sha256

@@ -22,7 +22,7 @@ from torch import nn
 from tqdm import tqdm
 
 from hwr_utils import data, evaluation, files, models, preprocessing, records, results, runs
-from hwr_utils.data import splits
+from hwr_utils.data import catalog, splits
 from hwr_utils.device import calibration, export, recognizer
 from hwr_utils.device.calibration import Images, Labelled, Labels, Logits, Predict, Tested
 from hwr_utils.errors import InputError, warn
@@ -147,7 +147,7 @@ def foreign(
     for them (N,); and what an evaluation's record has to say of them. Raises an InputError where the dataset is
     missing, is of the same source as the run's own, or shares no character with it; or there are not so many images.
     """
-    own, other = data.entry(run.config.dataset), data.entry(name)
+    own, other = catalog.entry(run.config.dataset), catalog.entry(name)
     if name == own.name or (other.citation and other.citation == own.citation):  # samples have their set's citation
         same = "" if name == own.name else f", of the same source as {name}"
         told = f"{run.folder.name} was trained on {own.name}{same}: it may have seen these images"

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from hwr_utils import data, files, recipes, records
 from hwr_utils import processes as pool
 from hwr_utils.data import gnt, hwdb, idx
+from hwr_utils.data.catalog import CATALOG
 from hwr_utils.errors import InputError, warn
 from hwr_utils.synthesis import drawing, fonts, hanzi, medians
 from hwr_utils.synthesis.strokes import FILE
@@ -57,7 +58,7 @@ def draw(name: str, n: int, seed: int, split: str = "train") -> tuple[NDArray[np
     images (n, 28, 28) uint8, upright, 0 for paper to 255 for ink, and their labels (n,) int64, shuffled and balanced.
     """
     recipes.known("synthetic dataset ", name, NAMES)
-    batches, classes = -(-n // drawing.BATCH), len(data.CATALOG[name].classes)
+    batches, classes = -(-n // drawing.BATCH), len(CATALOG[name].classes)
     order = drawing.stream(name, seed, split, purpose=0).random((-(-batches * drawing.BATCH // classes), classes))
     labels = np.argsort(order, axis=1, kind="stable").reshape(-1)  # each row holds every class once
     runs = np.split(labels[: batches * drawing.BATCH], batches)
@@ -156,7 +157,7 @@ def _write_idx(folder: Path, manifest: dict[str, Any]) -> dict[str, str]:
         for kind, array in (("images-idx3", images), ("labels-idx1", labels.astype(np.uint8))):
             idx.write_idx(folder / "raw" / f"{prefix}-{kind}-ubyte.gz", array)
             found[f"{prefix}-{kind}-ubyte"] = files.sha256(idx.serialize(array))
-    files.write_text(folder / "classes.txt", "".join(f"{character}\n" for character in data.CATALOG[name].classes))
+    files.write_text(folder / "classes.txt", "".join(f"{character}\n" for character in CATALOG[name].classes))
     return found
 
 

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from hwr_utils import preprocessing
-from hwr_utils.data import CATALOG
+from hwr_utils.data import SIZE
+from hwr_utils.data.catalog import CATALOG
 from hwr_utils.synthesis import fonts, hanzi
 from hwr_utils.synthesis.strokes import Floats, Ints, build, table
 
-SIZE = 28  # pixels a side
 BATCH = 64  # samples drawn together, few enough for a processor's cache; another value gives other drawings
 WRITERS = {"train": 400, "test": 100}
 LOYALTY = 0.7  # how often a writer keeps to the one shape of a character that is theirs
