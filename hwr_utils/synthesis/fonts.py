@@ -74,7 +74,4 @@ def draw(sheet: str, character: str, modules: Path = MODULES) -> NDArray[np.uint
     font, missing = _open(path)
     mask = font.getmask(character)
     ink = np.frombuffer(bytes(mask), np.uint8).reshape(mask.size[::-1])
-    if bytes(mask) == missing or not ink.any():
-        return None
-    rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
-    return 255 - ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    return 255 - np.trim_zeros(ink) if ink.any() and bytes(mask) != missing else None
