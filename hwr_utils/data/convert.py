@@ -54,24 +54,17 @@ def import_images(paths: Sequence[str | Path], out: str | Path) -> dict[str, int
     labels = np.array([names.index(name) for name in told], np.int64)
     split = np.split(np.arange(len(labels)), [len(train)]) if test else splits.stratified_split(labels, TEST_SHARE, 0)
     out = Path(out)
-    if (ready := out / ".import").is_dir() and not any((out / one.name).exists() for one in ready.iterdir()):
-        _move_up(ready)  # finish an import that was killed while it moved files
     if any([*out.glob("*ubyte*"), *out.glob("classes.txt")]):
         raise InputError(f"{out} holds IDX files or their classes.txt. Give another folder, or remove them.")
-    with files.new_folder(ready, images.nbytes) as made:
+    with files.new_folder(ready := out / ".import", images.nbytes) as made:
         files.write_text(made / "classes.txt", "".join(f"{name}\n" for name in names))
         for prefix, chosen in zip(("train", "t10k"), split, strict=True):
             idx.write_idx(made / f"{prefix}-images-idx3-ubyte.gz", images[chosen])
             idx.write_idx(made / f"{prefix}-labels-idx1-ubyte.gz", labels[chosen].astype(np.uint8))
-    _move_up(ready)
-    return {"train": len(split[0]), "test": len(split[1])}
-
-
-def _move_up(ready: Path) -> None:
-    """Move the files of a finished import into the folder above; what lies there, maybe the sources, stays."""
-    for path in sorted(ready.iterdir()):
-        path.rename(ready.parent / path.name)
+    for path in sorted(ready.iterdir()):  # what else lies in `out`, maybe the sources, stays
+        path.rename(out / path.name)
     ready.rmdir()
+    return {"train": len(split[0]), "test": len(split[1])}
 
 
 def _parts(path: Path) -> Iterator[Part]:
