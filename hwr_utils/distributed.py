@@ -31,10 +31,6 @@ class Processes:
         """Is this the process that writes and talks?"""
         return self.rank == 0
 
-    def share(self, whole: Tensor) -> Tensor:
-        """Return this process' part along the first axis; parts differ by one in length at most."""
-        return whole.tensor_split(self.count)[self.rank]
-
     def sum(self, value: Tensor) -> Tensor:
         """Return the sum of all processes' values."""
         if self.count > 1:

@@ -267,7 +267,7 @@ def train_one_epoch(learner: Learner, images: Tensor, labels: Tensor, progress: 
         if options["schedule"] == "cosine":
             share = cosine((epoch - 1) * len(sizes) + now.step, options["epochs"] * len(sizes))
             optimizer.param_groups[0]["lr"] = options["learning_rate"] * share
-        mine = processes.share(batch)
+        mine = batch.tensor_split(processes.count)[processes.rank]
         target = labels[mine]
         with torch.autocast(images.device.type, torch.bfloat16, enabled=execution.precision == "bfloat16"):
             logits = learner.trained(prepare(images[mine], size))
