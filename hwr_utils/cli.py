@@ -167,13 +167,13 @@ def _predict(pictures: list[str], model: str, top_k: int, json_: bool) -> None:
     answers = []
     try:
         for found in recognizer.predict(pictures, model, top_k):
-            candidates = [{"character": one, "score": round(score, 6)} for one, score in found.candidates]
-            flags = {"likely": found.likely, "several": found.several}
-            answers.append({"file": found.picture, **flags, "candidates": candidates})
             if not json_:
-                told = ", ".join(f"{one} {score:.2%}" for one, score in found.candidates)
-                fault = "several characters, where one was expected" if found.several else "no likely character"
-                print(printable(f"{found.picture}: {told if found.likely else f'{fault} ({told})'}"))
+                told = ", ".join(f"{one['character']} {one['score']:.2%}" for one in found["candidates"])
+                fault = "several characters, where one was expected" if found["several"] else "no likely character"
+                print(printable(f"{found['file']}: {told if found['likely'] else f'{fault} ({told})'}"))
+            for one in found["candidates"]:
+                one["score"] = round(one["score"], 6)
+            answers.append(found)
     finally:  # also where some pictures could not be read
         if json_ and answers:
             plain = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"  # other encodings lack characters

@@ -378,7 +378,7 @@ def test_the_drawing_can_be_saved_and_outlives_a_reload(digits: Page, tmp_path: 
         digits.locator("#playground-save").click()
     download.value.save_as(tmp_path / download.value.suggested_filename)
     (read,) = recognizer.predict([tmp_path / "drawing.png"], playground.models()[0].file)
-    assert read.candidates[0][0] == "3" and read.likely
+    assert read["candidates"][0]["character"] == "3" and read["likely"]
     choose(digits, "letters")
     width = pen.input_value()
     assert width != "0.15"

@@ -62,22 +62,26 @@ def test_candidates_come_best_first(exported: Path, tmp_path: Path) -> None:
     for name in CLASSES:
         picture = tmp_path / "picture.png"
         Image.fromarray(draw(name)).save(picture)
-        found = recognizer.load(exported).read(picture).candidates
-        assert found[0][0] == name
-        assert sorted(one for one, _ in found) == sorted(CLASSES)  # 10 were asked for, and there are 4
-        scores = [score for _, score in found]
+        found = recognizer.load(exported).read(picture)["candidates"]
+        assert found[0]["character"] == name
+        assert sorted(one["character"] for one in found) == sorted(CLASSES)  # 10 were asked for, and there are 4
+        scores = [one["score"] for one in found]
         assert scores == sorted(scores, reverse=True) and sum(scores) == pytest.approx(1)
-        assert len(recognizer.load(exported).read(picture, 2).candidates) == 2
+        assert len(recognizer.load(exported).read(picture, 2)["candidates"]) == 2
+
+
+def scores_of(loaded: recognizer.Recognizer, picture: Path) -> dict[str, float]:
+    return {one["character"]: one["score"] for one in loaded.read(picture)["candidates"]}
 
 
 def test_scores_are_softened_by_the_temperature(own: Path, tmp_path: Path) -> None:
     picture = tmp_path / "picture.png"
     Image.fromarray(draw("口")).save(picture)
     plain = recognizer.load(own)
-    before = dict(plain.read(picture).candidates)
+    before = scores_of(plain, picture)
     assert plain.temperature == 1 and not plain.rejector.weights.any()  # where model.json says nothing
     describe(own, scores={"temperature": 2.5, "more": "is allowed"})
-    after = dict(recognizer.load(own).read(picture).candidates)
+    after = scores_of(recognizer.load(own), picture)
     assert list(after) == list(before)  # the order stays
     for character in CLASSES[1:]:
         ratio, softened = (scores[CLASSES[0]] / scores[character] for scores in (before, after))
@@ -98,9 +102,9 @@ REJECTOR = {"weights": [0.0] * 18, "hidden": [[0.0] * 28], "output": [0.0, 0.0]}
 def test_what_the_rejector_declines(own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], bias: float) -> None:
     picture = tmp_path / "picture.png"
     Image.fromarray(draw("口")).save(picture)
-    best = recognizer.load(own).read(picture).candidates[0][1]
+    best = recognizer.load(own).read(picture)["candidates"][0]["score"]
     describe(own, scores={"temperature": 1, "rejector": REJECTOR | {"output": [bias, 0]}})
-    assert recognizer.load(own).read(picture).likely == (bias == 0)
+    assert recognizer.load(own).read(picture)["likely"] == (bias == 0)
     argv = ["predict", str(picture), "--model", str(own), "--top-k", "1"]
     assert cli.main([*argv, "--json"]) == 0
     (answer,) = json.loads(capsys.readouterr().out)

@@ -195,8 +195,8 @@ def test_prediction_agrees_with_the_run(run: results.Run, record: dict[str, Any]
     agreed = 0
     for image, expected in zip(images, run.predictions["classes"][:, 0], strict=True):
         Image.fromarray(image).save(tmp_path / "picture.png")  # of the dataset's size, so taken as it is
-        best = loaded.read(tmp_path / "picture.png", 1).candidates[0]
-        agreed += best[0] == run.classes[expected]
+        best = loaded.read(tmp_path / "picture.png", 1)["candidates"][0]
+        agreed += best["character"] == run.classes[expected]
     assert agreed >= 38
 
 

@@ -39,20 +39,6 @@ AGAIN = "Copy the file and its model.json anew together, or make both again with
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What was read in a picture.
-
-    The likeliest characters come first, each with its probability by the network, 0..1. They are guesses if the picture
-    is not `likely` to show a character, or shows `several`, see `preprocessing.is_several`.
-    """
-
-    picture: str
-    candidates: list[tuple[str, float]]
-    likely: bool
-    several: bool
-
-
-@dataclass(frozen=True)
 class Rejector:
     """A classifier of characters against scribbles, which looks at `features` in two steps.
 
@@ -142,22 +128,27 @@ class Recognizer:
     rejector: Rejector  # says which pictures show no character
     weights_sha256: str | None  # of the weights that it was made of
 
-    def read(self, picture: str | Path, k: int = 10) -> Reading:
-        """Return the k likeliest characters of a picture; errors as `preprocessing.from_picture`."""
+    def read(self, picture: str | Path, k: int = 10) -> dict[str, Any]:
+        """Return what is read in a picture, as `hwr predict --json` prints it; errors as `preprocessing.from_picture`.
+
+        The k `candidates` are the likeliest characters, the best first, each with its probability by the network, 0..1.
+        They are guesses if the picture is not `likely` to show a character, or shows `several`.
+        """
         image = preprocessing.from_picture(picture, **self.form)
         logits, several = self.logits(image), preprocessing.is_several(image, self.classes)
         scores = softmax(logits, self.temperature)
         best = np.argsort(-scores, kind="stable")[:k]
-        found = [(self.classes[label], float(scores[label])) for label in best]
-        return Reading(str(picture), found, not several and bool(self.rejector.accepts(logits, image)), several)
+        candidates = [{"character": self.classes[label], "score": float(scores[label])} for label in best]
+        likely = not several and bool(self.rejector.accepts(logits, image))
+        return {"file": str(picture), "likely": likely, "several": several, "candidates": candidates}
 
     def logits(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the (C,) logits of a prepared image: (size, size) uint8, white on black."""
         return self.network(preprocessing.to_input(image, self.network.input_shape))
 
 
-def predict(pictures: Iterable[str | Path], model: str | Path, k: int = 10) -> Iterator[Reading]:
-    """Yield what is read in each picture, with its k likeliest characters.
+def predict(pictures: Iterable[str | Path], model: str | Path, k: int = 10) -> Iterator[dict[str, Any]]:
+    """Yield what `Recognizer.read` returns for each picture.
 
     Pictures are files, folders of them, and patterns such as `scans/*.png`; the model is a .tflite file, with the
     model.json of its run beside it. Raises an InputError where k is not positive, or the network is missing, damaged or
