@@ -144,7 +144,7 @@ def _quantize(
 
     from hwr_utils.device import export, quantization
 
-    record = quantization.quantize(run_folder, formats or export.FORMATS, images, data_root, calibrate_on)
+    record = quantization.quantize(run_folder, data_root, formats or export.FORMATS, images, calibrate_on)
     table, n = pd.json_normalize(record["formats"]).set_index("format"), record["test_images"]
     print(table.filter(["bytes", "test.accuracy", "change", "latency.p50_ms"]).to_string())
     print(f"on {n['n']:,} of {n['of']:,} test images. {run_folder / 'quantization.json'} says more, also of the scores")
@@ -153,7 +153,7 @@ def _quantize(
 def _evaluate(run_folder: Path, on: str, images: int | None, data_root: Path) -> None:
     from hwr_utils.device import transfer
 
-    found = transfer.evaluate(run_folder, on, images, data_root)
+    found = transfer.evaluate(run_folder, on, data_root, images)
     print(
         f"{run_folder.name} on {on}: test accuracy {found['accuracy']:.4f} ({found['correct']:,} of {found['n']:,}; "
         f"95 % interval {found['low']:.4f} to {found['high']:.4f}), among the best ten {found['top10']:.4f}; "

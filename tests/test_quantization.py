@@ -32,7 +32,7 @@ def run(root: Path, tmp_path_factory: pytest.TempPathFactory) -> results.Run:
 @pytest.fixture(scope="module")
 def record(run: results.Run, root: Path, few_scribbles: None) -> dict[str, Any]:
     """Quantize that run, once for all tests."""
-    return quantization.quantize(run.folder, data_root=root)
+    return quantization.quantize(run.folder, root)
 
 
 def rows(record: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -132,7 +132,7 @@ def test_ranges_are_chosen_by_training_images_alone(
 
     monkeypatch.setattr(export, "convert", convert)
     with pytest.raises(Seen) as caught:
-        quantization.quantize(run.folder, data_root=root)
+        quantization.quantize(run.folder, root)
     dataset, size = data.load("custom:easy", root), run.config.training["image_size"]
     held_out = run.predictions["validation_indices"]
 
@@ -168,11 +168,11 @@ def test_scores_are_calibrated_on_another_dataset(
     monkeypatch.setattr(export, "convert", lambda *_: converted)
     write_easy(root, "strange", n_test=40, seed=9)
     (root / "custom" / "strange" / "classes.txt").write_text("1\n2\n3\n0", "utf-8")
-    found = quantization.quantize(copy, ["safetensors"], data_root=root, calibrate_on="custom:strange")["scores"]
+    found = quantization.quantize(copy, root, ["safetensors"], calibrate_on="custom:strange")["scores"]
     assert (found["held_out"], found["images"]) == ("custom:strange", 40)
     assert found["temperature"] == pytest.approx(calibration.BOUNDS[1], rel=0.01)
     with pytest.raises(InputError, match="may have seen these images"):
-        quantization.quantize(copy, ["safetensors"], data_root=root, calibrate_on="custom:easy")
+        quantization.quantize(copy, root, ["safetensors"], calibrate_on="custom:easy")
 
 
 def test_with_few_held_out_images_or_none_nothing_is_set(run: results.Run, record: dict[str, Any], root: Path) -> None:
@@ -270,14 +270,14 @@ def test_weights_that_do_not_fit_are_told(copy: Path, root: Path, damage: str) -
         path.write_bytes(content[:5000] + bytes([content[5000] ^ 1]) + content[5001:])
     before = (copy / "quantization.json").read_bytes()
     with pytest.raises(InputError, match=r"model\.safetensors.*(No such file|not the file that the record)"):
-        quantization.quantize(copy, data_root=root)
+        quantization.quantize(copy, root)
     assert (copy / "quantization.json").read_bytes() == before
 
 
 def test_other_data_is_told(copy: Path, tmp_path: Path) -> None:
     write_easy(tmp_path / "other", seed=7)
     with pytest.raises(InputError, match=r"custom:easy is not the data that .* was trained on"):
-        quantization.quantize(copy, data_root=tmp_path / "other")
+        quantization.quantize(copy, tmp_path / "other")
 
 
 def test_a_record_of_other_weights_or_another_form_is_told(copy: Path) -> None:

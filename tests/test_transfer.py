@@ -66,13 +66,13 @@ def test_a_run_is_tested_on_other_data(folder: Path, root: Path, capsys: pytest.
     output = capsys.readouterr().out
     assert f"{folder.name} on custom:other: test accuracy 1.0000 (40 of 40;" in output
     (folder / "model.safetensors").unlink()  # of most published models there is only the file for devices
-    alone = transfer.evaluate(folder, "custom:other", data_root=root)
+    alone = transfer.evaluate(folder, "custom:other", root)
     assert "float32" not in alone and alone["per_class"] == record["per_class"]
 
 
 def test_classes_are_matched_by_their_characters(folder: Path, root: Path) -> None:
     name_classes(root, "2", "x", "0", "y")  # what the model calls 0 is called 2 here; 1 and 3 it does not know
-    record = transfer.evaluate(folder, "custom:other", data_root=root)
+    record = transfer.evaluate(folder, "custom:other", root)
     assert record["classes"] == ["0", "2"]
     assert (record["n"], record["dataset"]["left_out"], record["dataset"]["n_test"]) == (20, 20, N_TEST)
     # it says 0 where 2 is written, and the other way round: always wrong, and always among the first four
@@ -82,17 +82,17 @@ def test_classes_are_matched_by_their_characters(folder: Path, root: Path) -> No
 
 def test_wrong_answers_are_told_as_pairs(folder: Path, root: Path) -> None:
     name_classes(root, *"1032")  # each image now shows another character than the model says
-    record = transfer.evaluate(folder, "custom:other", data_root=root)
+    record = transfer.evaluate(folder, "custom:other", root)
     told = sorted((one["character"], one["answer"], one["n"]) for one in record["confusions"])
     assert told == [("0", "1", 10), ("1", "0", 10), ("2", "3", 10), ("3", "2", 10)]
     describe(
         folder, scores={"temperature": 1, "rejector": {"weights": [0] * 18, "hidden": [[0] * 28], "output": [-1, 0]}}
     )
-    fewer = transfer.evaluate(folder, "custom:other", 12, root)
+    fewer = transfer.evaluate(folder, "custom:other", root, 12)
     assert (fewer["n"], fewer["stratified"], fewer["declined"]) == (12, True, 1)
     assert [(one["n"], one["declined"]) for one in fewer["per_class"]] == [(3, 3)] * 4
     with pytest.raises(InputError, match=f"images=0 is out of range, expected 1 to {N_TEST}"):
-        transfer.evaluate(folder, "custom:other", 0, root)
+        transfer.evaluate(folder, "custom:other", root, 0)
 
 
 def test_another_framing_is_put_right(folder: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +101,7 @@ def test_another_framing_is_put_right(folder: Path, root: Path, monkeypatch: pyt
     seen = []
     to_input = preprocessing.to_input
     monkeypatch.setattr(preprocessing, "to_input", lambda image, shape: seen.append(image) or to_input(image, shape))
-    record = transfer.evaluate(folder, "custom:other", data_root=root)
+    record = transfer.evaluate(folder, "custom:other", root)
     assert record["framing"]["fitted_anew"] and record["framing"]["model"]["margin"] == 5
     test = data.load("custom:other", root).test_images
     assert all(np.array_equal(a, preprocessing.prepare(b, 28, 5, "box")) for a, b in zip(seen, test, strict=True))
@@ -109,13 +109,13 @@ def test_another_framing_is_put_right(folder: Path, root: Path, monkeypatch: pyt
 
 def test_data_of_the_same_source_is_refused(folder: Path, root: Path) -> None:
     with pytest.raises(InputError, match="trained on custom:easy: it may have seen"):
-        transfer.evaluate(folder, "custom:easy", data_root=root)
+        transfer.evaluate(folder, "custom:easy", root)
     record = records.read_json(folder / "record.json")
     for own, other in (("emnist-letters-sample", "emnist-letters"), ("hwdb-subset", "hwdb1.1")):
         record["config"]["dataset"] = own
         files.write_json(folder / "record.json", record)
         with pytest.raises(InputError, match=f"trained on {own}, of the same source as {other}"):
-            transfer.evaluate(folder, other, data_root=root)
+            transfer.evaluate(folder, other, root)
 
 
 def test_what_does_not_fit_is_told(folder: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -39,9 +39,9 @@ Interpreter = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # (1, 1, H, 
 
 def quantize(
     folder: str | Path,
+    data_root: str | Path,
     formats: Iterable[str] = export.FORMATS,
     images: int | None = None,
-    data_root: str | Path | None = None,
     calibrate_on: str | None = None,
 ) -> dict[str, Any]:
     """Write the files of a run in several formats, measure them, and write `model.json` and `quantization.json`.
@@ -50,7 +50,6 @@ def quantize(
         folder: of a run that has its record and its weights.
         formats: names of `export.FORMATS`; those that these are compared with are added.
         images: how many test images, stratified; None takes all.
-        data_root: None is `data.default_root()`.
         calibrate_on: a dataset whose test images, of characters that the run knows, calibrate the scores; so they can
             no longer serve as a test. None takes images that were held out of training, if there are any.
 
@@ -60,8 +59,7 @@ def quantize(
     torch.set_num_threads(1)
     run = results.open_run(Path(folder))
     model, size = runs.network(run), run.config.training["image_size"]
-    root = data_root or data.default_root()
-    dataset = runs.load_data(run.config, root)
+    dataset = runs.load_data(run.config, data_root)
     if dataset.files != run.record["dataset"]["files"]:
         told = f"{dataset.name} is not the data that {run.folder.name} was trained on: the checksums differ"
         raise InputError(f"{told}. Put that data there, or train on this one.")
@@ -76,7 +74,7 @@ def quantize(
     indices, source = not_seen(dataset, run)
     held_out = dataset.train_images[indices], dataset.train_labels[indices]
     if calibrate_on:
-        held_out, source = foreign(run, form, calibrate_on, root)[:2], calibrate_on
+        held_out, source = foreign(run, form, calibrate_on, data_root)[:2], calibrate_on
     scores, used = _scores(run, ask, form, held_out, source, (test_images.numpy(), logits, labels))
     environment = runs.describe_environment(Execution())
     environment |= {"versions": versions(), "load": round(os.getloadavg()[0], 2)}

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from hwr_utils import data, files, records, results, runs
+from hwr_utils import files, records, results, runs
 from hwr_utils.device import calibration, quantization, recognizer
 from hwr_utils.errors import InputError
 from hwr_utils.training import Execution
@@ -21,9 +21,7 @@ FILE = "model.dynamic_int8.tflite"
 CONFUSIONS = 40  # how many of the most frequent pairs of a character and a wrong answer are recorded
 
 
-def evaluate(
-    folder: str | Path, name: str, images: int | None = None, data_root: str | Path | None = None
-) -> dict[str, Any]:
+def evaluate(folder: str | Path, name: str, data_root: str | Path, images: int | None = None) -> dict[str, Any]:
     """Test a run on the official test images of another dataset, and write `evaluation.<dataset>.json` beside it.
 
     Images of characters that the model does not have are counted and left out; an answer may be any of its classes.
@@ -33,7 +31,6 @@ def evaluate(
         folder: of a run that has its record and `FILE`; with its weights, too, their answers are compared.
         name: a dataset, of another source than the run's own.
         images: how many, stratified; None takes all.
-        data_root: None is `data.default_root()`.
 
     Returns the record that `evaluation.schema.json` describes. Raises an InputError where a record, file or dataset is
     missing or does not fit, or there are not so many images.
@@ -43,8 +40,7 @@ def evaluate(
     model = recognizer.load(place)
     if model.weights_sha256 != run.record["weights"]["sha256"]:
         raise InputError(f"{place} is of other weights than the run's record. Run `hwr quantize {folder}` again.")
-    root = data_root or data.default_root()
-    shown, labels, described = quantization.foreign(run, model.form, name, root, images)
+    shown, labels, described = quantization.foreign(run, model.form, name, data_root, images)
     full = None
     if (run.folder / "model.safetensors").is_file():
         full = quantization.predict(runs.network(run), run.config.training["image_size"], shown)
