@@ -30,7 +30,6 @@ from hwr_utils.recipes import RunConfig, known
 
 Weights = dict[str, Tensor]
 
-PRECISIONS = ("float32", "bfloat16")  # the latter is that of the forward pass and the loss, by autocast
 CPU = torch.device("cpu")
 SAVE_SECONDS = 300.0  # between two checkpoints within an epoch
 
@@ -40,7 +39,7 @@ class Execution:
     """How a run is computed, as opposed to what: none of it enters the run's id."""
 
     device: torch.device = CPU  # of this process
-    precision: str = "float32"  # one of `PRECISIONS`
+    precision: str = "float32"  # or "bfloat16", which is that of the forward pass and the loss, by autocast
     processes: Processes = field(default_factory=Processes)  # that share the run
 
 
@@ -150,13 +149,9 @@ def choose_execution(device: str = "auto", precision: str | None = None) -> Exec
     chosen = ("cuda" if there[1:] else "cpu") if device == "auto" else device
     if chosen == "cuda" or (chosen.startswith("cuda:") and "LOCAL_RANK" in os.environ):
         chosen = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
-    if chosen not in there:
-        raise InputError(
-            f"device={device!r} is not there: torch sees {', '.join(there)}. Use one of these or auto, or check the "
-            "driver with nvidia-smi."
-        )
+    known("device=", chosen, there, " to torch (nvidia-smi tells of the driver)")
     precision = precision or ("float32" if chosen == "cpu" else "bfloat16")
-    known("precision=", precision, PRECISIONS)
+    known("precision=", precision, ("float32", "bfloat16"))
     return Execution(torch.device(chosen), precision)
 
 

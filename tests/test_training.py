@@ -395,7 +395,7 @@ def test_a_device_that_is_absent_or_unknown_is_told(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert training.choose_execution("cuda:1").device == torch.device("cuda:1")
     for device in ("cuda:2", "gpu", "", "meta"):
-        with pytest.raises(InputError, match=f"device='{device}' is not there"):
+        with pytest.raises(InputError, match=f"device='{device}' is unknown to torch"):
             training.choose_execution(device)
 
 
