@@ -8,15 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from hwr_utils.errors import InputError
-
-Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ class Processes:
             distributed.all_reduce(value)
         return value
 
-    def agree(self, answer: Answer) -> Answer:
+    def agree(self, answer: Any) -> Any:
         """Return the first process' answer, in every process; none goes on before the first has given it."""
         answers = [answer]
         if self.count > 1:
