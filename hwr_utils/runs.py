@@ -118,10 +118,8 @@ def initial_weights(config: RunConfig, classes: Sequence[str], results_dir: Path
     if not config.origins:
         return None
     with torch.device("meta"):  # shapes alone
-        network = training.build(config, len(classes))
-        last = models.layer_table(network, config.training["image_size"]).layer.iloc[-1]
-        shapes = {layer: tensor.shape for layer, tensor in network.state_dict().items()}
-    kept = []
+        shapes = {layer: tensor.shape for layer, tensor in training.build(config, len(classes)).state_dict().items()}
+    last, kept = [*shapes][-1].rpartition(".")[0], []
     for name in config.origins:
         run = results.open_run(results_dir / name)
         found = load_safetensors(weights(run))
