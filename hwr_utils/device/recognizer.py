@@ -175,11 +175,9 @@ def predict(pictures: Iterable[str | Path], model: str | Path, k: int = 10) -> I
 
 def _pictures(given: str | Path) -> list[str]:
     """Return the files that a path, a folder or a pattern names; in a folder, hidden ones are left out."""
-    path, within = Path(given), ""
+    path = Path(given)
     if path.is_dir():
-        inside = sources.listing(path)
-        found = [str(one) for one in inside if one.is_file()]
-        within = f" For those of its folders, give `'{path}/**/*'`." if any(map(Path.is_dir, inside)) else ""
+        found = [str(one) for one in sources.listing(path) if one.is_file()]
     elif path.exists() or not glob.has_magic(str(given)):
         return [str(given)]
     else:
@@ -187,7 +185,8 @@ def _pictures(given: str | Path) -> list[str]:
         begin = [len(os.path.commonprefix([one, str(given)])) for one in matched]  # noqa: RUF071 - of the characters
         found = [one for one, start in zip(matched, begin, strict=True) if sources.is_data(one[start:])]
     if not found:
-        raise InputError(f"{given} holds no picture. Give pictures, a folder of them, or a pattern.{within}")
+        told = "Give pictures, a folder of them, or a pattern, such as 'scans/**/*' for what lies in folders of scans"
+        raise InputError(f"{given} holds no picture. {told}.")
     return sorted(found, key=sources.natural)
 
 
