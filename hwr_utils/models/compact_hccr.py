@@ -154,8 +154,9 @@ def _unit(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
 class CompactHCCR(nn.Module):
     """Seven convolutions on maps of three sizes, two of them with a skip connection, and a classifier of low rank.
 
+    At 56 pixels a side the layers work on 28x28, 14x14 and 7x7. Raises an InputError for an impossible option.
+
     Args:
-        image_size: side of the input in pixels. At 56 the layers work on 28x28, 14x14 and 7x7.
         width: channels at 28x28 positions, a multiple of 4; deeper layers have up to four times as many.
         rank: of the classifier.
         cells: how many a side; the last features are averaged over each of them.
@@ -164,9 +165,6 @@ class CompactHCCR(nn.Module):
             "equalised" is the same, and each view goes through `Equalise`, in training the image; "paired" reads each
             view, in training the image, as it is and through `Equalise`, and takes the mean. An image whose side is not
             `image_size`, as early in a training that begins with smaller ones, is not sheared.
-
-    Raises:
-        InputError: an impossible option.
     """
 
     def __init__(

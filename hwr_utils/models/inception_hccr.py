@@ -50,10 +50,7 @@ class Inception(nn.Module):
 class InceptionHCCR(nn.Module):
     """A stem of two convolutions, four Inception modules, global average pooling, a linear classifier.
 
-    Args:
-        n_classes: number of logits.
-        image_size: side of the square one-channel input in pixels. At 56 the modules work on 28x28, 14x14, 14x14 and
-            7x7 positions; another multiple of 8 works as well.
+    At 56 pixels a side the modules work on 28x28, 14x14, 14x14 and 7x7 positions; another multiple of 8 works as well.
     """
 
     def __init__(self, n_classes: int, image_size: int = 56) -> None:
