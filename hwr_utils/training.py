@@ -77,15 +77,11 @@ class Learner:
     trained: nn.Module  # the same weights, to call in training: shared by processes if there are several
     optimizer: torch.optim.Optimizer  # of these weights
     mean: AveragedModel | None  # of the network's weights over the steps, where the config has an `ema`
+    evaluated: nn.Module  # to evaluate and to save: that mean where there is one, else the network
     result: FitResult = field(default_factory=FitResult)  # of the epochs that are done
     passage: Passage | None = None  # of an epoch that is not done
     checkpoint: Path | None = None  # the file that all this is kept in, if any
     saved: float = field(default_factory=time.monotonic)  # when, in seconds
-
-    @property
-    def evaluated(self) -> nn.Module:
-        """The network to evaluate and to save."""
-        return self.network if self.mean is None else self.mean.module
 
     @property
     def parts(self) -> dict[str, Any]:
@@ -188,7 +184,7 @@ def begin(config: RunConfig, n_classes: int, execution: Execution, initial: Weig
         optimizer = torch.optim.AdamW(network.parameters(), fused=True, **rates)
     move = partial(_move_mean, options["ema"])
     mean = AveragedModel(network, multi_avg_fn=move, use_buffers=True) if options["ema"] else None
-    return Learner(config, execution, network, trained, optimizer, mean)
+    return Learner(config, execution, network, trained, optimizer, mean, mean.module if mean else network)
 
 
 @torch.no_grad()
