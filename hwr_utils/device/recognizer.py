@@ -16,7 +16,6 @@ compared with model.json.
 """
 
 import glob
-import json
 import logging
 import os
 import warnings
@@ -29,7 +28,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hwr_utils import files, preprocessing, sources
+from hwr_utils import files, preprocessing, records, sources
 from hwr_utils.errors import InputError, reading
 
 SCHEMA_VERSION = 3
@@ -219,11 +218,10 @@ def load(path: str | Path) -> Recognizer:
 
 def read_description(path: Path) -> dict[str, Any]:
     """Read a model.json; an InputError where it is missing, is not JSON or is of another edition of hwr."""
-    with reading(path, "the description of a model", AGAIN):
-        found = dict(json.loads(path.read_text(encoding="utf-8")))
-        if (version := found["schema_version"]) != SCHEMA_VERSION:
-            raise ValueError(f"schema_version {version}, and {SCHEMA_VERSION} was expected: of another edition of hwr")
-        return found
+    found = records.read_json(path, AGAIN)
+    if (version := found.get("schema_version")) != SCHEMA_VERSION:
+        raise InputError(f"{path} is of another edition: schema_version {version}, not {SCHEMA_VERSION}. {AGAIN}")
+    return found
 
 
 @contextmanager
