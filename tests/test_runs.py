@@ -455,4 +455,4 @@ sys.exit(main(sys.argv[1:]) or 10 * main(["notebook", "run"]))
     argv = train_argv(tiny(epochs=1), root, tmp_path)
     done = subprocess.run([sys.executable, "-c", code, *argv], env=environment(), capture_output=True, text=True)
     assert find(tiny(epochs=1), tmp_path) is not None
-    assert done.returncode == 20 and "papermill is not installed. Run `pip install" in done.stderr
+    assert done.returncode == 20 and "is not installed. Run `pip install" in done.stderr
