@@ -70,6 +70,17 @@ class Profile:
         return all((self.data_root / entry.folders[0] / file).exists() for file in entry.stored)
 
 
+class _Loader(yaml.BaseLoader):
+    """Reads all values as text, and refuses a key that is given twice, of which YAML would keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Read a mapping; an InputError where a key is there twice."""
+        found = super().construct_mapping(node, deep)
+        if len(found) < len(node.value):
+            raise InputError(f"line {node.start_mark.line + 1}: a key is there twice. Keep one of the two.")
+        return found
+
+
 def read(profile: str) -> Profile:
     """Read `config/<profile>.yaml` and check all of it, before anything runs.
 
@@ -82,7 +93,7 @@ def read(profile: str) -> Profile:
     with reading(path, "a profile as quick.yaml explains it", "Mend it."):
         try:
             # the values are read as those of the command line: YAML would take 1e-4 for a text, and 010 for 8
-            content = yaml.load(path.read_text(encoding="utf-8"), yaml.BaseLoader)
+            content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
             for key in content:
                 recipes.known("key ", key, ("data", "train", "pages"))
             drawn = {}

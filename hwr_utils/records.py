@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from hwr_utils import files
+from hwr_utils import files, recipes
 from hwr_utils.errors import InputError, reading
 from hwr_utils.recipes import RunConfig
 
@@ -50,7 +50,7 @@ def now() -> str:
 
 
 def validate(record: Mapping[str, Any], path: Path) -> None:
-    """Raise an InputError where a record breaks the schema of its kind.
+    """Raise an InputError where a record breaks the schema of its kind, or has another config than `recipes` allows.
 
     The name of its file says which kind it is: `record.json`, `quantization.json` or `evaluation.<dataset>.json`.
     """
@@ -64,6 +64,13 @@ def validate(record: Mapping[str, Any], path: Path) -> None:
             value = getattr(error, "value", {})
             found = "" if isinstance(value, dict | list) else f", found {value!r}"
             raise InputError(f"{path}: {error}{found}. {REMEDY}") from error
+    if given := record.get("config"):
+        try:
+            recipes.known("architecture ", of := given["architecture"], recipes.MODEL_OPTIONS)
+            base, values = recipes.base(given["recipe"], of), given["training"] | given["model"]
+            recipes.configure(given["dataset"], of, base, given["seed"], **values)
+        except InputError as error:
+            raise InputError(f"{path}: {str(error).rstrip('.')}. {REMEDY}") from error
 
 
 @cache

@@ -17,7 +17,7 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import nn
 
-from hwr_utils import data, distributed, evaluation, files, models, records, results, training
+from hwr_utils import data, distributed, evaluation, files, models, recipes, records, results, training
 from hwr_utils.data import catalog, splits, variants
 from hwr_utils.errors import InputError, MissingFiles, reading
 from hwr_utils.recipes import RunConfig
@@ -120,7 +120,9 @@ def initial_weights(config: RunConfig, classes: Sequence[str], results_dir: Path
     with torch.device("meta"):  # shapes alone
         shapes = {layer: tensor.shape for layer, tensor in training.build(config, len(classes)).state_dict().items()}
     last, kept = [*shapes][-1].rpartition(".")[0], []
+    recorded = [path.parent.name for path in results_dir.glob("*/record.json")]
     for name in config.origins:
+        recipes.known("init=", name, recorded)
         run = results.open_run(results_dir / name)
         found = load_safetensors(weights(run))
         if run.classes != list(classes):

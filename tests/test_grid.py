@@ -39,6 +39,7 @@ def profiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("n_train: 30", "n_train: -1", "n_train=-1"),
         ("dataset: digits-synthetic", "dataset: hiragana-synthetic", "'hiragana-synthetic'"),
         ("epochs: 1", "epochs: 0", "epochs=0"),
+        ("epochs: 1", "epochs: 1, epochs: 2", "twice"),
         (PROFILE, "a: [", "is damaged"),
     ],
 )

@@ -168,7 +168,10 @@ def test_a_network_that_takes_no_image_is_told(own: Path) -> None:
 
 DAMAGED = r"model\.json is damaged .* expected the description of a model"
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
-    "too few classes": ({"classes": ["a", "b", "c"], "scores": {"rejector": REJECTOR}}, DAMAGED),
+    "too few classes": ({"classes": ["a", "b", "c"]}, DAMAGED),
+    "a class twice": ({"classes": ["a", "b", "c", "a"]}, DAMAGED),
+    "a temperature of 0": ({"scores": {"temperature": 0}}, DAMAGED),
+    "a margin that leaves no room": ({"image": {"size": 20, "margin": 10, "centre": "box"}}, DAMAGED),
     "a size that is no number": ({"image": {"size": "x", "margin": 0, "centre": "box"}}, DAMAGED),
     "a rejector of other classes": (
         {"scores": {"temperature": 1, "rejector": REJECTOR | {"weights": [0.5] * 11}}},

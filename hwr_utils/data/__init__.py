@@ -17,7 +17,7 @@ from hwr_utils.data.splits import Indices
 from hwr_utils.errors import InputError, MissingFiles, reading, warn
 from hwr_utils.files import REPOSITORY, sha256
 from hwr_utils.recipes import known
-from hwr_utils.sources import Source, natural, packed, part_of, walk
+from hwr_utils.sources import Source, listing, natural, packed, part_of, walk
 
 SIZE = 28  # pixels a side, of images that come as IDX files or in folders
 TEST_SHARE = 0.2  # of the samples or writers, held out by split=random or writer: as K. Kim's 8:2 and HWDB1.1's 240:60
@@ -271,7 +271,7 @@ def _read(promise: Entry, root: Path, download: bool) -> _Whole:
         told = f"{promise.name}: {folder} lacks {', '.join(missing if found else promise.stored)}."
         top = _top(promise, folder)
         if inside := walk(top, strict=False) if top.is_dir() else []:
-            told += f" Found in {top}: {', '.join(one.file.name for one in inside[:5])}.{packed(inside)}"
+            told += f" Found in {top}: {', '.join(path.name for path in listing(top)[:5])}.{packed(inside)}"
         raise MissingFiles(f"{told} {promise.advice(root)}")
     return _read_idx(promise, folder, root, found)
 

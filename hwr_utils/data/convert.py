@@ -15,6 +15,7 @@ from hwr_utils.errors import InputError, kind, warn
 from hwr_utils.sources import AGAIN, Source, listing, natural, packed, walk
 
 LABELS = ("label", "labels", "class", "target", "y", "digit", "character")  # names that a column of labels may have
+COLUMN = "Labels are read from the column whose header is label, or else from the first; all others hold pixels."
 Part = tuple[str, Any, Any]  # train or test, images, labels; images and labels may come one after the other
 
 
@@ -50,7 +51,7 @@ def import_images(paths: Sequence[str | Path], out: str | Path) -> dict[str, int
     names = sorted(set(told), key=natural)
     if not 2 <= len(names) <= 256:
         found_classes = f"one class alone, {names[0]}" if len(names) == 1 else f"{len(names)} classes"
-        raise InputError(f"{where}: found {found_classes}; expected 2 to 256. Is that the column of labels?")
+        raise InputError(f"{where}: found {found_classes}; expected 2 to 256. {COLUMN}")
     labels = np.array([names.index(name) for name in told], np.int64)
     split = np.split(np.arange(len(labels)), [len(train)]) if test else splits.stratified_split(labels, TEST_SHARE, 0)
     out = Path(out)
@@ -101,7 +102,7 @@ def _csv(stream: Any, source: Source) -> Iterator[Part]:
     label = next((column for column in table if str(column).strip().lower() in LABELS), table.columns[0])
     pixels = table.drop(columns=label).to_numpy()
     if pixels.dtype.kind not in "biuf" or pd.isna(pixels).any():
-        raise InputError(f"{source} has cells that are empty or no numbers, where pixels were expected. Correct them.")
+        raise InputError(f"{source} has cells that are empty or no numbers, where pixels were expected. {COLUMN}")
     yield source.part or "train", pixels.reshape(-1, side, side), table[label].to_numpy()
 
 

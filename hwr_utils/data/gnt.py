@@ -39,8 +39,9 @@ def parse(content: bytes, where: object) -> Iterator[tuple[bytes, NDArray[np.uin
         sound = 0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE and size == HEADER.size + width * height
         if not sound or start + size > end:
             found = f"the record at byte {start} declares {size} bytes and an image of {width}x{height}"
-            found += f", and {end - start} bytes are left" if start else f"; the file is {kind(content)}"
-            raise InputError(f"{where} is no sound GNT file: {found}. {AGAIN}")
+            found += f", and {end - start} bytes are left" + ("" if start else f"; the file is {kind(content)}")
+            remedy = "Rename it to .zip." if content.startswith(b"PK") else AGAIN
+            raise InputError(f"{where} is no sound GNT file: {found}. {remedy}")
         image = np.frombuffer(content, np.uint8, width * height, start + HEADER.size).reshape(height, width)
         yield code, image
         start += size
@@ -76,8 +77,9 @@ def find(path: str | Path) -> list[Source]:
     by_suffix = {source.file.suffix.lower(): source for source in reversed(found)}
     told = "".join(f" Unpack {source} first." for suffix, source in by_suffix.items() if suffix in ARCHIVES)
     if ".gnt" not in by_suffix:
-        kinds = ", ".join(by_suffix)
-        raise InputError(f"{path}: found no .gnt file, and {len(found):,} of other kinds: {kinds}.{told} Give some.")
+        kinds = ", ".join(suffix or "no ending" for suffix in by_suffix) or "none"
+        remedy = "Give .gnt files of isolated characters, or a folder or zip archive of them."
+        raise InputError(f"{path}: found no .gnt file, but {len(found):,} others ({kinds}).{told} {remedy}")
     if told:
         warn(f"{path}: only its .gnt files are read.{told}")
     return [source for source in found if source.file.suffix.lower() == ".gnt"]

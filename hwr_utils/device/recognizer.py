@@ -209,11 +209,18 @@ def load(path: str | Path) -> Recognizer:
         scores = {"temperature": 1.0, "rejector": nothing | {"output": np.zeros(2)}} | found.get("scores", {})
         heat = float(scores["temperature"])
         rejector = Rejector(**{name: np.array(given, np.float64) for name, given in scores["rejector"].items()})
-        # it is used once, which tells what does not fit
-        rejector.accepts(np.zeros(len(classes)), preprocessing.prepare(np.ones((1, 1), np.uint8), **form))
+        if not (0 <= 2 * form["margin"] < form["size"] <= preprocessing.MAX_SIDE and 1e-3 <= heat <= 1e3):
+            raise ValueError(f"found {form} and a temperature of {heat}")
     if digest not in known:
         raise InputError(f"{path} is no file that {place} knows as .tflite: it is damaged, or another one. {AGAIN}")
-    return Recognizer(Network(path), classes, form, heat, rejector, found.get("weights_sha256"))
+    network = Network(path)
+    with reading(place, "the description of a model", AGAIN):  # all is used once, which tells what does not fit
+        image = preprocessing.prepare(np.ones((1, 1), np.uint8), **form)
+        logits = network(preprocessing.to_input(image, network.input_shape))
+        if len(set(filter(str.strip, classes))) != len(logits):
+            raise ValueError(f"found the classes {', '.join(classes[:5])}, and the network has {len(logits)}")
+        rejector.accepts(logits, image)
+    return Recognizer(network, classes, form, heat, rejector, found.get("weights_sha256"))
 
 
 def read_description(path: Path) -> dict[str, Any]:
