@@ -216,7 +216,7 @@ def load(path: str | Path) -> Recognizer:
     network = Network(path)
     with reading(place, "the description of a model", AGAIN):  # all is used once, which tells what does not fit
         image = preprocessing.prepare(np.ones((1, 1), np.uint8), **form)
-        logits = network(preprocessing.to_input(image, network.input_shape))
+        logits = network(np.zeros(network.input_shape, np.float32))
         if len(set(filter(str.strip, classes))) != len(logits):
             raise ValueError(f"found the classes {', '.join(classes[:5])}, and the network has {len(logits)}")
         rejector.accepts(logits, image)
