@@ -94,6 +94,7 @@ def read(profile: str) -> Profile:
         try:
             # the values are read as those of the command line: YAML would take 1e-4 for a text, and 010 for 8
             content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+            records.conform(content, "profile")
             for key in content:
                 recipes.known("key ", key, ("data", "train", "pages"))
             drawn = {}
@@ -106,15 +107,13 @@ def read(profile: str) -> Profile:
                     recipes.known("data is not drawn: dataset ", job.config.dataset, drawn)
             pages = [notebooks.find(name).stem for name in content.get("pages", [])]
         except InputError as error:
-            raise InputError(f"{path}: {error}") from error
+            raise InputError(f"{path}: {str(error).rstrip('.')}. See quick.yaml, which explains profiles.") from error
     places = (OUT / "results", OUT / "data") if drawn else (results.RESULTS_DIR, data.default_root())
     return Profile(drawn, jobs, pages, *places)
 
 
-def _jobs(block: Any) -> Iterator[Job]:
+def _jobs(block: dict[str, str | list[str]]) -> Iterator[Job]:
     """Yield every combination of the values of one block."""
-    if not isinstance(block, dict) or not {"architecture", "dataset"} <= block.keys():
-        raise InputError(f"train: found {block!r}, expected `architecture`, `dataset` and parameters of a run.")
     block.pop("experiment", None)  # names the section of book/plan.md that says how the runs are judged
     for values in product(*(value if isinstance(value, list) else [value] for value in block.values())):
         types = [recipes.PARAMETERS.get(name, {}).get("type") for name in block]

@@ -54,23 +54,28 @@ def validate(record: Mapping[str, Any], path: Path) -> None:
 
     The name of its file says which kind it is: `record.json`, `quantization.json` or `evaluation.<dataset>.json`.
     """
-    # The schema library comes with the book's tools. A bare CUDA machine has none and writes records all the same;
-    # they are validated when they are read where the book is built.
-    with suppress(ImportError):
-        check = _validator(path.name.partition(".")[0])
-        try:
-            check(record, name_prefix="record")
-        except ValueError as error:  # fastjsonschema's, which tells where a record is wrong, and not what is there
-            value = getattr(error, "value", {})
-            found = "" if isinstance(value, dict | list) else f", found {value!r}"
-            raise InputError(f"{path}: {error}{found}. {REMEDY}") from error
-    if given := record.get("config"):
-        try:
+    try:
+        conform(record, path.name.partition(".")[0])
+        if given := record.get("config"):
             recipes.known("architecture ", of := given["architecture"], recipes.MODEL_OPTIONS)
             base, values = recipes.base(given["recipe"], of), given["training"] | given["model"]
             recipes.configure(given["dataset"], of, base, given["seed"], **values)
-        except InputError as error:
-            raise InputError(f"{path}: {str(error).rstrip('.')}. {REMEDY}") from error
+    except InputError as error:
+        raise InputError(f"{path}: {str(error).rstrip('.')}. {REMEDY}") from error
+
+
+def conform(value: Any, kind: str) -> None:
+    """Raise an InputError where a JSON value breaks `<kind>.schema.json`; it says in which part, and what is there."""
+    # The schema library comes with the book's tools. A bare CUDA machine has none and writes records all the same;
+    # they are validated when they are read where the book is built.
+    with suppress(ImportError):
+        check = _validator(kind)
+        try:
+            check(value, name_prefix=kind)
+        except ValueError as error:  # fastjsonschema's, which tells where it is wrong, and not what is there
+            part = getattr(error, "value", {})
+            found = "" if isinstance(part, dict | list) else f", found {part!r}"
+            raise InputError(f"{error}{found}.") from error
 
 
 @cache

@@ -40,6 +40,8 @@ def profiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("dataset: digits-synthetic", "dataset: hiragana-synthetic", "'hiragana-synthetic'"),
         ("epochs: 1", "epochs: 0", "epochs=0"),
         ("epochs: 1", "epochs: 1, epochs: 2", "twice"),
+        ("epochs: 1", "epochs: {a: 1}", "epochs must be"),
+        ("architecture: simple_cnn, ", "", "architecture"),
         (PROFILE, "a: [", "is damaged"),
     ],
 )

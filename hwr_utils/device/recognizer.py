@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwr_utils import files, preprocessing, records, sources
-from hwr_utils.errors import InputError, reading
+from hwr_utils.errors import InputError, reading, warn
 
 SCHEMA_VERSION = 3
 DESCRIPTION = "model.json"
@@ -167,9 +167,12 @@ def predict(pictures: Iterable[str | Path], model: str | Path, k: int = 10) -> I
             yield recognizer.read(picture, k)
         except InputError as error:
             faults.append(str(error))
+    if len(faults) == 1:
+        raise InputError(f"1 of {n} pictures could not be read: {faults[0]}" if n > 1 else faults[0])
+    for fault in faults:
+        warn(fault)
     if faults:
-        told = f"{len(faults)} of {n} pictures could not be read: " if n > 1 else ""
-        raise InputError(told + " ".join(faults))
+        raise InputError(f"{len(faults)} of {n} pictures could not be read. The warnings say why.")
 
 
 def _pictures(given: str | Path) -> list[str]:
