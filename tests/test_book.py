@@ -161,7 +161,9 @@ def test_run_pages_show_their_records(book: Path, pages: dict[str, str]) -> None
 def test_pictures_of_findings_are_those_that_a_chapter_has_drawn() -> None:
     drawn = (ROOT / "notebooks" / "08_deep_or_simple.ipynb").read_text(encoding="utf-8")
     for path in (ROOT / "book" / "_static").glob("finding-*.png"):
-        assert base64.b64encode(path.read_bytes()).decode() in drawn, f"copy the figure of the executed chapter to {path.name}"
+        assert base64.b64encode(path.read_bytes()).decode() in drawn, (
+            f"copy the figure of the executed chapter to {path.name}"
+        )
 
 
 def test_protocol_states_the_recipes() -> None:
