@@ -149,7 +149,8 @@ class TimeLeft(logging.Handler):
         # the guesses fit one machine; the time that finished jobs took tells how much slower this one is
         pace = (30 + self.cores * (time.monotonic() - self.start)) / (30 + self.total - left)
         minutes = left * pace / self.cores / 60
-        print(f"About {minutes:.0f} minutes left" if minutes > 1.5 else "About a minute left or less", file=sys.stderr)
+        told = f"About {minutes:.0f} minutes left" if minutes > 1.5 else "About a minute left or less"
+        print(f"{told}, if the machine stays as busy as it was", file=sys.stderr)
 
 
 onstart:
@@ -194,7 +195,7 @@ rule run:
     input: lambda wildcards: ancient(drawings.get(jobs[wildcards.name].config.dataset, []))
     output: touch(RUNS / "{name}")
     params: arguments=lambda wildcards: shlex.join(shlex.split(jobs[wildcards.name].command)[1:])
-    message: "Training {wildcards.name}"
+    message: "Training {wildcards.name}: some {resources.seconds} seconds of an idle core"
     threads: 1
     resources:
         gpu=1 if GPU else 0,

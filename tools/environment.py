@@ -151,7 +151,7 @@ def ensure() -> None:
         if moved or not _works(PYTHON, "-m", "uv", "--version"):
             shutil.rmtree(VENV, ignore_errors=True)
             version = ".".join(map(str, sys.version_info[:3]))
-            print(f"Setting up .venv with Python {version}: minutes, and some 7 GB on Linux, once.", flush=True)
+            print(f"Setting up .venv with Python {version}, once: some 8 GB on Linux, and minutes, in which it may be silent.", flush=True)
             _bootstrap()
         STAMP.unlink(missing_ok=True)  # from here to the end it is neither the old nor the new
         # compiled once here: with PYTHONDONTWRITEBYTECODE set, every later start would compile torch anew
