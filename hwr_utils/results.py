@@ -108,8 +108,8 @@ def find(config: RunConfig, results_dir: Folder = None, data_files: Mapping[str,
     With `data_files`, the checksums of the data, only a run on exactly that data counts. Raises an InputError where a
     record is damaged, or where runs on different data have this config and no `data_files` tell which one is meant.
     """
-    wanted = config.to_dict()
-    found = [run for run in load_all(results_dir) if run.record["config"] == wanted]
+    wanted, name = config.to_dict(), records.run_id(config, {}).rpartition("-")[0]  # without the hash
+    found = [run for run in load_all(results_dir, [f"{name}-"]) if run.record["config"] == wanted]
     found = [run for run in found if data_files in (None, run.record["dataset"]["files"])]
     if len(found) > 1:
         names = ", ".join(run.folder.name for run in found)
