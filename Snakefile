@@ -23,7 +23,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
-from hwr_utils import grid, results
+from hwr_utils import grid, notebooks, recipes, results
 from hwr_utils.data import catalog
 from hwr_utils.errors import InputError
 
@@ -79,7 +79,8 @@ drawings = {
 }
 if ASKS:
     for dataset, stamp in drawings.items():
-        if not profile.is_drawn(dataset):
+        entry = catalog.entry(dataset)
+        if not all((profile.data_root / entry.folders[0] / file).exists() for file in entry.stored):
             stamp.unlink(missing_ok=True)
     # the runs on images that are drawn anew are made anew, too
     undrawn = [dataset for dataset, stamp in drawings.items() if not stamp.exists()]
@@ -116,9 +117,19 @@ def given(values):
 
 
 def chapter_parameters(page):
-    """Return what a chapter is executed with: its folders by relative paths, which the executed notebook may show."""
-    folders = {"results_dir": RESULTS, "data_root": DATA_ROOT}
-    return {name: folders.get(name, value) for name, value in profile.parameters(page).items()}
+    """Return what a chapter is executed with: the folders, and the first run of the network in its name.
+
+    The folders are relative paths, which the executed notebook may show.
+    """
+    # the chapter on data sets leaves out imported sets, which the chapter of their network describes
+    shown = [name for name in profile.data if not catalog.entry(name).imported]
+    values = {"results_dir": RESULTS, "data_root": DATA_ROOT, "datasets": " ".join(shown)}
+    for config in [job.config for job in profile.jobs if job.config.architecture in page][:1]:
+        # with all of its values, because the chapter's own defaults may depart from the recipe
+        own = {"recipe": recipes.base(config.recipe, config.architecture)} | config.to_dict()["training"]
+        values |= vars(config) | dict(config.model) | own
+    known = notebooks.parameters(notebooks.find(page))
+    return {name: value for name, value in values.items() if name in known}
 
 
 # pixels a side, and seconds of one core for a thousand training images of that size

@@ -49,26 +49,6 @@ class Profile:
     results: Path  # the folder of the records; a profile that draws its data has one of its own
     data_root: Path  # the folder of the datasets
 
-    def parameters(self, page: str) -> dict[str, Any]:
-        """Return what a chapter is executed with: the folders, and the first run of the network in its name."""
-        values: dict[str, Any] = {
-            "results_dir": str(self.results),
-            "data_root": str(self.data_root),
-            # the chapter on data sets leaves out imported sets, which the chapter of their network describes
-            "datasets": " ".join(name for name in self.data if not catalog.entry(name).imported),
-        }
-        for config in [job.config for job in self.jobs if job.config.architecture in page][:1]:
-            base = recipes.base(config.recipe, config.architecture)
-            # with all of its values, because the chapter's own defaults may depart from the recipe
-            values |= vars(config) | {"recipe": base} | dict(config.model) | config.to_dict()["training"]
-        known = notebooks.parameters(notebooks.find(page))
-        return {name: value for name, value in values.items() if name in known}
-
-    def is_drawn(self, dataset: str) -> bool:
-        """Are all files of a drawn dataset there?"""
-        entry = catalog.entry(dataset)
-        return all((self.data_root / entry.folders[0] / file).exists() for file in entry.stored)
-
 
 class _Loader(yaml.BaseLoader):
     """Reads all values as text, and refuses a key that is given twice, of which YAML would keep the last."""

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from helpers import write_easy
-from hwr_utils import cli, files, grid, notebooks, recipes, results
+from hwr_utils import cli, files, grid, recipes, results
 from hwr_utils.errors import InputError
 
 PROFILE = """
@@ -58,16 +58,6 @@ def test_values_are_read_as_they_are_meant(profiles: Path) -> None:
     (profiles / "tiny.yaml").write_text(PROFILE.replace("seed: [0, 1], epochs: 1", "seed: 010, learning_rate: 1e-4"))
     (job,) = grid.read("tiny").jobs
     assert (job.config.seed, job.config.training["learning_rate"]) == (10, 1e-4)
-
-
-def test_a_chapter_is_given_the_first_run_of_its_network(profiles: Path) -> None:
-    plan = grid.read("tiny")
-    given = plan.parameters("02_simple_cnn")
-    assert notebooks.check(notebooks.find("02_simple_cnn"), given) == given
-    assert {name: given[name] for name in ("dataset", "recipe", "seed")} == {
-        **{"dataset": "digits-synthetic", "recipe": "paper", "seed": 0},
-    }
-    assert given["results_dir"] == str(grid.OUT / "results")
 
 
 def test_an_experiment_is_planned_before_it_is_run() -> None:

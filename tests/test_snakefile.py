@@ -6,6 +6,7 @@ that a shell, Snakemake and a regular expression would each like to read otherwi
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import pytest
 
 import slurm
 from helpers import LIMIT, copy_checkout, until
-from hwr_utils import records, results
+from hwr_utils import notebooks, records, results
 
 PROFILE = """
 data:
@@ -122,6 +123,17 @@ def test_what_waits_for_its_data_is_told_and_the_rest_goes_on(checkout: Checkout
     assert printed.count("2 runs wait for their data. kmnist:") == 1
     scheduled = sorted(re.findall(r"Training (\S+)-simple_cnn-paper-(s\d)", printed))
     assert scheduled == [("digits-synthetic", "s4"), ("digits-synthetic", "s5")]
+
+
+def test_a_chapter_is_given_the_first_run_of_its_network(checkout: Checkout) -> None:
+    (checkout.folder / "config" / "paged.yaml").write_text(f"{PROFILE}pages: [02_simple_cnn]\n")
+    printed = checkout.run("--dry-run", "--printshellcmds", config="profile=paged")
+    (command,) = re.findall(r"hwr_utils notebook 02_simple_cnn (.*) --output", printed)
+    given = dict(zip((words := shlex.split(command))[1::3], words[2::3], strict=True))
+    assert notebooks.check(notebooks.find("02_simple_cnn"), given)["epochs"] == 1
+    assert {name: given[name] for name in ("dataset", "recipe", "seed", "results_dir")} == {
+        **{"dataset": "digits-synthetic", "recipe": "paper", "seed": "0", "results_dir": "_build/study/results"},
+    }
 
 
 def test_a_page_is_executed_again_for_its_own_record(checkout: Checkout) -> None:
