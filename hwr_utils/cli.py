@@ -24,7 +24,10 @@ def _assignment(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals:
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE, for instance epochs=3")
-    return name, notebooks.parse(value, recipes.PARAMETERS.get(name, {}).get("type"))
+    found = notebooks.parse(value, recipes.PARAMETERS.get(name, {}).get("type"))
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text}: a run without a value of its own has the recipe's. Leave it out")
+    return name, found
 
 
 def _run_folder(text: str) -> Path:
@@ -65,7 +68,8 @@ def _import_images(sources: list[str], out: Path) -> None:
 
     counts = convert.import_images(sources, out)
     told = f"In custom/ of the data root it is custom:{out.absolute().name}"
-    print(f"{out}: {counts['train']:,} training and {counts['test']:,} test images. {told}.")
+    found = f"{counts['train']:,} training and {counts['test']:,} test images of {counts['classes']} classes"
+    print(f"{out}: {found}. {told}.")
 
 
 def _synthesize(name: str, data_root: Path, seed: int, **sizes: Any) -> None:

@@ -58,8 +58,9 @@ def new_folder(path: str | Path, needed: int = 0) -> Iterator[Path]:
     path = Path(path).resolve()  # a link stays one
     part, old, lock = (path.with_name(f".{path.name}{ending}") for ending in (UNFINISHED, ".old", ".lock"))
     with writing(path), ExitStack() as held:
-        if path.is_file():
-            raise InputError(f"{path} is a file, and a folder was to be made there. Move it, or give another place.")
+        for place in (path, path.parent):
+            if place.is_file():
+                raise InputError(f"{place} is a file, where a folder was to be made. Move it, or give another place.")
         held.enter_context(only_one(lock, f"making {path}"))
         held.callback(lock.unlink, missing_ok=True)
         free = shutil.disk_usage(path.parent).free

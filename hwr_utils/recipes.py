@@ -57,9 +57,9 @@ def known(what: str, name: Any, valid: Iterable[str], place: str = "") -> None:
     valid = list(valid)
     if name not in valid:
         close = difflib.get_close_matches(str(name).lower(), valid, n=1, cutoff=0.5)
-        near = f"; did you mean {close[0]!r}?" if close else ""
+        near = f" (did you mean {close[0]!r}?)" if close else ""
         told = f"expected one of {', '.join(valid) if len(valid) <= 40 else f'{len(valid)} names'}"
-        raise InputError(f"{what}{name!r} is unknown{place}, {told if valid else 'and there is none yet'}{near}")
+        raise InputError(f"{what}{name!r} is unknown{place}{near}, {told if valid else 'and there is none yet'}")
 
 
 def configure(dataset: str, architecture: str, recipe: str = "paper", seed: int = 0, **overrides: Any) -> RunConfig:

@@ -70,6 +70,8 @@ def open_run(folder: Path) -> Run:
     if not folder.exists():
         names = [path.parent.name for path in folder.parent.glob("*/record.json")]
         recipes.known("run ", folder.name, names, f" in {folder.parent} (`hwr runs` lists them)")
+    if not (folder / "record.json").exists():
+        raise InputError(f"{folder} holds no record.json, so it is no run, or one that has not ended; see `hwr runs`.")
     return Run(folder, records.read(folder / "record.json"))
 
 

@@ -25,7 +25,7 @@ from hwr_utils.results import Folder, Run
 from hwr_utils.training import Execution
 
 PACKAGE = Path(__file__).parent
-MAX_GALLERY = 60
+MAX_GALLERY = 24  # errors whose images are kept, to be shown
 
 
 def load_or_train(config: RunConfig, results_dir: Folder = None, data_root: Folder = None, device: str = "auto") -> Run:
@@ -270,7 +270,6 @@ def describe_environment(execution: Execution) -> dict[str, Any]:
         "device": device.type,
         "device_name": name,
         "precision": precision if precision == "float32" else f"{precision} autocast",
-        "compile": "no",
         "processes": execution.processes.count,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,

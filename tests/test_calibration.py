@@ -130,6 +130,25 @@ def test_few_characters_are_declined_where_nine_in_ten_scribbles_are(told: float
     assert calibration._share_to_decline(dict.fromkeys(drawn, fitted), drawn) == share
 
 
+def test_classes_that_the_project_cannot_draw_are_calibrated_too(few_scribbles: None) -> None:
+    """Greek letters and words have no strokes to draw; the rest of the calibration needs none."""
+    assert calibration.drawable(["3", "α", "dog", "中", "all"]) == ["3", "中"]
+    images = np.zeros((90, 28, 28), np.uint8)
+    for number, image in enumerate(images):
+        image[8:20, 6 + number % 10 : 9 + number % 10] = 255
+    labels = np.arange(90) % 10 // 5
+    form = {"size": 28, "margin": 4, "centre": "box"}
+
+    def predict(seen: np.ndarray) -> np.ndarray:
+        return np.stack([seen[:, :, side].mean((1, 2)) for side in (slice(14), slice(14, 28))], 1).astype(np.float32)
+
+    found, rejector = calibration.measure(
+        predict, form, ["α", "dog"], (images, labels), (images, predict(images), labels)
+    )
+    assert found["temperature"] > 0 and found["declined"]["test"] < 0.5
+    assert rejector.judge(features(predict(images), images)).shape == (90,)
+
+
 def test_straight_strokes_meet() -> None:
     left, top = np.array([[0.1, 0.1], [0.14, 0.95]]), np.array([[0.15, 0.08], [0.9, 0.12], [0.85, 0.9]])
     bottom = np.array([[0.18, 0.88], [0.8, 0.9]])

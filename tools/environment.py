@@ -151,7 +151,8 @@ def ensure() -> None:
         if moved or not _works(PYTHON, "-m", "uv", "--version"):
             shutil.rmtree(VENV, ignore_errors=True)
             version = ".".join(map(str, sys.version_info[:3]))
-            print(f"Setting up .venv with Python {version}, once: some 8 GB on Linux, and minutes, in which it may be silent.", flush=True)
+            told = "minutes, partly silent, and some 8 GB on Linux"
+            print(f"Setting up .venv with Python {version}, once: {told}.", flush=True)
             _bootstrap()
         STAMP.unlink(missing_ok=True)  # from here to the end it is neither the old nor the new
         # compiled once here: with PYTHONDONTWRITEBYTECODE set, every later start would compile torch anew

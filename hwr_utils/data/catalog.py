@@ -72,7 +72,7 @@ def entry(name: str) -> Entry:
         return CATALOG[name]
     kind, _, own = name.partition(":")
     if kind != "custom":
-        recipes.known("dataset ", name, [*CATALOG, "custom:NAME"])
+        recipes.known("dataset ", name, [*CATALOG, "custom:NAME"], " (your own, in custom/NAME, is called custom:NAME)")
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,99}", own):
         raise InputError(f"dataset {name!r}: after 'custom:' come 1 to 99 letters, digits, - and _; rename the folder.")
     place = f"{{root}}/custom/{own}"

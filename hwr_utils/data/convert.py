@@ -24,8 +24,8 @@ def import_images(paths: Sequence[str | Path], out: str | Path) -> dict[str, int
 
     Each row of Kaggle's CSV has a label and the pixels of an image; Keras' npz has x_train, y_train, x_test and y_test;
     Hugging Face's Parquet has the columns image and label. The names of files and arrays tell training from test data;
-    where nothing is called test, a fifth of each class is held out. Returns the numbers of training and of test images;
-    raises an InputError where nothing can be read, images lack labels, or `out` holds such files already.
+    where nothing is called test, a fifth of each class is held out. Returns how many there are in train and in test,
+    and how many classes. An InputError where nothing can be read, images lack labels, or `out` holds such files.
     """
     found: dict[str, tuple[list[Any], list[Any]]] = {"train": ([], []), "test": ([], [])}
     where = ", ".join(map(str, paths))
@@ -65,7 +65,7 @@ def import_images(paths: Sequence[str | Path], out: str | Path) -> dict[str, int
     for path in sorted(ready.iterdir()):  # what else lies in `out`, maybe the sources, stays
         path.rename(out / path.name)
     ready.rmdir()
-    return {"train": len(split[0]), "test": len(split[1])}
+    return {"train": len(split[0]), "test": len(split[1]), "classes": len(names)}
 
 
 def _parts(path: Path) -> Iterator[Part]:
@@ -86,7 +86,8 @@ def _parts(path: Path) -> Iterator[Part]:
             images, labels, _ = folders.read(folder)
             yield name, images, labels
     elif not sources:
-        raise InputError(f"{path} holds no .csv, .npz or .parquet file, and no class folders.{packed(inside)}")
+        told = "Put pictures into a folder for each class. IDX files need no import, and .gnt files `hwr import-hwdb`."
+        raise InputError(f"{path} holds no .csv, .npz or .parquet file, and no class folders.{packed(inside)} {told}")
 
 
 def _csv(stream: Any, source: Source) -> Iterator[Part]:

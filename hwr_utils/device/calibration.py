@@ -74,9 +74,11 @@ def measure(
     """
     logits, (images, tested, truth), width = predict(held_out[0]), test, pen(held_out[0])
     pens = width * np.random.Generator(np.random.PCG64(0)).uniform(*PENS, WRITTEN)
-    both = dict.fromkeys(c for one in classes for c in (one, one.lower()))  # capitals and small letters
-    own = pictures(written([*both], WRITTEN, 0, simple=True), form, pens)
-    known = features(logits, held_out[0]), features(predict(own), own)
+    seen = features(logits, held_out[0])
+    known = seen, seen[:0]
+    if both := drawable(dict.fromkeys(c for one in classes for c in (one, one.lower()))):  # capitals and small letters
+        own = pictures(written(both, WRITTEN, 0, simple=True), form, pens)
+        known = seen, features(predict(own), own)
     inked = held_out[0][held_out[0].any(axis=(1, 2))]
     learned, choosing, counted = (
         _drawn(predict, form, classes, width, inked[first::3], *number_and_seed)
@@ -131,6 +133,12 @@ def strangers(classes: Sequence[str]) -> list[str]:
     strange = [[one for one in script if one.upper() not in known] for script in scripts]
     longest = max(map(len, strange))
     return [one for script in strange if script for one in script * (longest // len(script))]
+
+
+def drawable(names: Iterable[str]) -> list[str]:
+    """Return those of some classes' names that are characters which the project can draw, such as 3 and 中, not α."""
+    typed = {character for script in table().values() for character in script}
+    return [one for one in names if one in typed or (len(one) == 1 and medians.is_there(one))]
 
 
 def written(

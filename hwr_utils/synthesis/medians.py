@@ -44,6 +44,11 @@ def read(characters: str, package: Path = PACKAGE) -> Strokes:
     return Strokes(characters, paths, first, files.sha256(text.encode()))
 
 
+def is_there(character: str, package: Path = PACKAGE) -> bool:
+    """Tell whether a character is one of level 1, which the package should have, or another one that it has."""
+    return character in LEVEL_1 or (package / f"{character}.json").is_file()
+
+
 def verify(package: Path = PACKAGE) -> None:
     """Raise an InputError where the package lacks a character, or has other strokes than those that the study took."""
     if (found := read("".join(LEVEL_1), package).sha256) != SHA256:
