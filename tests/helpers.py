@@ -79,7 +79,8 @@ def tiny(dataset: str = "custom:easy", seed: int = 0, **changed: Any) -> RunConf
 
 def train_argv(config: RunConfig, data_root: Path, results_dir: Path) -> list[str]:
     """Return the arguments of `hwr` that train a tiny config."""
-    values = [f"{name}={value}" for name, value in (dict(config.training) | dict(config.model)).items()]
+    given = dict(config.training) | dict(config.model)
+    values = [f"{name}={value}" for name, value in given.items() if value is not None]
     return [
         *("train", "--dataset", config.dataset, "--recipe", "quick", "--seed", str(config.seed), "--device", "cpu"),
         *("--data-root", str(data_root), "--results-dir", str(results_dir)),

@@ -15,7 +15,6 @@ LiteRT's interpreter may end the process on a damaged file. So a file comes to i
 compared with model.json.
 """
 
-import glob
 import logging
 import os
 import warnings
@@ -149,16 +148,19 @@ class Recognizer:
 def predict(pictures: Iterable[str | Path], model: str | Path, k: int = 10) -> Iterator[dict[str, Any]]:
     """Yield what `Recognizer.read` returns for each picture.
 
-    Pictures are files, folders of them, and patterns such as `scans/*.png`; the model is a .tflite file, with the
-    model.json of its run beside it. Raises an InputError where k is not positive, or the network is missing, damaged or
-    does not fit; or, after all others have been read, for the pictures that could not be.
+    Pictures are files, and folders at any depth; the model is a .tflite file, with the model.json of its run beside it.
+    Raises an InputError where k is not positive, or the network is missing, damaged or does not fit; or, after all
+    others have been read, for the pictures that could not be.
     """
     if k < 1:
         raise InputError(f"top-k={k} is out of range, expected 1 or more.")
     recognizer, found, faults = load(model), [], []
     for given in pictures:
         try:
-            found += _pictures(given)
+            inside = {str(one.path) for one in sources.walk(Path(given))} if os.path.isdir(given) else {str(given)}
+            if not inside:
+                raise InputError(f"{given} holds no picture. Give pictures, or folders of them.")
+            found += sorted(inside, key=sources.natural)
         except InputError as error:
             faults.append(str(error))
     n = len(found) + len(faults)
@@ -173,23 +175,6 @@ def predict(pictures: Iterable[str | Path], model: str | Path, k: int = 10) -> I
         warn(fault)
     if faults:
         raise InputError(f"{len(faults)} of {n} pictures could not be read. The warnings say why.")
-
-
-def _pictures(given: str | Path) -> list[str]:
-    """Return the files that a path, a folder or a pattern names; in a folder, hidden ones are left out."""
-    path = Path(given)
-    if path.is_dir():
-        found = [str(one) for one in sources.listing(path) if one.is_file()]
-    elif path.exists() or not glob.has_magic(str(given)):
-        return [str(given)]
-    else:
-        matched = [one for one in glob.glob(str(given), recursive=True) if os.path.isfile(one)]
-        begin = [len(os.path.commonprefix([one, str(given)])) for one in matched]  # noqa: RUF071 - of the characters
-        found = [one for one, start in zip(matched, begin, strict=True) if sources.is_data(one[start:])]
-    if not found:
-        told = "Give pictures, a folder of them, or a pattern, such as 'scans/**/*' for what lies in folders of scans"
-        raise InputError(f"{given} holds no picture. {told}.")
-    return sorted(found, key=sources.natural)
 
 
 def softmax(logits: NDArray[np.floating], temperature: float = 1.0) -> NDArray[np.float64]:
