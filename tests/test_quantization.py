@@ -288,5 +288,5 @@ def test_a_record_of_other_weights_or_another_form_is_told(copy: Path) -> None:
         records.read(copy / "quantization.json")
     quantized["formats"][3]["test"]["accuracy"] = 1.5
     files.write_json(copy / "quantization.json", quantized)
-    with pytest.raises(InputError, match=r"quantization\.json: record"):
+    with pytest.raises(InputError, match=r"quantization\.json: quantization"):
         records.read(copy / "quantization.json")

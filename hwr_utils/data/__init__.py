@@ -298,12 +298,12 @@ def _read_idx(promise: Entry, folder: Path, root: Path, found: dict[str, Source]
         classes, values = _own_classes(names, labels[0])
         files |= {names.name: sha256(names)} if names.is_file() else {}
     for name, some, numbers in zip(promise.files[::2], images, labels, strict=True):
-        odd = ", ".join(map(str, np.setdiff1d(numbers, values)[:5]))
+        odd = ", ".join(f"{value} stands for no class" for value in np.setdiff1d(numbers, values)[:5])
         if len(some) != len(numbers) or some.shape[1:] != (SIZE, SIZE) or odd:
             raise InputError(
-                f"{folder}: {name} holds {some.shape}, and its labels are {len(numbers)}, of which {odd or 'none'} "
-                f"stand for no class. As many images of {SIZE}x{SIZE} as labels were expected, and {values[0]} to "
-                f"{values[-1]} for the {len(classes)} classes. Images in class folders may have other sizes."
+                f"{folder}: {name} holds {some.shape}, and there are {len(numbers)} labels{odd and ': '}{odd}. As many "
+                f"images of {SIZE}x{SIZE} as labels were expected, and {values[0]} to {values[-1]} for the "
+                f"{len(classes)} classes. Images in class folders may have other sizes."
             )
     pictures = np.concatenate(images if promise.name in CATALOG else _upright(promise.name, images))
     if promise.transposed:

@@ -54,6 +54,9 @@ def import_images(paths: Sequence[str | Path], out: str | Path) -> dict[str, int
         raise InputError(f"{where}: found {found_classes}; expected 2 to 256. {COLUMN}")
     labels = np.array([names.index(name) for name in told], np.int64)
     split = np.split(np.arange(len(labels)), [len(train)]) if test else splits.stratified_split(labels, TEST_SHARE, 0)
+    seen = {image.tobytes() for image in images[split[0]]}
+    if twice := sum(image.tobytes() in seen for image in images[split[1]]):
+        warn(f"{where}: {twice:,} test images are also training images, so that a test on them says too much.")
     out = Path(out)
     if any([*out.glob("*ubyte*"), *out.glob("classes.txt")]):
         raise InputError(f"{out} holds IDX files or their classes.txt. Give another folder, or remove them.")
