@@ -240,5 +240,6 @@ def pen(images: Images) -> float:
 
 def pictures(drawings: Iterable[scribbles.Scribble], form: Mapping[str, Any], widths: Iterable[float]) -> Images:
     """Return drawings (n, size, size) as a network of this form takes them, each drawn with a pen of its own width."""
-    drawn = zip(([stroke.tolist() for stroke in one] for one in drawings), widths, strict=True)
-    return np.stack([canvas.prepare(strokes, min(width, 0.5), **form) for strokes, width in drawn])
+    shapes = [[stroke.tolist() for stroke in one] for one in drawings]
+    bar = tqdm(zip(shapes, widths, strict=True), "drawing", len(shapes), leave=False, unit="picture")
+    return np.stack([canvas.prepare(strokes, min(width, 0.5), **form) for strokes, width in bar])
