@@ -72,6 +72,7 @@ def few_scribbles() -> Iterator[None]:
         patch.setattr(calibration, "LEARNED", (20, 0))
         patch.setattr(calibration, "CHOOSING", (10, 1))
         patch.setattr(calibration, "COUNTED", (10, 2))
+        patch.setattr(calibration, "WRITTEN", 200)
         yield
 
 

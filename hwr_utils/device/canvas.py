@@ -35,26 +35,32 @@ def draw(strokes: Sequence[Stroke], pen: float) -> NDArray[np.uint8]:
         longer = max(highs[0] - lows[0], highs[1] - lows[1], SMALLEST)
         scale = (box - 2 * radius) / longer
         middle = [(low + high) / 2 for low, high in zip(lows, highs, strict=True)]
+        lines = []
         for stroke in strokes:
             placed = [((x - middle[0]) * scale + SIDE / 2, (y - middle[1]) * scale + SIDE / 2) for x, y in stroke]
-            for (ax, ay), (bx, by) in zip(placed, placed[1:] or placed, strict=False):
-                _ink(picture, ax, ay, bx, by, radius)
+            lines += [(*a, *b) for a, b in zip(placed, placed[1:] or placed, strict=False)]
+        _ink(picture, np.array(lines), radius)
     return (picture * 255 + 0.5).astype(np.uint8)  # cutting off the rest rounds, halves up
 
 
-def _ink(picture: NDArray[np.float64], ax: float, ay: float, bx: float, by: float, radius: float) -> None:
-    """Ink the pixels around the line from a to b: fully within the radius, less over the one pixel at the rim."""
-    side, reach = len(picture), radius + 1
-    left, right = (int(min(max(v, 0), side)) for v in (min(ax, bx) - reach, max(ax, bx) + reach + 1))
-    top, bottom = (int(min(max(v, 0), side)) for v in (min(ay, by) - reach, max(ay, by) + reach + 1))
-    x, y = np.arange(left, right) + 0.5, np.arange(top, bottom)[:, None] + 0.5
-    dx, dy = bx - ax, by - ay
-    length = dx * dx + dy * dy
-    along = np.clip(((x - ax) * dx + (y - ay) * dy) / length, 0, 1) if length > 0 else np.zeros((len(y), len(x)))
-    off_x, off_y = x - (ax + along * dx), y - (ay + along * dy)
-    coverage = np.clip(radius + 0.5 - np.sqrt(off_x * off_x + off_y * off_y), 0, 1)
-    window = picture[top:bottom, left:right]
-    np.maximum(window, coverage, out=window)
+def _ink(picture: NDArray[np.float64], lines: NDArray[np.float64], radius: float) -> None:
+    """Ink the pixels around lines (S, 4) from a to b: fully within the radius, less over the one pixel at the rim."""
+    first = np.minimum(lines[:, :2], lines[:, 2:]) - radius - 1
+    longest = np.abs(lines[:, :2] - lines[:, 2:]).max(1) + 2 * radius + 4
+    sizes = np.minimum(np.ceil(longest / 4) * 4, SIDE).astype(int)  # of the window around each line
+    for size in np.unique(sizes).tolist():  # lines of about the same size, all in one go
+        corners = np.clip(first[sizes == size], 0, SIDE - size).astype(int)
+        left, top = corners.T[:, :, None] + np.arange(size)
+        x, y = left[:, None, :] + 0.5, top[:, :, None] + 0.5
+        ax, ay, bx, by = lines[sizes == size].T[:, :, None, None]
+        dx, dy = bx - ax, by - ay
+        length = dx * dx + dy * dy
+        along = np.clip(((x - ax) * dx + (y - ay) * dy) / np.where(length > 0, length, 1), 0, 1)
+        off_x, off_y = x - (ax + along * dx), y - (ay + along * dy)
+        coverage = np.clip(radius + 0.5 - np.sqrt(off_x * off_x + off_y * off_y), 0, 1)
+        for (column, row), one in zip(corners.tolist(), coverage, strict=True):
+            window = picture[row : row + size, column : column + size]
+            np.maximum(window, one, out=window)
 
 
 def prepare(strokes: Sequence[Stroke], pen: float, size: int, margin: int, centre: str) -> NDArray[np.uint8]:
