@@ -90,19 +90,15 @@ if ASKS:
     if not (BOOK / "index.html").exists():
         (STAMPS / "book").unlink(missing_ok=True)
 
-recorded = [(here(row.folder), row.dataset, row.architecture) for row in table.itertuples()] if len(table) else []
-evidence = [folder / file for folder, *_ in recorded for file in ("record.json", "predictions.npz")]
+recorded = [(here(row.folder), row.architecture) for row in table.itertuples()] if len(table) else []
+evidence = [folder / file for folder, _ in recorded for file in ("record.json", "predictions.npz")]
 evidence += [RUNS / job.name for job in todo if profile.data]  # the book of committed records waits for none
 
 
-def group(dataset, architecture):
-    """Return the name of the runs whose pages are made together, by one kernel: it is how their folders begin."""
-    return f"{dataset.replace(':', '-')}-{architecture}"
-
-
-groups = {group(job.config.dataset, job.config.architecture): [] for job in profile.jobs if profile.data}
-for folder, *of in recorded:
-    groups.setdefault(group(*of), []).append(folder)
+# the pages of all runs of a network are made together, by one kernel: to start one takes longer than to make some
+groups = {job.config.architecture: [] for job in profile.jobs if profile.data}
+for folder, architecture in recorded:
+    groups.setdefault(architecture, []).append(folder)
 
 
 def options(sizes):
@@ -244,13 +240,13 @@ rule pages:
     input:
         "notebooks/run.ipynb",
         lambda wildcards: [folder / "record.json" for folder in groups[wildcards.group]],
-        lambda wildcards: [RUNS / job.name for job in todo if profile.data and group(job.config.dataset, job.config.architecture) == wildcards.group],
+        lambda wildcards: [RUNS / job.name for job in todo if profile.data and job.config.architecture == wildcards.group],
     output: directory(WORK / "runs" / "{group}")
     message: "Executing the pages of the runs of {wildcards.group}"
     resources: seconds=lambda wildcards: 6 + len(groups[wildcards.group])
     shell:  # it lists the runs anew, because some may have just been made
-        "runs=$({PYTHON} -c 'import sys; from hwr_utils import results; print(*results.pages(results.frame(sys.argv[1])).unique())' {RESULTS:q}"
-        " | tr ' ' '\n' | grep '^{wildcards.group}-') && "
+        "runs=$({PYTHON} -c 'import sys; from hwr_utils import results; table = results.frame(sys.argv[1]);"
+        " print(*results.pages(table[table.architecture.eq(sys.argv[2])]).unique())' {RESULTS:q} {wildcards.group}) && "
         "{PYTHON} -m hwr_utils notebook run -p results_dir {RESULTS:q} --svg --output {output:q} --each run_id $runs"
 
 

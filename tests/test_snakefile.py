@@ -7,6 +7,7 @@ that a shell, Snakemake and a regular expression would each like to read otherwi
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -137,14 +138,17 @@ def test_a_chapter_is_given_the_first_run_of_its_network(checkout: Checkout) -> 
 
 
 def test_a_page_is_executed_again_for_its_own_record(checkout: Checkout) -> None:
-    """`make book` executes such pages; here it is asked which of those that are there would be."""
-    for dataset in ("digits", "letters"):
-        (checkout.study / "book" / "runs" / f"{dataset}-synthetic-simple_cnn").mkdir(parents=True)
+    """`make book` executes such pages, those of a network together; here it is asked which would be made anew."""
+    other = next(results.RESULTS_DIR.glob("mnist-resnet50-*"))
+    shutil.copytree(other, checkout.results / other.name)
+    for architecture in ("simple_cnn", "resnet50"):
+        (checkout.study / "book" / "runs" / architecture).mkdir(parents=True)
     checkout.run("pages_of_runs", "--touch", "--cores", "1")
     record = checkout.folder_of("digits-") / "record.json"
     record.write_text(record.read_text() + "\n")  # another date alone would not do: Snakemake compares small files
     printed = checkout.run("pages_of_runs", "--dry-run")
-    assert re.findall(r"Executing the pages of the runs of (\w+)-synthetic", printed) == ["digits"]
+    shutil.rmtree(checkout.results / other.name)
+    assert re.findall(r"Executing the pages of the runs of (\w+)", printed) == ["simple_cnn"]
 
 
 def test_runs_on_other_images_go_when_a_set_is_drawn_anew(checkout: Checkout) -> None:
