@@ -45,7 +45,7 @@ book: setup  ## build the book from the committed notebooks and records
 	@echo 'The book is ready. Open _build/html/index.html'
 
 # most of the book is made on one core; the lint and the chapters have the other
-test:  ## check everything: 5 to 10 minutes on 2 cores
+test:  ## check everything: 10 to 15 minutes on 2 cores
 	@$(MAKE) -j 2 lint browser book chapters
 	$(PYTEST) $(TWO) -m "not slow" tests
 
