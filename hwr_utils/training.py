@@ -145,7 +145,7 @@ def choose_execution(device: str = "auto", precision: str | None = None) -> Exec
     chosen = ("cuda" if there[1:] else "cpu") if device == "auto" else device
     if chosen == "cuda" or (chosen.startswith("cuda:") and "LOCAL_RANK" in os.environ):
         chosen = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
-    given = chosen if chosen in there else device  # as the user wrote it
+    given = chosen if chosen in there or device in ("auto", *there) else device  # as the user wrote it
     known("device=", given, ["auto", *there], " to torch (nvidia-smi tells of the driver)")
     precision = precision or ("float32" if chosen == "cpu" else "bfloat16")
     known("precision=", precision, ("float32", "bfloat16"))

@@ -397,6 +397,10 @@ def test_a_device_that_is_absent_or_unknown_is_told(monkeypatch: pytest.MonkeyPa
     for device in ("cuda:2", "gpu", "", "meta"):
         with pytest.raises(InputError, match=f"device='{device}' is unknown to torch"):
             training.choose_execution(device)
+    monkeypatch.setenv("LOCAL_RANK", "3")  # the fourth process of torchrun, on a machine of two GPUs
+    for device in ("auto", "cuda:0"):
+        with pytest.raises(InputError, match="device='cuda:3' is unknown to torch"):
+            training.choose_execution(device)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device, and torch sees none")
