@@ -129,15 +129,17 @@ def chapter_parameters(page):
 
 
 # pixels a side, and seconds of one core for a thousand training images of that size
-PACE = {"simple_cnn": (28, 1), "resnet50": (32, 9), "inception_hccr": (56, 14)}
+PACE = {"simple_cnn": (28, 1), "resnet50": (32, 14), "inception_hccr": (56, 14)}
 
 
 def guess(config):
     """Return about how many seconds a run takes on one core."""
     training, (pixels, pace) = config.training, PACE.get(config.architecture, PACE["inception_hccr"])
-    n_train = profile.data.get(config.dataset, {}).get("n_train") or catalog.entry(config.dataset).n_train or 10_000
+    sizes = profile.data.get(config.dataset, {})
+    drawn = sizes.get("n_train") or sizes.get("writers", 0) * (sizes.get("classes") or 3755)
+    n_train = drawn or catalog.entry(config.dataset).n_train or 10_000
     images = training["train_size"] or training["pool_size"] or n_train
-    return int(10 + training["epochs"] * images / 1000 * pace * (training["image_size"] / pixels) ** 2)
+    return int(15 + training["epochs"] * images / 1000 * pace * (training["image_size"] / pixels) ** 2)
 
 
 class TimeLeft(logging.Handler):
@@ -232,7 +234,7 @@ if profile.data:
         output: CHAPTERS / "{page}.ipynb"
         params: given=lambda wildcards: given(chapter_parameters(wildcards.page))
         message: "Executing the chapter {wildcards.page}"
-        resources: seconds=15
+        resources: seconds=35
         shell: "HWR_TRAIN=never {PYTHON} -m hwr_utils notebook {wildcards.page} {params.given} --output {output:q}"
 
 
@@ -243,7 +245,7 @@ rule pages:
         lambda wildcards: [RUNS / job.name for job in todo if profile.data and job.config.architecture == wildcards.group],
     output: directory(WORK / "runs" / "{group}")
     message: "Executing the pages of the runs of {wildcards.group}"
-    resources: seconds=lambda wildcards: 6 + len(groups[wildcards.group])
+    resources: seconds=lambda wildcards: 10 + 2 * len(groups[wildcards.group])
     shell:  # it lists the runs anew, because some may have just been made
         "runs=$({PYTHON} -c 'import sys; from hwr_utils import results; table = results.frame(sys.argv[1]);"
         " print(*results.pages(table[table.architecture.eq(sys.argv[2])]).unique())' {RESULTS:q} {wildcards.group}) && "
