@@ -34,7 +34,7 @@ from hwr_utils import preprocessing
 from hwr_utils.device import canvas
 from hwr_utils.device.recognizer import DRAWN, RANKED, Rejector, features, softmax
 from hwr_utils.synthesis import hanzi, medians, scribbles
-from hwr_utils.synthesis.strokes import straight, strokes_for, table
+from hwr_utils.synthesis.strokes import straight, strokes_for, table, typed
 
 # Shares of characters that a rejector may decline. It takes the first at which `ENOUGH` of the scribbles of kinds that
 # it never learned are declined, in the mean of the kinds, or else the last. Of other hands it declines up to two points
@@ -137,8 +137,7 @@ def strangers(classes: Sequence[str]) -> list[str]:
 
 def drawable(names: Iterable[str]) -> list[str]:
     """Return those of some classes' names that are characters which the project can draw, such as 3 and 中, not α."""
-    typed = {character for script in table().values() for character in script}
-    return [one for one in names if one in typed or (len(one) == 1 and medians.is_there(one))]
+    return [one for one in names if one in typed() or (len(one) == 1 and medians.is_there(one))]
 
 
 def written(
@@ -150,8 +149,7 @@ def written(
     drawings, one is as in print, and two more, one in print and one in a hand, are `straight`, as with a mouse.
     """
     rng = np.random.Generator(np.random.PCG64(seed))
-    typed = {character for script in table().values() for character in script}
-    shapes = [strokes_for(one) if one in typed else [list(medians.read(one).paths)] for one in characters]
+    shapes = [strokes_for(one) if one in typed() else [list(medians.read(one).paths)] for one in characters]
     often = np.array([len(variants[0]) for variants in shapes], np.float64) ** (-3 * simple)
     found = []
     for number, chosen in enumerate(rng.choice(len(shapes), n, p=often / often.sum())):

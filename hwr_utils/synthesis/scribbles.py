@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hwr_utils.synthesis.strokes import Floats, parse, path, strokes_for, table
+from hwr_utils.synthesis.strokes import Floats, parse, path, strokes_for, table, typed
 
 Scribble = list[Floats]  # strokes in the order of drawing, each (M, 2): x and y in 0..1, y downwards
 
@@ -148,7 +148,7 @@ def _figure(rng: np.random.Generator, kind: str) -> Scribble:
 
 def _character(rng: np.random.Generator) -> Scribble:
     """Return the strokes of a random character that the project draws, of any script."""
-    characters = [character for script in table().values() for character in script]
+    characters = [*typed()]
     variants = strokes_for(characters[rng.integers(len(characters))])
     return variants[rng.integers(len(variants))]
 

@@ -38,14 +38,19 @@ def table(file: Path = FILE) -> dict[str, dict[str, list[Variant]]]:
     return content
 
 
+@functools.cache
+def typed() -> dict[str, list[Variant]]:
+    """Return the variants of each character of strokes.json, in its order."""
+    return {character: variants for section in table().values() for character, variants in section.items()}
+
+
 def strokes_for(character: str) -> list[list[Floats]]:
     """Return every variant of a digit, a letter (A and a are two characters here) or a basic hiragana.
 
     A variant is a list of strokes in writing order, each an (M, 2) float64 array of x, y in the unit square, y
     downwards, its points evenly spaced at most 0.02 apart. Raises a KeyError for other characters.
     """
-    variants = {character: variants for section in table().values() for character, variants in section.items()}
-    return [[path(*parse(stroke), SPACING) for stroke in variant] for variant in variants[character]]
+    return [[path(*parse(stroke), SPACING) for stroke in variant] for variant in typed()[character]]
 
 
 def straight(strokes: Sequence[Floats], square: bool = False) -> list[Floats]:
